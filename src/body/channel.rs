@@ -1,0 +1,252 @@
+//! One producer, one reader, and a bound in bytes between them.
+//!
+//! A sender that is dropped without [`BodySender::finish`] ends the content as
+//! [`BodyError::Truncated`]: a lost producer can never pass for the end of the content.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Body, BodyError};
+
+/// The reader has gone; nobody wants the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody reads the content any more")]
+pub struct Closed;
+
+/// A pipe that holds up to `bytes_max` bytes (one piece always fits, so that a large piece cannot
+/// block for ever). `length` is what will be sent in total, where it is known.
+pub fn channel(bytes_max: usize, length: Option<u64>) -> (BodySender, Body) {
+    let state = Arc::new(Mutex::new(State {
+        queue: VecDeque::new(),
+        queued_bytes: 0,
+        end: None,
+        reader_gone: false,
+        wanted: false,
+        reader: None,
+        writer: None,
+    }));
+    let sender = BodySender { state: Arc::clone(&state), bytes_max, finished: false };
+    (sender, Body::from(BodyReceiver { state, remaining: length }))
+}
+
+struct State {
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+    end: Option<Result<(), BodyError>>,
+    reader_gone: bool,
+    wanted: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// The producer's end.
+pub struct BodySender {
+    state: Arc<Mutex<State>>,
+    bytes_max: usize,
+    finished: bool,
+}
+
+impl BodySender {
+    /// Waits until there is room and queues a piece.
+    pub async fn send(&mut self, piece: Bytes) -> Result<(), Closed> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let mut piece = Some(piece);
+        std::future::poll_fn(|context| {
+            let mut state = self.state.lock();
+            if state.reader_gone {
+                return Poll::Ready(Err(Closed));
+            }
+            let length = piece.as_ref().map_or(0, Bytes::len);
+            if state.queued_bytes > 0 && state.queued_bytes + length > self.bytes_max {
+                state.writer = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            if let Some(piece) = piece.take() {
+                state.queued_bytes += length;
+                state.queue.push_back(piece);
+            }
+            let reader = state.reader.take();
+            drop(state);
+            wake(reader);
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Resolves when the reader has gone, so that a producer can stop its work early.
+    pub async fn closed(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.state.lock();
+            if state.reader_gone {
+                return Poll::Ready(());
+            }
+            state.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Resolves when the reader has asked for a piece for the first time, or has gone: the moment
+    /// at which `100 Continue` is due (RFC 9110 10.1.1).
+    pub async fn wanted(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.state.lock();
+            if state.wanted || state.reader_gone {
+                return Poll::Ready(());
+            }
+            state.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Has the reader gone?
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().reader_gone
+    }
+
+    /// Bytes that wait for the reader.
+    pub fn queued_bytes(&self) -> usize {
+        self.state.lock().queued_bytes
+    }
+
+    /// The content is complete.
+    pub fn finish(mut self) {
+        self.end(Ok(()));
+    }
+
+    /// The content is broken: the reader sees `error` after what was queued.
+    pub fn abort(mut self, error: BodyError) {
+        self.end(Err(error));
+    }
+
+    fn end(&mut self, end: Result<(), BodyError>) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.end = Some(end);
+        let reader = state.reader.take();
+        drop(state);
+        wake(reader);
+    }
+}
+
+impl Drop for BodySender {
+    fn drop(&mut self) {
+        self.end(Err(BodyError::Truncated));
+    }
+}
+
+/// The reader's end; it lives in a [`Body`].
+pub struct BodyReceiver {
+    state: Arc<Mutex<State>>,
+    remaining: Option<u64>,
+}
+
+impl BodyReceiver {
+    pub(super) fn remaining(&self) -> Option<u64> {
+        self.remaining
+    }
+
+    pub(super) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let mut state = self.state.lock();
+        if let Some(piece) = state.queue.pop_front() {
+            state.queued_bytes -= piece.len();
+            let writer = state.writer.take();
+            drop(state);
+            wake(writer);
+            if let Some(remaining) = &mut self.remaining {
+                *remaining = remaining.saturating_sub(piece.len() as u64);
+            }
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match state.end {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(error)) => {
+                state.end = Some(Ok(()));
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                state.reader = Some(context.waker().clone());
+                if !std::mem::replace(&mut state.wanted, true) {
+                    let writer = state.writer.take();
+                    drop(state);
+                    wake(writer);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for BodyReceiver {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        state.reader_gone = true;
+        state.queue.clear();
+        state.queued_bytes = 0;
+        let writer = state.writer.take();
+        drop(state);
+        wake(writer);
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sender_dropped_without_finish_is_a_truncation() {
+        let (mut sender, mut body) = channel(10, None);
+        sender.send(Bytes::from("ab")).await.expect("open");
+        drop(sender);
+        assert_eq!(body.next().await, Some(Ok(Bytes::from("ab"))));
+        assert_eq!(body.next().await, Some(Err(BodyError::Truncated)));
+        assert_eq!(body.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_sender_learns_when_its_content_is_first_asked_for() {
+        let (mut sender, mut body) = channel(10, None);
+        let writer = tokio::spawn(async move {
+            sender.wanted().await;
+            sender.send(Bytes::from("late")).await
+        });
+        tokio::task::yield_now().await;
+        assert!(!writer.is_finished());
+        assert_eq!(body.next().await, Some(Ok(Bytes::from("late"))));
+        assert_eq!(writer.await.expect("joined"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_full_channel_makes_the_sender_wait_and_a_lost_reader_ends_it() {
+        let (mut sender, mut body) = channel(4, Some(7));
+        sender.send(Bytes::from("abcd")).await.expect("open");
+        let writer = tokio::spawn(async move {
+            sender.send(Bytes::from("efg")).await.expect("open");
+            sender.closed().await;
+            sender.send(Bytes::from("x")).await
+        });
+        assert_eq!(body.next().await, Some(Ok(Bytes::from("abcd"))));
+        assert_eq!(body.next().await, Some(Ok(Bytes::from("efg"))));
+        assert_eq!(body.len(), Some(0));
+        drop(body);
+        assert_eq!(writer.await.expect("joined"), Err(Closed));
+    }
+}

@@ -1,0 +1,113 @@
+//! Time as a value: the only place that reads a clock.
+//!
+//! Pure code takes a [`Moment`] (monotonic) or a `SystemTime` (for HTTP dates) as an argument.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A point in monotonic time, in milliseconds since this process built its [`Clock`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The moment `milliseconds` after the clock's origin.
+    pub const fn from_milliseconds(milliseconds: u64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// Milliseconds since the clock's origin.
+    pub const fn milliseconds(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`, zero if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This moment moved into the future, saturating.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(milliseconds))
+    }
+}
+
+/// The process' clock; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System { origin: Instant },
+    Manual { milliseconds: Arc<AtomicU64> },
+}
+
+impl Clock {
+    /// The machine's monotonic clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn system() -> Self {
+        Self(Source::System { origin: Instant::now() })
+    }
+
+    /// A clock that moves only by [`Clock::advance`], for tests.
+    pub fn manual() -> Self {
+        Self(Source::Manual { milliseconds: Arc::default() })
+    }
+
+    /// Now.
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            Source::System { origin } => {
+                Moment(u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+            }
+            Source::Manual { milliseconds } => Moment(milliseconds.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// The time since the clock's origin at full resolution, for measuring how long work takes: a
+    /// hit takes less than the millisecond that a [`Moment`] tells apart.
+    pub fn elapsed(&self) -> Duration {
+        match &self.0 {
+            Source::System { origin } => origin.elapsed(),
+            Source::Manual { milliseconds } => {
+                Duration::from_millis(milliseconds.load(Ordering::SeqCst))
+            }
+        }
+    }
+
+    /// The wall clock, for HTTP dates and log lines alone; nothing is decided by it.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// Moves a manual clock; a system clock does not move by hand.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual { milliseconds } = &self.0 {
+            let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            milliseconds.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand() {
+        let clock = Clock::manual();
+        let before = clock.now();
+        assert_eq!(clock.now(), before);
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(clock.now().since(before), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_moment_never_goes_below_zero() {
+        assert_eq!(Moment(3).since(Moment(5)), Duration::ZERO);
+        assert_eq!(Moment(3).plus(Duration::MAX), Moment(u64::MAX));
+    }
+}

@@ -1,0 +1,242 @@
+//! One request and its response, whatever protocol carried them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, Version};
+
+use crate::body::Body;
+use crate::fields::Fields;
+
+/// A request as it came in: nothing is decoded, folded, sorted or removed yet.
+#[derive(Debug)]
+pub struct Request {
+    /// The method; extension methods such as PURGE included.
+    pub method: Method,
+    /// Path and query in origin form, raw. An absolute form has been split into this and
+    /// `authority`; `*` for `OPTIONS *`.
+    pub target: Bytes,
+    /// Host and optional port: HTTP/1's one Host line, HTTP/2's `:authority`. Checked for its
+    /// syntax; empty where HTTP/1.0 came without Host.
+    pub authority: Bytes,
+    /// The protocol version of the request.
+    pub version: Version,
+    /// The fields as they came. In HTTP/2 cookie crumbs are joined (RFC 9113 8.2.3).
+    pub fields: Fields,
+    /// The content; read as it arrives.
+    pub body: Body,
+    /// The connection it came on.
+    pub connection: Connection,
+}
+
+impl Request {
+    /// The raw path, without the query.
+    pub fn path(&self) -> &[u8] {
+        split_target(&self.target).0
+    }
+
+    /// The raw query without its question mark, if there is one.
+    pub fn query(&self) -> Option<&[u8]> {
+        split_target(&self.target).1
+    }
+}
+
+/// Splits a raw target at its first question mark.
+pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'?', target) {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    }
+}
+
+/// The connection a request came on, before any forwarding header is looked at.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The other end.
+    pub peer: Peer,
+    /// Our end, where it has an address.
+    pub local: Option<SocketAddr>,
+    /// Did we end its TLS?
+    pub tls: bool,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Over TCP.
+    Ip(SocketAddr),
+    /// Over a Unix socket: somebody on this machine.
+    Unix,
+}
+
+impl Peer {
+    /// The address; a Unix socket counts as loopback.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::Ip(address) => address.ip().to_canonical(),
+            Self::Unix => IpAddr::from([127, 0, 0, 1]),
+        }
+    }
+}
+
+/// A response on its way to a client.
+#[derive(Debug)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The head of a stored response, serialised when it was stored; it is sent before `fields`.
+    pub stored: Option<Arc<StoredHead>>,
+    /// The fields of this one delivery. Framing (Content-Length, Transfer-Encoding), Connection
+    /// and Date are the listener's; a Content-Length here (an answer to HEAD) is sent as it is.
+    pub fields: Fields,
+    /// The content.
+    pub body: Body,
+    /// Told when the last byte has gone, or the client has.
+    pub completion: Completion,
+    /// End the connection after this response.
+    pub close: bool,
+}
+
+impl Response {
+    /// A response with no fields.
+    pub fn new(status: StatusCode, body: Body) -> Self {
+        Self {
+            status,
+            stored: None,
+            fields: Fields::new(),
+            body,
+            completion: Completion::default(),
+            close: false,
+        }
+    }
+
+    /// A short plain text of our own.
+    pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
+        let mut response = Self::new(status, Body::from(text.into()));
+        response.fields.push_static("Content-Type", "text/plain; charset=utf-8");
+        response
+    }
+
+    /// All fields in the order in which they are sent.
+    pub fn all_fields(&self) -> impl Iterator<Item = &crate::fields::Field> {
+        self.stored.iter().flat_map(|stored| stored.fields.iter()).chain(self.fields.iter())
+    }
+}
+
+/// A response head that was serialised once, when it was stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StoredHead {
+    /// The field lines, for HTTP/2.
+    pub fields: Fields,
+    /// The same lines as HTTP/1.1 sends them, each ended by CRLF.
+    pub http1: Bytes,
+}
+
+impl StoredHead {
+    /// Serialises the lines.
+    pub fn new(fields: Fields) -> Self {
+        let mut out = Vec::with_capacity(fields.wire_bytes());
+        fields.write_http1(&mut out);
+        Self { fields, http1: out.into() }
+    }
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The last byte went out; content bytes sent.
+    Whole {
+        /// Content bytes sent, without head and framing.
+        body_bytes: u64,
+    },
+    /// The client went away or was too slow.
+    ClientGone {
+        /// Content bytes sent before.
+        body_bytes: u64,
+    },
+    /// The content ended with an error; the client saw a broken message.
+    BodyFailed {
+        /// Content bytes sent before.
+        body_bytes: u64,
+    },
+}
+
+/// Runs once, when the response has left or cannot leave; dropping it counts as
+/// [`Delivered::ClientGone`] with no bytes.
+#[derive(Default)]
+pub struct Completion(Option<Box<dyn FnOnce(Delivered) + Send>>);
+
+impl Completion {
+    /// Calls `then` at the end.
+    pub fn new(then: impl FnOnce(Delivered) + Send + 'static) -> Self {
+        Self(Some(Box::new(then)))
+    }
+
+    /// The end has come.
+    pub fn finish(mut self, delivered: Delivered) {
+        if let Some(then) = self.0.take() {
+            then(delivered);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then(Delivered::ClientGone { body_bytes: 0 });
+        }
+    }
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Completion")
+    }
+}
+
+/// What a listener hands its requests to.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a request. Dropping the future means that the client has gone.
+    fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+/// Who sent a request, after the forwarding headers of trusted hops were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The address of the client itself.
+    pub address: IpAddr,
+    /// Its port where it is the peer, else 0.
+    pub port: u16,
+    /// The scheme the client used.
+    pub scheme: Scheme,
+    /// The port the client connected to, as far as known: 443 behind a trusted
+    /// `X-Forwarded-Proto: https`.
+    pub server_port: u16,
+    /// Is the direct peer one of `listen.trusted`?
+    pub trusted_peer: bool,
+    /// Forwarding headers came from a peer that is not trusted, and were dropped.
+    pub forged: bool,
+    /// `X-Forwarded-For` as it is rebuilt for the origin.
+    pub forwarded_for: Bytes,
+}
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// In clear.
+    Http,
+    /// Over TLS, ended here or at a trusted hop.
+    Https,
+}
+
+impl Scheme {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Parvis: a caching reverse proxy which runs as a sidecar on every Magento 2 web server.
+//!
+//! The map of the house. A module uses only modules of lower levels; `tests/house` holds that.
+//!
+//! | level | modules | job |
+//! | --- | --- | --- |
+//! | 0 | [`settings`], [`clock`], [`body`], [`fields`], [`exchange`], [`reason`] | shared primitives; they know no routes |
+//! | 1 | [`policy`] | pure rules: request -> `Plan`, response -> `Storable` or a reason |
+//! | 2 | [`store`], [`observe`] | stored responses and their tags; logs and metrics |
+//! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
+//! | 4 | [`pipeline`] | the order of the steps; errors become responses here alone |
+//! | 5 | [`listener`], [`control`], [`lifecycle`] | sockets, the admin's API, from start to stop |
+//! | 6 | [`app`], [`cli`], [`demo`] | construct and wire, subcommands |
+
+pub mod body;
+pub mod clock;
+pub mod exchange;
+pub mod fields;
+pub mod reason;

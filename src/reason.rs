@@ -1,0 +1,120 @@
+//! The typed reason of each miss, pass and refusal: one word, the same in header, log and metric.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:expr])+ $variant:ident = $word:literal,)+) => {
+        /// Why a request was not answered from the store, or a response not stored.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table in ARCHITECTURE.md.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word in header, log and metric.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Misses: the store was asked and had nothing to serve.
+    /// Nothing was stored under the key.
+    Cold = "cold",
+    /// What was stored is past its grace.
+    Expired = "expired",
+    /// An allowed client forced a fetch.
+    Forced = "forced",
+    /// A response for this key was found uncacheable a short while ago.
+    HitForMiss = "hit-for-miss",
+    /// A purge came while the response was under way, so it was not kept.
+    Fenced = "fenced",
+    /// The leader of the fill hung or failed, and this request fetched for itself.
+    FillAbandoned = "fill-abandoned",
+
+    // Passes: the store was not asked.
+    /// The method is neither GET nor HEAD.
+    Method = "method",
+    /// The path is one that is never stored.
+    BypassPath = "bypass-path",
+    /// A cookie that the configuration names.
+    BypassCookie = "bypass-cookie",
+    /// Static and media files are not kept in the page store.
+    StaticFile = "static-file",
+    /// The health check.
+    HealthCheck = "health-check",
+    /// An Authorization header, which a shared cache passes (RFC 9111 3.5).
+    Authorization = "authorization",
+    /// GraphQL with a token and no cache id.
+    GraphqlToken = "graphql-token",
+    /// A GET or HEAD with content ("fat GET").
+    RequestBody = "request-body",
+    /// A path with encoded slashes, dots or NUL, on which two readers may disagree.
+    AmbiguousPath = "ambiguous-path",
+    /// A session id in the URL.
+    SessionInUrl = "session-in-url",
+    /// The host is none of `site.hosts`.
+    UnknownHost = "unknown-host",
+    /// Storing is switched off.
+    StoreOff = "store-off",
+
+    // Responses that are not stored.
+    /// Its status is one that is not stored.
+    Status = "status",
+    /// `Cache-Control: private`.
+    Private = "private",
+    /// `no-store`, in Cache-Control or Surrogate-Control.
+    NoStore = "no-store",
+    /// `no-cache`, in Cache-Control.
+    NoCache = "no-cache",
+    /// No lifetime is left, or none was given.
+    NoLifetime = "no-lifetime",
+    /// `Vary: *`.
+    VaryAny = "vary-any",
+    /// It varies by a header that is not part of the key.
+    Vary = "vary",
+    /// It sets a cookie, which the generic policy does not share.
+    SetCookie = "set-cookie",
+    /// It sets or deletes X-Magento-Vary: the page belongs to another variant.
+    MagentoVary = "magento-vary",
+    /// Its X-Magento-Cache-Id differs from the request's.
+    GraphqlCacheId = "graphql-cache-id",
+    /// HTML without tags could never be purged.
+    Untagged = "untagged",
+    /// It is partial content.
+    Partial = "partial",
+    /// Its content coding is none we can take apart.
+    ContentEncoding = "content-encoding",
+    /// It is larger than the store takes.
+    TooLarge = "too-large",
+    /// It ended before its end.
+    Truncated = "truncated",
+
+    // Failures.
+    /// The origin refused the connection.
+    OriginRefused = "origin-refused",
+    /// The origin was too slow.
+    OriginTimeout = "origin-timeout",
+    /// All workers of the origin are busy and the queue is full.
+    OriginBusy = "origin-busy",
+    /// The origin answered something that is no proper response.
+    OriginMalformed = "origin-malformed",
+    /// The origin's connection broke.
+    OriginLost = "origin-lost",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_reason_has_a_word_of_its_own() {
+        let words: HashSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+    }
+}
