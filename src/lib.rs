@@ -17,3 +17,4 @@ pub mod clock;
 pub mod exchange;
 pub mod fields;
 pub mod reason;
+pub mod settings;

@@ -1,0 +1,76 @@
+//! Settings that do not go together.
+
+use super::reader::Reader;
+use super::units::format_duration;
+use super::{Endpoint, Health, Listen, Origin, PolicyKind, Settings, Store, Tls};
+
+/// Notes the settings that contradict each other.
+pub(super) fn check(settings: &Settings, reader: &mut Reader) {
+    listeners(&settings.listen, reader);
+    tls(&settings.listen, &settings.tls, reader);
+    origin(&settings.origin, settings.site.policy, reader);
+    store(&settings.store, reader);
+    health(&settings.health, reader);
+}
+
+fn listeners(listen: &Listen, reader: &mut Reader) {
+    let http = listen.http.iter().map(|endpoint| ("listen.http", endpoint));
+    let https = listen.https.iter().map(|endpoint| ("listen.https", endpoint));
+    let mut seen: Vec<(&str, &Endpoint)> = Vec::new();
+    for (key, endpoint) in http.chain(https).chain([("listen.control", &listen.control)]) {
+        // Port 0 stands for any free port, another one each time.
+        let is_any = matches!(endpoint, Endpoint::Tcp(address) if address.port() == 0);
+        let first = seen.iter().find(|(_, other)| *other == endpoint && !is_any);
+        match first.map(|(first, _)| *first) {
+            Some(first) => {
+                let text = format!("{endpoint} stands in {first} and again in {key}");
+                reader.conflict(&[key, first], text);
+            }
+            None => seen.push((key, endpoint)),
+        }
+    }
+}
+
+fn tls(listen: &Listen, tls: &Tls, reader: &mut Reader) {
+    let is_set = |path: &std::path::Path| !path.as_os_str().is_empty();
+    let (certificate, key) = (is_set(&tls.certificate), is_set(&tls.key));
+    let is_used = !listen.https.is_empty();
+    if !certificate && (is_used || key) {
+        let text = "needs tls.certificate, which is not set".to_owned();
+        reader.conflict(&["listen.https", "tls.key", "tls.certificate"], text);
+    }
+    if !key && (is_used || certificate) {
+        let text = "needs tls.key, which is not set".to_owned();
+        reader.conflict(&["listen.https", "tls.certificate", "tls.key"], text);
+    }
+}
+
+fn origin(origin: &Origin, policy: PolicyKind, reader: &mut Reader) {
+    if origin.fastcgi.is_none() {
+        return;
+    }
+    if origin.http.is_some() {
+        let text = "excludes origin.http, which is also set".to_owned();
+        reader.conflict(&["origin.fastcgi", "origin.http"], text);
+    }
+    if policy == PolicyKind::Magento && origin.root.as_os_str().is_empty() {
+        let text = "needs origin.root, Magento's pub directory, which is not set".to_owned();
+        reader.conflict(&["origin.fastcgi", "origin.root", "site.policy"], text);
+    }
+}
+
+fn store(store: &Store, reader: &mut Reader) {
+    if store.keep < store.grace {
+        let (keep, grace) = (format_duration(store.keep), format_duration(store.grace));
+        let text = format!("store.keep ({keep}) is less than store.grace ({grace})");
+        reader.conflict(&["store.keep", "store.grace"], text);
+    }
+}
+
+fn health(health: &Health, reader: &mut Reader) {
+    let (threshold, window) = (health.threshold, health.window);
+    if threshold > window {
+        let text = format!("health.threshold ({threshold}) is more than health.window ({window})");
+        reader.conflict(&["health.threshold", "health.window"], text);
+    }
+}

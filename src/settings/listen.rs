@@ -1,0 +1,85 @@
+//! `[listen]`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Endpoint, Networks};
+
+/// `[listen]`: the door.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// Cleartext listeners, HTTP/1.1 and HTTP/2 with prior knowledge.
+    pub http: Vec<Endpoint>,
+    /// TLS listeners.
+    pub https: Vec<Endpoint>,
+    /// Health, metrics, purge API.
+    pub control: Endpoint,
+    /// Whose `X-Forwarded-*` is believed.
+    pub trusted: Networks,
+    /// How long an idle connection stays open.
+    pub keep_alive: Duration,
+    /// For a whole request head, from its first byte.
+    pub header_timeout: Duration,
+    /// The longest pause within a request body.
+    pub body_timeout: Duration,
+    /// The longest time a client may take nothing of a response.
+    pub write_timeout: Duration,
+    /// Connections at once, over all listeners.
+    pub connections_max: usize,
+    /// Connections at once from one untrusted address (IPv6: one /64).
+    pub connections_per_address_max: usize,
+    /// Bytes of a request line.
+    pub request_line_max_bytes: usize,
+    /// Bytes of one header line.
+    pub header_max_bytes: usize,
+    /// Bytes of a request head.
+    pub head_max_bytes: usize,
+    /// Header lines of a request.
+    pub headers_max: usize,
+    /// Bytes of a request body.
+    pub body_max_bytes: u64,
+    /// Bytes of a request body that are kept in memory; the rest goes to a file.
+    pub body_memory_max_bytes: usize,
+    /// Where request bodies are spooled; empty: the system's temporary directory.
+    pub body_directory: PathBuf,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub http2_streams_max: u32,
+    /// What to do with a method that RFC 9110 and PATCH do not define.
+    pub unknown_methods: UnknownMethods,
+}
+
+/// `listen.unknown_methods`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownMethods {
+    /// 501.
+    Refuse,
+    /// Pass them to the origin.
+    Pass,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            http: vec![Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 6081)))],
+            https: Vec::new(),
+            control: Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 6082))),
+            trusted: Networks::loopback(),
+            keep_alive: Duration::from_secs(75),
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_mins(1),
+            connections_max: 16_384,
+            connections_per_address_max: 1_000,
+            request_line_max_bytes: 16 << 10,
+            header_max_bytes: 16 << 10,
+            head_max_bytes: 64 << 10,
+            headers_max: 100,
+            body_max_bytes: 64 << 20,
+            body_memory_max_bytes: 64 << 10,
+            body_directory: PathBuf::new(),
+            http2_streams_max: 64,
+            unknown_methods: UnknownMethods::Refuse,
+        }
+    }
+}

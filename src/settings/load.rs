@@ -1,0 +1,254 @@
+//! Reads all settings.
+//!
+//! To add a setting: give its struct in `mod.rs` a field with a default, read it below in one line
+//! under its section's name with its bounds, and show it in `config/parvis.toml` with its default
+//! and the reason for it. A test finds a setting that is missing there. A setting that depends on
+//! another one gets its check in `cross_checks.rs`.
+//!
+//! The key is the field's name without its unit, which the value carries.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::mistake::Mistakes;
+use super::reader::Reader;
+use super::sources::Sources;
+use super::{
+    Control, Encoding, Esi, Files, Fill, Health, Lifecycle, Listen, Log, Origin, Purge, Settings,
+    Site, Store, Tls, cross_checks, machine, syntax,
+};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const ZERO: Duration = Duration::ZERO;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const TEN_MINUTES: Duration = Duration::from_mins(10);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
+
+impl Settings {
+    /// Reads the file, then the environment, whose `PARVIS__SECTION__KEY` wins; what neither
+    /// says has its default. Fails with every mistake there is.
+    ///
+    /// Reads nothing else of the machine: see [`Settings::load_for_this_machine`].
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Mistakes> {
+        let (settings, reader) = read(file, environment);
+        reader.finish().map(|()| settings)
+    }
+
+    /// As [`Settings::load`], and also checks that this machine has the files and the memory that
+    /// the settings name; what it lacks is reported together with the other mistakes.
+    pub fn load_for_this_machine(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Mistakes> {
+        let (settings, mut reader) = read(file, environment);
+        machine::check(&settings, machine::memory_limit_bytes(), &mut reader);
+        reader.finish().map(|()| settings)
+    }
+
+    /// Checks that this machine has the files and directories that the settings name. The
+    /// mistakes do not know where the settings came from.
+    pub fn verify_files(&self) -> Result<(), Mistakes> {
+        let mut reader = Reader::default();
+        machine::check_files(self, &mut reader);
+        reader.finish()
+    }
+
+    /// Every key that can be set, such as `store.memory`.
+    pub fn keys() -> Vec<&'static str> {
+        let (_, reader) = read(None, []);
+        reader.known().to_vec()
+    }
+}
+
+fn read(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> (Settings, Reader) {
+    let mut mistakes = Vec::new();
+    let sources = Sources::read(file, environment, &mut mistakes);
+    let mut reader = Reader::new(sources, mistakes);
+    let mut settings = Settings::default();
+    listen(&mut reader, &mut settings.listen);
+    tls(&mut reader, &mut settings.tls);
+    site(&mut reader, &mut settings.site);
+    origin(&mut reader, &mut settings.origin);
+    files(&mut reader, &mut settings.files);
+    store(&mut reader, &mut settings.store);
+    fill(&mut reader, &mut settings.fill);
+    esi(&mut reader, &mut settings.esi);
+    encoding(&mut reader, &mut settings.encoding);
+    purge(&mut reader, &mut settings.purge);
+    health(&mut reader, &mut settings.health);
+    control(&mut reader, &mut settings.control);
+    log(&mut reader, &mut settings.log);
+    lifecycle(&mut reader, &mut settings.lifecycle);
+    reader.refuse_unknown();
+    cross_checks::check(&settings, &mut reader);
+    (settings, reader)
+}
+
+fn listen(reader: &mut Reader, listen: &mut Listen) {
+    reader.list("listen.http", &mut listen.http, &syntax::LISTENER);
+    reader.list("listen.https", &mut listen.https, &syntax::LISTENER);
+    reader.text("listen.control", &mut listen.control, &syntax::LISTENER);
+    reader.list("listen.trusted", &mut listen.trusted, &syntax::NETWORK);
+    reader.duration("listen.keep_alive", &mut listen.keep_alive, SECOND..=HOUR);
+    reader.duration("listen.header_timeout", &mut listen.header_timeout, MILLISECOND..=TEN_MINUTES);
+    reader.duration("listen.body_timeout", &mut listen.body_timeout, MILLISECOND..=HOUR);
+    reader.duration("listen.write_timeout", &mut listen.write_timeout, MILLISECOND..=HOUR);
+    reader.number("listen.connections_max", &mut listen.connections_max, 1..=1_000_000);
+    let per_address = &mut listen.connections_per_address_max;
+    reader.number("listen.connections_per_address_max", per_address, 1..=1_000_000);
+    reader.size("listen.request_line_max", &mut listen.request_line_max_bytes, 256..=MIB);
+    reader.size("listen.header_max", &mut listen.header_max_bytes, 256..=MIB);
+    reader.size("listen.head_max", &mut listen.head_max_bytes, KIB..=4 * MIB);
+    reader.number("listen.headers_max", &mut listen.headers_max, 1..=10_000);
+    reader.size("listen.body_max", &mut listen.body_max_bytes, 0..=1_024 * GIB);
+    reader.size("listen.body_memory_max", &mut listen.body_memory_max_bytes, 0..=GIB);
+    reader.text("listen.body_directory", &mut listen.body_directory, &syntax::FILE_PATH);
+    reader.number("listen.http2_streams_max", &mut listen.http2_streams_max, 1..=10_000);
+    reader.word("listen.unknown_methods", &mut listen.unknown_methods);
+}
+
+fn tls(reader: &mut Reader, tls: &mut Tls) {
+    reader.text("tls.certificate", &mut tls.certificate, &syntax::FILE_PATH);
+    reader.text("tls.key", &mut tls.key, &syntax::FILE_PATH);
+}
+
+fn site(reader: &mut Reader, site: &mut Site) {
+    reader.word("site.policy", &mut site.policy);
+    reader.list("site.hosts", &mut site.hosts, &syntax::HOST);
+    reader.list("site.bypass_paths", &mut site.bypass_paths, &syntax::SEGMENTS);
+    reader.switch("site.bypass_paths_as_vcl", &mut site.bypass_paths_as_vcl);
+    reader.list("site.bypass_cookies", &mut site.bypass_cookies, &syntax::COOKIE);
+    reader.list("site.key_cookies", &mut site.key_cookies, &syntax::COOKIE);
+    reader.list("site.key_headers", &mut site.key_headers, &syntax::SHARED_HEADER);
+    reader.list("site.strip_parameters", &mut site.strip_parameters, &syntax::PARAMETER);
+    reader.list("site.forward_headers", &mut site.forward_headers, &syntax::SHARED_HEADER);
+    reader.list_in_file("site.design_exceptions", &mut site.design_exceptions, &syntax::REGEX);
+    reader.ttl_rules("site.ttl", &mut site.ttl);
+    reader.switch("site.ignore_trailing_slash", &mut site.ignore_trailing_slash);
+    reader.duration("site.untagged_ttl_max", &mut site.untagged_ttl_max, ZERO..=YEAR);
+    reader.switch("site.store_not_found", &mut site.store_not_found);
+    reader.duration("site.hit_for_miss", &mut site.hit_for_miss, ZERO..=YEAR);
+    reader.duration("site.hit_for_miss_private", &mut site.hit_for_miss_private, ZERO..=YEAR);
+    reader.word("site.authorization", &mut site.authorization);
+    reader.switch("site.cookies_to_fetcher", &mut site.cookies_to_fetcher);
+    reader.word("site.browser_cache", &mut site.browser_cache);
+    reader.switch("site.age", &mut site.age);
+    reader.word("site.debug_header", &mut site.debug_header);
+    reader.switch("site.cache_status", &mut site.cache_status);
+}
+
+fn origin(reader: &mut Reader, origin: &mut Origin) {
+    reader.unset_if_empty("origin.http", &mut origin.http, &syntax::PEER);
+    reader.unset_if_empty("origin.fastcgi", &mut origin.fastcgi, &syntax::PEER);
+    reader.text("origin.root", &mut origin.root, &syntax::FILE_PATH);
+    reader.text("origin.php_root", &mut origin.php_root, &syntax::FILE_PATH);
+    reader.list("origin.links", &mut origin.links, &syntax::DIRECTORY);
+    reader.params("origin.params", &mut origin.params);
+    reader.number("origin.concurrency_max", &mut origin.concurrency_max, 1..=10_000);
+    reader.number("origin.queue_max", &mut origin.queue_max, 0..=1_000_000);
+    reader.duration("origin.queue_timeout", &mut origin.queue_timeout, ZERO..=HOUR);
+    reader.optional_duration("origin.keep_alive", &mut origin.keep_alive, ZERO..=HOUR);
+    reader.duration(
+        "origin.connect_timeout",
+        &mut origin.connect_timeout,
+        MILLISECOND..=TEN_MINUTES,
+    );
+    reader.duration("origin.first_byte_timeout", &mut origin.first_byte_timeout, MILLISECOND..=DAY);
+    let between_bytes = &mut origin.between_bytes_timeout;
+    reader.duration("origin.between_bytes_timeout", between_bytes, MILLISECOND..=DAY);
+    reader.size("origin.head_max", &mut origin.head_max_bytes, KIB..=16 * MIB);
+    let response_memory = &mut origin.response_memory_max_bytes;
+    reader.size("origin.response_memory_max", response_memory, KIB..=GIB);
+    reader.number("origin.retries", &mut origin.retries, 0..=10);
+}
+
+fn files(reader: &mut Reader, files: &mut Files) {
+    reader.number("files.threads", &mut files.threads, 1..=1_024);
+    reader.number("files.queue_max", &mut files.queue_max, 0..=1_000_000);
+    reader.duration("files.deadline", &mut files.deadline, MILLISECOND..=TEN_MINUTES);
+    reader.duration("files.page_deadline", &mut files.page_deadline, MILLISECOND..=TEN_MINUTES);
+    reader.size("files.memory_max", &mut files.memory_max_bytes, 256 * KIB..=64 * GIB);
+    reader.switch("files.precompressed", &mut files.precompressed);
+    reader.duration("files.static_max_age", &mut files.static_max_age, ZERO..=10 * YEAR);
+    reader.duration("files.media_max_age", &mut files.media_max_age, ZERO..=10 * YEAR);
+}
+
+fn store(reader: &mut Reader, store: &mut Store) {
+    reader.size("store.memory", &mut store.memory_bytes, 0..=16 * 1_024 * GIB);
+    reader.size("store.object_max", &mut store.object_max_bytes, KIB..=GIB);
+    reader.duration("store.grace", &mut store.grace, ZERO..=YEAR);
+    reader.duration("store.keep", &mut store.keep, ZERO..=YEAR);
+    reader.number("store.tags_max", &mut store.tags_max, 1..=1_000_000);
+    reader.number("store.purged_tags_max", &mut store.purged_tags_max, 1..=10_000_000);
+    reader.number("store.purged_patterns_max", &mut store.purged_patterns_max, 1..=1_000);
+}
+
+fn fill(reader: &mut Reader, fill: &mut Fill) {
+    reader.duration("fill.leader_timeout", &mut fill.leader_timeout, MILLISECOND..=HOUR);
+    reader.duration("fill.wait_timeout", &mut fill.wait_timeout, MILLISECOND..=HOUR);
+    reader.duration("fill.stale_after", &mut fill.stale_after, ZERO..=HOUR);
+    reader.number("fill.waiters_max", &mut fill.waiters_max, 0..=1_000_000);
+    reader.number("fill.refreshes_max", &mut fill.refreshes_max, 1..=10_000);
+}
+
+fn esi(reader: &mut Reader, esi: &mut Esi) {
+    reader.switch("esi.enabled", &mut esi.enabled);
+    reader.number("esi.depth_max", &mut esi.depth_max, 1..=16);
+    reader.number("esi.includes_max", &mut esi.includes_max, 1..=1_000);
+    reader.duration("esi.timeout", &mut esi.timeout, MILLISECOND..=HOUR);
+    reader.size("esi.tag_max", &mut esi.tag_max_bytes, 64..=MIB);
+}
+
+fn encoding(reader: &mut Reader, encoding: &mut Encoding) {
+    reader.switch("encoding.gzip", &mut encoding.gzip);
+    reader.number("encoding.gzip_level", &mut encoding.gzip_level, 1..=9);
+    reader.size("encoding.min", &mut encoding.min_bytes, 0..=GIB);
+    reader.number("encoding.ratio_max", &mut encoding.ratio_max, 1..=100_000);
+    reader.size("encoding.buffer_max", &mut encoding.buffer_max_bytes, KIB..=GIB);
+}
+
+fn purge(reader: &mut Reader, purge: &mut Purge) {
+    reader.list("purge.allow", &mut purge.allow, &syntax::NETWORK);
+    reader.word("purge.without_pattern", &mut purge.without_pattern);
+    reader.size("purge.regex_max", &mut purge.regex_max_bytes, KIB..=64 * MIB);
+}
+
+fn health(reader: &mut Reader, health: &mut Health) {
+    reader.text("health.path", &mut health.path, &syntax::URL_PATH);
+    reader.optional_text("health.probe", &mut health.probe, &syntax::URL_PATH_OR_EMPTY);
+    reader.duration("health.interval", &mut health.interval, 10 * MILLISECOND..=HOUR);
+    reader.duration("health.timeout", &mut health.timeout, MILLISECOND..=TEN_MINUTES);
+    reader.number("health.window", &mut health.window, 1..=1_000);
+    reader.number("health.threshold", &mut health.threshold, 1..=1_000);
+    reader.duration("health.refused", &mut health.refused, ZERO..=HOUR);
+}
+
+fn control(reader: &mut Reader, control: &mut Control) {
+    reader.secret("control.token", &mut control.token, &syntax::TOKEN);
+}
+
+fn log(reader: &mut Reader, log: &mut Log) {
+    reader.text("log.level", &mut log.level, &syntax::LOG_LEVEL);
+    reader.text("log.access", &mut log.access, &syntax::ACCESS_LOG);
+    reader.word("log.format", &mut log.format);
+    reader.number("log.queue_max", &mut log.queue_max, 1..=10_000_000);
+    reader.switch("log.shorten_addresses", &mut log.shorten_addresses);
+}
+
+fn lifecycle(reader: &mut Reader, lifecycle: &mut Lifecycle) {
+    reader.number("lifecycle.threads", &mut lifecycle.threads, 0..=1_024);
+    reader.duration("lifecycle.drain", &mut lifecycle.drain, ZERO..=HOUR);
+    reader.duration("lifecycle.deadline", &mut lifecycle.deadline, ZERO..=DAY);
+}

@@ -1,0 +1,444 @@
+//! The configuration: read once from a file and the environment, checked as a whole, then typed.
+//!
+//! Every setting stands here with its meaning and unit; `config/parvis.toml` shows each with its
+//! default, and a test holds the two equal.
+
+mod cross_checks;
+mod listen;
+mod load;
+mod machine;
+mod mistake;
+mod nearest;
+mod network;
+mod reader;
+mod scalar;
+mod site;
+mod sources;
+mod syntax;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod units;
+mod words;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use listen::{Listen, UnknownMethods};
+pub use machine::memory_limit_bytes;
+pub use mistake::{Mistake, Mistakes, Place, Problem};
+pub use network::{Endpoint, Networks};
+pub use site::{AuthorizationRule, BrowserCache, DebugHeader, PolicyKind, Site, TtlRule};
+pub use sources::process_environment;
+pub use units::{format_duration, format_size, parse_duration, parse_size};
+
+/// All settings, valid.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[site]`
+    pub site: Site,
+    /// `[origin]`
+    pub origin: Origin,
+    /// `[files]`
+    pub files: Files,
+    /// `[store]`
+    pub store: Store,
+    /// `[fill]`
+    pub fill: Fill,
+    /// `[esi]`
+    pub esi: Esi,
+    /// `[encoding]`
+    pub encoding: Encoding,
+    /// `[purge]`
+    pub purge: Purge,
+    /// `[health]`
+    pub health: Health,
+    /// `[control]`
+    pub control: Control,
+    /// `[log]`
+    pub log: Log,
+    /// `[lifecycle]`
+    pub lifecycle: Lifecycle,
+}
+
+/// `[tls]`: for `listen.https`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// PEM file with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// `[origin]`: where misses go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// An HTTP origin, `host:port` or `unix:/path`. Exclusive with `fastcgi`; the default where
+    /// neither is set.
+    pub http: Option<Endpoint>,
+    /// PHP-FPM.
+    pub fastcgi: Option<Endpoint>,
+    /// Magento's `pub/` (with `fastcgi`).
+    pub root: PathBuf,
+    /// The root as PHP sees it; empty: the same.
+    pub php_root: PathBuf,
+    /// Directories outside the root to which its symlinks may lead.
+    pub links: Vec<PathBuf>,
+    /// `FastCGI` parameters per host; the host `*` is for all.
+    pub params: BTreeMap<String, BTreeMap<String, String>>,
+    /// Requests in the origin at once: PHP-FPM's `pm.max_children`.
+    pub concurrency_max: usize,
+    /// Requests that wait for a place.
+    pub queue_max: usize,
+    /// How long a request waits for a place.
+    pub queue_timeout: Duration,
+    /// How long an idle connection is kept; zero: closed after each exchange. `None`: the
+    /// default, 30 s with `http`, zero with `fastcgi` (an idle connection pins a PHP child).
+    pub keep_alive: Option<Duration>,
+    /// To connect.
+    pub connect_timeout: Duration,
+    /// To the first byte of the response.
+    pub first_byte_timeout: Duration,
+    /// Between two reads or writes.
+    pub between_bytes_timeout: Duration,
+    /// Bytes of a response head.
+    pub head_max_bytes: usize,
+    /// Bytes of a response that are taken from the origin ahead of the client.
+    pub response_memory_max_bytes: usize,
+    /// Further tries where nothing of the request can have been seen.
+    pub retries: u32,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            http: None,
+            fastcgi: None,
+            root: PathBuf::new(),
+            php_root: PathBuf::new(),
+            links: Vec::new(),
+            params: BTreeMap::new(),
+            concurrency_max: 32,
+            queue_max: 1_000,
+            queue_timeout: Duration::from_secs(30),
+            keep_alive: None,
+            connect_timeout: Duration::from_secs(1),
+            first_byte_timeout: Duration::from_mins(10),
+            between_bytes_timeout: Duration::from_mins(1),
+            head_max_bytes: 256 << 10,
+            response_memory_max_bytes: 16 << 20,
+            retries: 1,
+        }
+    }
+}
+
+impl Origin {
+    /// The HTTP origin where neither `http` nor `fastcgi` is set.
+    pub fn default_http() -> Endpoint {
+        Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))
+    }
+}
+
+/// `[files]`: static and media files from `origin.root`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files {
+    /// Threads that may block on the file system, in each of three groups: those that look
+    /// whether a page's path is a file, those for static files and those for media. So a file
+    /// system that hangs below `media/` leaves the others alone. At least 1.
+    pub threads: usize,
+    /// Steps of file work that wait for a thread of their group; beyond it the client gets 503.
+    pub queue_max: usize,
+    /// For one step of file work; beyond it the client gets 504.
+    pub deadline: Duration,
+    /// For the look whether a page's path is a file; beyond it the page goes to PHP.
+    pub page_deadline: Duration,
+    /// Bytes of files that are in memory on their way to clients; what exceeds it waits for
+    /// `deadline`, then gets 503. At least 256 KiB.
+    pub memory_max_bytes: usize,
+    /// Serve `.br` and `.gz` neighbours.
+    pub precompressed: bool,
+    /// Lifetime sent for versioned static files, with `immutable`.
+    pub static_max_age: Duration,
+    /// Lifetime sent for media files.
+    pub media_max_age: Duration,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            threads: 8,
+            queue_max: 1_000,
+            deadline: Duration::from_secs(2),
+            page_deadline: Duration::from_millis(250),
+            memory_max_bytes: 256 << 20,
+            precompressed: true,
+            static_max_age: Duration::from_hours(365 * 24),
+            media_max_age: Duration::from_hours(365 * 24),
+        }
+    }
+}
+
+/// `[store]`: stored responses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Store {
+    /// Bytes for everything that is stored; zero switches storing off.
+    pub memory_bytes: u64,
+    /// Bytes of the largest response that is stored.
+    pub object_max_bytes: u64,
+    /// How long past its lifetime a response is served while one fetch refreshes it.
+    pub grace: Duration,
+    /// How long past its lifetime a response is kept, to be served while the origin is sick.
+    pub keep: Duration,
+    /// Tags of one response.
+    pub tags_max: usize,
+    /// Purged tags that are remembered for the fence.
+    pub purged_tags_max: usize,
+    /// Purges by regex that are remembered for the fence.
+    pub purged_patterns_max: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 << 20,
+            object_max_bytes: 8 << 20,
+            grace: Duration::from_mins(5),
+            keep: Duration::from_hours(72),
+            tags_max: 10_000,
+            purged_tags_max: 100_000,
+            purged_patterns_max: 16,
+        }
+    }
+}
+
+/// `[fill]`: one fetch per key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fill {
+    /// After this a leader that has not answered is superseded by the next request.
+    pub leader_timeout: Duration,
+    /// After this a waiter fetches for itself, unstored.
+    pub wait_timeout: Duration,
+    /// After this a request for which something stale is stored gets that; the fetch goes on.
+    pub stale_after: Duration,
+    /// Requests that wait for one fetch.
+    pub waiters_max: usize,
+    /// Background refreshes at once.
+    pub refreshes_max: usize,
+}
+
+impl Default for Fill {
+    fn default() -> Self {
+        Self {
+            leader_timeout: Duration::from_secs(30),
+            wait_timeout: Duration::from_mins(1),
+            stale_after: Duration::from_secs(5),
+            waiters_max: 10_000,
+            refreshes_max: 8,
+        }
+    }
+}
+
+/// `[esi]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Esi {
+    /// Take includes apart and join them.
+    pub enabled: bool,
+    /// Fragments within fragments.
+    pub depth_max: usize,
+    /// Includes of one response.
+    pub includes_max: usize,
+    /// For one fragment; beyond it the page goes on without.
+    pub timeout: Duration,
+    /// Bytes of one ESI tag; what is longer is text.
+    pub tag_max_bytes: usize,
+}
+
+impl Default for Esi {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            depth_max: 3,
+            includes_max: 32,
+            timeout: Duration::from_secs(30),
+            tag_max_bytes: 8 << 10,
+        }
+    }
+}
+
+/// `[encoding]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoding {
+    /// Compress text with gzip.
+    pub gzip: bool,
+    /// 1 to 9.
+    pub gzip_level: u32,
+    /// Bytes below which nothing is compressed.
+    pub min_bytes: u64,
+    /// Largest ratio of decoded to encoded bytes that is accepted from an origin.
+    pub ratio_max: u64,
+    /// Bytes of a streamed response that may wait between joining or coding it and its client.
+    pub buffer_max_bytes: usize,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self {
+            gzip: true,
+            gzip_level: 6,
+            min_bytes: 1_024,
+            ratio_max: 100,
+            buffer_max_bytes: 64 << 10,
+        }
+    }
+}
+
+/// `[purge]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Purge {
+    /// Who may send PURGE to a public listener.
+    pub allow: Networks,
+    /// A PURGE without a pattern.
+    pub without_pattern: PurgeWithoutPattern,
+    /// Bytes of a pattern that is a real regex once compiled.
+    pub regex_max_bytes: usize,
+}
+
+/// `purge.without_pattern`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurgeWithoutPattern {
+    /// 400, as the VCL.
+    Refuse,
+    /// Purge the URL with all its variants.
+    Url,
+}
+
+impl Default for Purge {
+    fn default() -> Self {
+        Self {
+            allow: Networks::loopback(),
+            without_pattern: PurgeWithoutPattern::Refuse,
+            regex_max_bytes: 1 << 20,
+        }
+    }
+}
+
+/// `[health]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Answered on the public listener, for the load balancer.
+    pub path: String,
+    /// The origin's check; `None`: `/health_check.php` in the Magento policy, none in the
+    /// generic one. Empty: none.
+    pub probe: Option<String>,
+    /// Between two probes.
+    pub interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Probes that are looked at.
+    pub window: usize,
+    /// Of them, how many must have passed.
+    pub threshold: usize,
+    /// The origin's socket refusing for this long makes this server not ready.
+    pub refused: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            path: "/.parvis/ready".to_owned(),
+            probe: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            window: 10,
+            threshold: 5,
+            refused: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[control]`
+#[derive(Clone, Default, PartialEq)]
+pub struct Control {
+    /// Bearer token of the purge API; empty: only `purge.allow` may use it.
+    pub token: String,
+}
+
+/// Without the token.
+impl fmt::Debug for Control {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = if self.token.is_empty() { "unset" } else { "hidden" };
+        formatter.debug_struct("Control").field("token", &format_args!("{token}")).finish()
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// Least level of the messages on stderr, as `tracing` filters take it.
+    pub level: String,
+    /// Where the access log goes.
+    pub access: AccessLog,
+    /// Its format.
+    pub format: AccessFormat,
+    /// Lines that may wait to be written; more are dropped and counted.
+    pub queue_max: usize,
+    /// Log IPv4 addresses as /24 and IPv6 as /48.
+    pub shorten_addresses: bool,
+}
+
+/// `log.access`
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccessLog {
+    /// None.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// A file, opened again at SIGHUP.
+    File(PathBuf),
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// One JSON object a line.
+    Json,
+    /// The combined log format.
+    Combined,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            access: AccessLog::Stdout,
+            format: AccessFormat::Json,
+            queue_max: 65_536,
+            shorten_addresses: false,
+        }
+    }
+}
+
+/// `[lifecycle]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lifecycle {
+    /// Worker threads; 0: one per core this process may use.
+    pub threads: usize,
+    /// After SIGTERM: how long to go on serving while reporting "not ready" (the load balancer's
+    /// deregistration delay).
+    pub drain: Duration,
+    /// Then: how long requests in flight may take.
+    pub deadline: Duration,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { threads: 0, drain: Duration::from_secs(10), deadline: Duration::from_secs(30) }
+    }
+}
