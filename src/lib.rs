@@ -18,3 +18,5 @@ pub mod exchange;
 pub mod fields;
 pub mod reason;
 pub mod settings;
+
+pub mod policy;

@@ -1,0 +1,190 @@
+//! Requests: pass or key.
+
+use bytes::Bytes;
+
+use super::VARY_COOKIE;
+use crate::exchange::{Client, Request};
+use crate::policy::cache_key::{KeyBuilder, Part};
+use crate::policy::seen::Seen;
+use crate::policy::{LookupPlan, Plan, Policy, Refusal, cookies, host, path, query};
+use crate::reason::Reason;
+use crate::settings::AuthorizationRule;
+
+/// Room for the variant in the buffer of a key; a longer one makes it grow.
+const VARIANT_BYTES: usize = 192;
+
+/// Which part of Magento a path belongs to, as far as the key depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Area {
+    /// The storefront, the admin: everything else.
+    Pages,
+    /// `/graphql`
+    Graphql,
+    /// `/rest`
+    Rest,
+}
+
+impl Area {
+    /// By whole segments; the VCL looks for `/graphql` anywhere.
+    pub(in crate::policy) fn of(path: &[u8]) -> Self {
+        path::segments(path)
+            .find_map(|segment| match segment {
+                b"graphql" => Some(Self::Graphql),
+                b"rest" => Some(Self::Rest),
+                _ => None,
+            })
+            .unwrap_or(Self::Pages)
+    }
+}
+
+/// What to do with a GET or HEAD.
+pub(in crate::policy) fn plan(
+    policy: &Policy,
+    request: &Request,
+    client: &Client,
+    seen: &Seen<'_>,
+) -> Plan {
+    let area = Area::of(request.path());
+    match pass_reason(policy, request, seen, area) {
+        Some(reason) => Plan::Pass(reason),
+        None if seen.host.is_empty() => Plan::Refuse(Refusal::MissingHost),
+        None if !host::may_be_keyed(seen.host) => Plan::Refuse(Refusal::MisdirectedHost),
+        None => Plan::Lookup(lookup(policy, request, client, seen, area)),
+    }
+}
+
+fn pass_reason(policy: &Policy, request: &Request, seen: &Seen<'_>, area: Area) -> Option<Reason> {
+    let path = request.path();
+    // Ambiguity comes first: a path that can be read in two ways must not choose its rule.
+    if path::is_ambiguous(&request.target) {
+        Some(Reason::AmbiguousPath)
+    } else if is_health_check(path) {
+        Some(Reason::HealthCheck)
+    } else if is_static_file(path) {
+        Some(Reason::StaticFile)
+    } else if seen.has_content {
+        Some(Reason::RequestBody)
+    } else if is_bypassed(policy, request) {
+        Some(Reason::BypassPath)
+    } else if let Some(reason) = authorization_reason(policy, seen, area) {
+        Some(reason)
+    } else if request.query().is_some_and(query::has_session_id) {
+        Some(Reason::SessionInUrl)
+    } else if policy.carries_bypass_cookie(request) {
+        Some(Reason::BypassCookie)
+    } else if !policy.store_on {
+        Some(Reason::StoreOff)
+    } else {
+        None
+    }
+}
+
+/// GraphQL with a token is looked up where a cache id says which answers may be shared; a token
+/// anywhere else is passed, unless the setting says as the VCL.
+fn authorization_reason(policy: &Policy, seen: &Seen<'_>, area: Area) -> Option<Reason> {
+    seen.authorization?;
+    if area == Area::Graphql && seen.has_bearer() {
+        return seen.cache_id.is_none().then_some(Reason::GraphqlToken);
+    }
+    match policy.site.authorization {
+        AuthorizationRule::Pass => Some(Reason::Authorization),
+        AuthorizationRule::AsVcl => None,
+    }
+}
+
+/// `^/(pub/)?health_check.php$`
+fn is_health_check(path: &[u8]) -> bool {
+    without_pub(path) == b"/health_check.php"
+}
+
+/// `^/(pub/)?(media|static)/`
+pub(in crate::policy) fn is_static_file(path: &[u8]) -> bool {
+    let path = without_pub(path);
+    path.starts_with(b"/media/") || path.starts_with(b"/static/")
+}
+
+fn without_pub(path: &[u8]) -> &[u8] {
+    match path.strip_prefix(b"/pub") {
+        Some(rest) if rest.starts_with(b"/") => rest,
+        _ => path,
+    }
+}
+
+fn is_bypassed(policy: &Policy, request: &Request) -> bool {
+    if policy.bypass_paths.iter().any(|run| run.is_within(request.path())) {
+        return true;
+    }
+    // The VCL's `req.url ~ "/customer"`: anywhere, also in the query.
+    policy.site.bypass_paths_as_vcl
+        && [&b"/customer"[..], b"/checkout"]
+            .iter()
+            .any(|word| memchr::memmem::find(&request.target, word).is_some())
+}
+
+fn lookup(
+    policy: &Policy,
+    request: &Request,
+    client: &Client,
+    seen: &Seen<'_>,
+    area: Area,
+) -> LookupPlan {
+    let target = policy.canonical_target(&request.target);
+    let graphql_cache_id = seen.cache_id.filter(|_| area == Area::Graphql).cloned();
+    let magento_vary = if seen.has_cookies { magento_vary(request) } else { Bytes::new() };
+    let mut key = KeyBuilder::new(policy.url(seen.host, &target, VARIANT_BYTES));
+    key.push(Part::Scheme, client.scheme.as_str().as_bytes());
+    if !magento_vary.is_empty() && graphql_cache_id.is_none() {
+        key.push(Part::MagentoVary, &magento_vary);
+    }
+    if seen.is_ajax() {
+        key.push(Part::Ajax, b"");
+    }
+    push_area_parts(&mut key, seen, area);
+    policy.push_configured_parts(&mut key, request, seen);
+    LookupPlan {
+        key: key.finish(),
+        target,
+        force: policy.forces(seen, client),
+        magento_vary,
+        graphql_cache_id,
+        authorized: seen.authorization.is_some(),
+    }
+}
+
+/// What the APIs add to the key. Whatever PHP gets of these headers is in the key, so that
+/// nobody's Origin or Accept shapes what others are given.
+fn push_area_parts(key: &mut KeyBuilder, seen: &Seen<'_>, area: Area) {
+    let mut push = |part, value: Option<&Bytes>| {
+        if let Some(value) = value {
+            key.push(part, value);
+        }
+    };
+    match area {
+        Area::Pages => {}
+        Area::Graphql => {
+            push(Part::CacheId, seen.cache_id);
+            if seen.cache_id.is_some() && seen.has_bearer() {
+                // Who stops to send the token no longer gets what was for customers.
+                push(Part::Authorized, Some(&Bytes::new()));
+            }
+            push(Part::Store, seen.store);
+            push(Part::Currency, seen.content_currency);
+            push(Part::Origin, seen.origin);
+        }
+        Area::Rest => {
+            push(Part::Origin, seen.origin);
+            push(Part::Accept, seen.accept);
+        }
+    }
+}
+
+/// The X-Magento-Vary cookie, raw; empty where there is none.
+fn magento_vary(request: &Request) -> Bytes {
+    // The cookie is a slice of one of the lines; it shares that line's buffer.
+    let Some((_, value)) = cookies::pairs(&request.fields).find(|(name, _)| *name == VARY_COOKIE)
+    else {
+        return Bytes::new();
+    };
+    let within = |line: &&Bytes| line.as_ptr_range().contains(&value.as_ptr());
+    request.fields.all("cookie").find(within).map_or_else(Bytes::new, |line| line.slice_ref(value))
+}

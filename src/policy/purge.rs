@@ -1,0 +1,209 @@
+//! PURGE requests: Magento's pattern as exact tags, `.*` as everything, other patterns as regexes.
+
+use bytes::Bytes;
+use http::StatusCode;
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::exchange::{Client, Request};
+use crate::policy::Policy;
+use crate::settings::{Purge, PurgeWithoutPattern};
+
+/// Groups within groups of a regex.
+const REGEX_NEST_MAX: u32 = 64;
+
+/// What a PURGE asks for.
+#[derive(Clone, Debug)]
+pub struct PurgeRequest {
+    /// What is purged: one scope, or two where tags and a pool are both named.
+    pub scopes: Vec<PurgeScope>,
+    /// Mark as stale instead of removing (`X-Magento-Purge-Soft: 1`).
+    pub soft: bool,
+}
+
+/// Which stored responses are purged.
+#[derive(Clone, Debug)]
+pub enum PurgeScope {
+    /// All of them.
+    All,
+    /// Those with one of these tags.
+    Tags(Vec<Bytes>),
+    /// Those whose tags, joined by commas, the regex matches somewhere.
+    TagsMatching(Regex),
+    /// Those whose `X-Pool` the regex matches somewhere.
+    Pool(Regex),
+    /// All variants of a URL: host and normalised target as in [`crate::policy::CacheKey::url`].
+    Url(Vec<u8>),
+}
+
+/// Why a PURGE is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PurgeRefusal {
+    /// Neither X-Magento-Tags-Pattern nor X-Pool.
+    #[error("X-Magento-Tags-Pattern or X-Pool header required")]
+    NoPattern,
+    /// The pattern is no regex that this engine knows, or it is larger than
+    /// `purge.regex_max_bytes` once compiled.
+    #[error("the pattern is not accepted: {0}")]
+    Pattern(String),
+}
+
+impl PurgeRefusal {
+    /// The status for the client.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::BAD_REQUEST
+    }
+}
+
+/// May this client purge? Its resolved address counts, and it must not have come with forwarding
+/// headers from a peer that is not trusted.
+pub fn allowed(client: &Client, settings: &Purge) -> bool {
+    !client.forged && settings.allow.contains(client.address)
+}
+
+/// Reads a PURGE. Several lines of a pattern purge what any of them matches.
+pub(super) fn parse(policy: &Policy, request: &Request) -> Result<PurgeRequest, PurgeRefusal> {
+    let fields = &request.fields;
+    let regex_max_bytes = policy.purge.regex_max_bytes;
+    let mut scopes = Vec::new();
+    let patterns = filled(fields.all("x-magento-tags-pattern"));
+    if !patterns.is_empty() {
+        scopes.push(parse_patterns(&patterns, regex_max_bytes)?);
+    }
+    let pools = filled(fields.all("x-pool"));
+    if !pools.is_empty() {
+        scopes.push(PurgeScope::Pool(any_of(&pools, regex_max_bytes)?));
+    }
+    if scopes.is_empty() {
+        match policy.purge.without_pattern {
+            PurgeWithoutPattern::Refuse => return Err(PurgeRefusal::NoPattern),
+            PurgeWithoutPattern::Url => {
+                scopes.push(policy.url_scope(&request.authority, &request.target));
+            }
+        }
+    }
+    let soft = fields.first("x-magento-purge-soft").is_some_and(|value| value == "1");
+    Ok(PurgeRequest { scopes, soft })
+}
+
+/// The lines that say something.
+fn filled<'a>(lines: impl Iterator<Item = &'a Bytes>) -> Vec<&'a [u8]> {
+    lines.map(|line| line.trim_ascii()).filter(|line| !line.is_empty()).collect()
+}
+
+/// Reads the lines of a pattern, of which there is at least one.
+fn parse_patterns(lines: &[&[u8]], regex_max_bytes: usize) -> Result<PurgeScope, PurgeRefusal> {
+    let mut tags = Vec::new();
+    let mut everything = false;
+    let mut exact = true;
+    for line in lines {
+        match parse_pattern(line, regex_max_bytes)? {
+            PurgeScope::Tags(named) => tags.extend(named),
+            PurgeScope::All => everything = true,
+            _ => exact = false,
+        }
+    }
+    if everything {
+        Ok(PurgeScope::All)
+    } else if exact {
+        Ok(PurgeScope::Tags(tags))
+    } else {
+        any_of(lines, regex_max_bytes).map(PurgeScope::TagsMatching)
+    }
+}
+
+/// A regex that matches what any of the lines matches. Each must be a regex by itself, and has a
+/// group of its own: halves of a group in two lines do not become one, and a line's flags end with
+/// it.
+fn any_of(lines: &[&[u8]], regex_max_bytes: usize) -> Result<Regex, PurgeRefusal> {
+    if let [line] = lines {
+        return compile(line, regex_max_bytes);
+    }
+    let mut groups = Vec::with_capacity(lines.len());
+    for line in lines {
+        compile(line, regex_max_bytes)?;
+        groups.push([b"(?:", *line, b")"].concat());
+    }
+    compile(&groups.join(&b'|'), regex_max_bytes)
+}
+
+/// Reads a value of X-Magento-Tags-Pattern: Magento's `((^|,)TAG(,|$))|...` as exact tags, `.*` as
+/// everything, and what is neither as a regex that may take `regex_max_bytes` once compiled. The
+/// engine's time is linear in what it searches.
+pub fn parse_pattern(pattern: &[u8], regex_max_bytes: usize) -> Result<PurgeScope, PurgeRefusal> {
+    let pattern = pattern.trim_ascii();
+    if pattern.is_empty() {
+        return Err(PurgeRefusal::NoPattern);
+    }
+    if pattern == b".*" {
+        return Ok(PurgeScope::All);
+    }
+    match exact_tags(pattern) {
+        Some(tags) => Ok(PurgeScope::Tags(tags)),
+        None => compile(pattern, regex_max_bytes).map(PurgeScope::TagsMatching),
+    }
+}
+
+/// Reads a value of X-Pool: a regex, as the VCL has it.
+pub fn parse_pool(pattern: &[u8], regex_max_bytes: usize) -> Result<PurgeScope, PurgeRefusal> {
+    compile(pattern, regex_max_bytes).map(PurgeScope::Pool)
+}
+
+/// The tags of a pattern which consists of nothing but Magento's wrappers; `None` for any other.
+fn exact_tags(pattern: &[u8]) -> Option<Vec<Bytes>> {
+    let mut tags = Vec::new();
+    let mut rest = pattern;
+    loop {
+        // Magento puts parentheses around the wrapper; without them it means the same.
+        let (inner, closing) = match rest.strip_prefix(b"((^|,)") {
+            Some(inner) => (inner, &b"(,|$))"[..]),
+            None => (rest.strip_prefix(b"(^|,)")?, &b"(,|$)"[..]),
+        };
+        let (tag, after) = literal(inner)?;
+        tags.push(tag);
+        rest = after.strip_prefix(closing)?;
+        if rest.is_empty() {
+            return Some(tags);
+        }
+        rest = rest.strip_prefix(b"|")?;
+    }
+}
+
+/// The literal text up to the next metacharacter of a regex, escapes undone, and what follows.
+/// `None`: there is none, or it holds what no single tag can (separators) or an escape that is more
+/// than a quoted punctuation mark.
+fn literal(pattern: &[u8]) -> Option<(Bytes, &[u8])> {
+    let mut text = Vec::new();
+    let mut rest = pattern;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'\\' => {
+                let (&escaped, after) = after.split_first()?;
+                if !escaped.is_ascii_punctuation() || b",<>".contains(&escaped) {
+                    return None;
+                }
+                text.push(escaped);
+                after
+            }
+            b',' | b' ' | b'\t' => return None,
+            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'.' | b'*' | b'+' | b'?' | b'|' | b'^'
+            | b'$' => break,
+            _ => {
+                text.push(byte);
+                after
+            }
+        };
+    }
+    (!text.is_empty()).then(|| (text.into(), rest))
+}
+
+fn compile(pattern: &[u8], regex_max_bytes: usize) -> Result<Regex, PurgeRefusal> {
+    let pattern =
+        std::str::from_utf8(pattern).map_err(|error| PurgeRefusal::Pattern(error.to_string()))?;
+    RegexBuilder::new(pattern)
+        .unicode(false)
+        .nest_limit(REGEX_NEST_MAX)
+        .size_limit(regex_max_bytes)
+        .dfa_size_limit(regex_max_bytes)
+        .build()
+        .map_err(|error| PurgeRefusal::Pattern(error.to_string()))
+}
