@@ -20,3 +20,5 @@ pub mod reason;
 pub mod settings;
 
 pub mod policy;
+
+pub mod store;

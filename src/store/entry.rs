@@ -1,0 +1,327 @@
+//! A stored response.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::slots::Slot;
+use crate::clock::Moment;
+use crate::exchange::StoredHead;
+use crate::policy::CacheKey;
+
+/// An interned tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TagId(pub(super) u32);
+
+/// A response to be stored.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// Its key.
+    pub key: CacheKey,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its head as it is delivered, without the fields of a single delivery.
+    pub head: Arc<StoredHead>,
+    /// Its content.
+    pub body: StoredBody,
+    /// Its tags.
+    pub tags: Vec<Bytes>,
+    /// Its `X-Pool`.
+    pub pool: Option<Bytes>,
+    /// Its lifetime from now.
+    pub ttl: Duration,
+    /// How long past that it may be served while one fetch refreshes it.
+    pub grace: Duration,
+    /// How long past its lifetime it is kept (at least `grace`).
+    pub keep: Duration,
+    /// The age it had on arrival.
+    pub age: Duration,
+    /// Did Magento ask for debugging headers?
+    pub debug: bool,
+}
+
+/// The content of a stored response: literal segments and includes, in order. A page without
+/// includes is one literal.
+#[derive(Clone, Debug, Default)]
+pub struct StoredBody {
+    /// The segments.
+    pub segments: Box<[Segment]>,
+    /// The whole content as a gzip file, ready to send: head, deflate stream, tail. Only where
+    /// there is one literal, which is deflated.
+    pub gzip: Option<Arc<[Bytes]>>,
+}
+
+/// A piece of stored content.
+#[derive(Clone, Debug)]
+pub enum Segment {
+    /// Bytes.
+    Literal(Encoded),
+    /// Another response that is joined in here.
+    Include(Include),
+}
+
+/// Bytes as they are kept.
+///
+/// Text is kept as a raw deflate stream (RFC 1951) of whole blocks which ends on a byte boundary and
+/// is not final, so that segments can be put one after another behind one gzip header, and ended by an empty
+/// final block and the combined checksum: a joined page leaves compressed without being compressed
+/// again.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The bytes themselves; absent where `deflate` is kept instead and they are large.
+    pub identity: Option<Bytes>,
+    /// The deflate stream, absent where compressing gained nothing.
+    pub deflate: Option<Bytes>,
+    /// CRC-32 (RFC 1952 8) of the bytes themselves.
+    pub crc32: u32,
+    /// Number of the bytes themselves.
+    pub identity_bytes: u64,
+}
+
+/// `<esi:include src="..."/>`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Include {
+    /// The source as it stood in the page, entities decoded.
+    pub source: Bytes,
+}
+
+/// A stored response.
+///
+/// What a reader holds stays whole and unchanged, also after the store has let go of it.
+#[derive(Debug)]
+pub struct Entry {
+    pub(super) key: CacheKey,
+    pub(super) status: StatusCode,
+    pub(super) head: Arc<StoredHead>,
+    pub(super) body: StoredBody,
+    pub(super) tags: Box<[TagId]>,
+    pub(super) pool: Option<TagId>,
+    pub(super) stored_at: Moment,
+    pub(super) ttl: Duration,
+    pub(super) grace: Duration,
+    pub(super) keep: Duration,
+    pub(super) age: Duration,
+    pub(super) debug: bool,
+    pub(super) slot: Slot,
+    pub(super) sequence: u64,
+    pub(super) weight_bytes: u32,
+    purged: AtomicU64,
+    removed: AtomicBool,
+}
+
+/// What the index knows of a response that it holds.
+#[derive(Debug)]
+pub(super) struct Retention {
+    pub(super) slot: Slot,
+    /// Counts stored responses; never reused, as slots are.
+    pub(super) sequence: u64,
+    pub(super) weight_bytes: u32,
+    pub(super) tags: Box<[TagId]>,
+    pub(super) pool: Option<TagId>,
+}
+
+/// How old a response is against its lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Within its lifetime.
+    Fresh,
+    /// Past it, and still kept.
+    Stale {
+        /// For so long: since its lifetime ended, or a soft purge came.
+        stale_for: Duration,
+    },
+    /// Past what it is kept, or purged.
+    Dead,
+}
+
+/// Values of [`Entry::purged`]: a soft purge at a moment is that moment's milliseconds plus one.
+/// The least value wins, so that purges in any order end the same way.
+const PURGED_HARD: u64 = 0;
+const NOT_PURGED: u64 = u64::MAX;
+
+impl Entry {
+    pub(super) fn new(new: NewEntry, stored_at: Moment, retention: Retention) -> Self {
+        Self {
+            key: new.key,
+            status: new.status,
+            head: new.head,
+            body: new.body,
+            tags: retention.tags,
+            pool: retention.pool,
+            stored_at,
+            ttl: new.ttl,
+            grace: new.grace,
+            keep: new.keep.max(new.grace),
+            age: new.age,
+            debug: new.debug,
+            slot: retention.slot,
+            sequence: retention.sequence,
+            weight_bytes: retention.weight_bytes,
+            purged: AtomicU64::new(NOT_PURGED),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its head.
+    pub fn head(&self) -> &Arc<StoredHead> {
+        &self.head
+    }
+
+    /// Its content.
+    pub fn body(&self) -> &StoredBody {
+        &self.body
+    }
+
+    /// Its lifetime from the moment it was stored.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// How long past its lifetime it may be served while one fetch refreshes it.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Its age (RFC 9111 4.2.3): that on arrival and the time in the store.
+    pub fn age_at(&self, now: Moment) -> Duration {
+        self.age.saturating_add(now.since(self.stored_at))
+    }
+
+    /// What is left of its lifetime; zero once it is stale.
+    pub fn remaining(&self, now: Moment) -> Duration {
+        self.stale_at().since(now)
+    }
+
+    /// How it stands at that moment.
+    pub fn freshness(&self, now: Moment) -> Freshness {
+        let purged = self.purged.load(Ordering::Acquire);
+        if purged == PURGED_HARD {
+            return Freshness::Dead;
+        }
+        let stale_at = self.stale_at();
+        if now < stale_at {
+            Freshness::Fresh
+        } else if now < stale_at.plus(self.keep) {
+            Freshness::Stale { stale_for: now.since(stale_at) }
+        } else {
+            Freshness::Dead
+        }
+    }
+
+    /// Did Magento ask for debugging headers?
+    pub fn debug(&self) -> bool {
+        self.debug
+    }
+
+    /// Bytes of memory it takes, bookkeeping included; zero for one that was never stored.
+    pub fn weight_bytes(&self) -> u64 {
+        u64::from(self.weight_bytes)
+    }
+
+    /// Has a soft purge made it stale?
+    pub fn is_soft_purged(&self) -> bool {
+        !matches!(self.purged.load(Ordering::Acquire), NOT_PURGED | PURGED_HARD)
+    }
+
+    /// Ends its lifetime now, as a soft purge does: from here on it counts as stale, for its grace
+    /// and its keep.
+    pub fn mark_stale(&self, now: Moment) {
+        let at = now.milliseconds().saturating_add(1).min(NOT_PURGED - 1);
+        self.purged.fetch_min(at, Ordering::AcqRel);
+    }
+
+    /// A hard purge has come: no look-up gives it any more.
+    pub(super) fn mark_purged(&self) {
+        self.purged.store(PURGED_HARD, Ordering::Release);
+    }
+
+    /// The store has let go of it, for whatever reason.
+    pub(super) fn mark_removed(&self) {
+        self.removed.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
+    }
+
+    /// When it is dead at the latest; a soft purge may bring that forward.
+    pub(super) fn dead_at_unless_purged(&self) -> Moment {
+        self.stored_at.plus(self.ttl).plus(self.keep)
+    }
+
+    fn stale_at(&self) -> Moment {
+        let expires_at = self.stored_at.plus(self.ttl);
+        match self.purged.load(Ordering::Acquire) {
+            NOT_PURGED | PURGED_HARD => expires_at,
+            soft => expires_at.min(Moment::from_milliseconds(soft - 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::page;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_milliseconds(seconds * 1_000)
+    }
+
+    fn entry() -> Entry {
+        let mut new = page("shop/a", &[]);
+        new.ttl = Duration::from_secs(100);
+        new.grace = Duration::from_secs(30);
+        new.keep = Duration::from_secs(50);
+        new.age = Duration::from_secs(7);
+        let (tags, pool) = (Box::default(), None);
+        Entry::new(new, at(10), Retention { slot: 0, sequence: 1, weight_bytes: 0, tags, pool })
+    }
+
+    #[test]
+    fn a_response_is_fresh_then_stale_then_dead() {
+        let entry = entry();
+        assert_eq!(entry.freshness(at(109)), Freshness::Fresh);
+        assert_eq!(entry.remaining(at(109)), Duration::from_secs(1));
+        assert_eq!(entry.age_at(at(109)), Duration::from_secs(106));
+        let stale_for = Duration::from_secs(49);
+        assert_eq!(entry.freshness(at(159)), Freshness::Stale { stale_for });
+        assert_eq!(entry.remaining(at(159)), Duration::ZERO);
+        assert_eq!(entry.freshness(at(160)), Freshness::Dead);
+    }
+
+    #[test]
+    fn a_soft_purge_ends_the_lifetime_and_never_prolongs_it() {
+        let entry = entry();
+        entry.mark_stale(at(20));
+        entry.mark_stale(at(40));
+        assert!(entry.is_soft_purged());
+        let stale_for = Duration::from_secs(49);
+        assert_eq!(entry.freshness(at(69)), Freshness::Stale { stale_for });
+        assert_eq!(entry.freshness(at(70)), Freshness::Dead);
+        let late = self::entry();
+        late.mark_stale(at(150));
+        assert_eq!(late.freshness(at(110)), Freshness::Stale { stale_for: Duration::ZERO });
+    }
+
+    #[test]
+    fn a_hard_purge_outlasts_a_soft_one() {
+        let entry = entry();
+        entry.mark_purged();
+        entry.mark_stale(at(0));
+        assert_eq!(entry.freshness(at(11)), Freshness::Dead);
+        assert!(!entry.is_soft_purged());
+    }
+}

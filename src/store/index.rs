@@ -1,0 +1,227 @@
+//! The owner of what is stored: slots, and from tag, pool, URL and time to slots.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use regex::bytes::Regex;
+use roaring::RoaringBitmap;
+
+use super::entry::{Entry, NewEntry, Retention, TagId};
+use super::names::Names;
+use super::slots::{Removed, Slot, Slots};
+use super::weight::{entry_bytes, tags_bytes};
+use crate::clock::Moment;
+
+/// Responses whose end falls into the same span are removed together, up to this late.
+const EXPIRY_SPAN_MILLISECONDS: u64 = 10_000;
+
+/// What is stored. It holds the only lasting reference to each response: when it lets go, the
+/// memory is free, whatever the cache has yet to clean up.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    entries: Vec<Option<Arc<Entry>>>,
+    free: Vec<Slot>,
+    pub(super) tags: Names,
+    pub(super) pools: Names,
+    /// By a keyed hash of the URL, which its responses carry in their keys.
+    urls: BTreeMap<u64, Slots>,
+    hasher: RandomState,
+    expiry: BTreeMap<u64, Slots>,
+    objects: u64,
+    bytes: u64,
+}
+
+impl Index {
+    /// Stores a response, or gives it back where it would weigh more than `bytes_max`.
+    pub(super) fn insert(
+        &mut self,
+        new: NewEntry,
+        now: Moment,
+        sequence: u64,
+        bytes_max: u64,
+    ) -> Option<Arc<Entry>> {
+        let fresh = new.tags.iter().filter(|tag| self.tags.find(tag).is_none());
+        let weight_bytes = entry_bytes(&new) + tags_bytes(new.tags.len(), fresh);
+        let weight_bytes = u32::try_from(weight_bytes).ok()?;
+        let room = self.free.len() + (u32::MAX as usize - 1).saturating_sub(self.entries.len());
+        if u64::from(weight_bytes) > bytes_max
+            || room == 0
+            || self.tags.room() < new.tags.len()
+            || self.pools.room() == 0
+        {
+            return None;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            (self.entries.len() - 1) as Slot
+        });
+        let tags: Box<[TagId]> =
+            new.tags.iter().filter_map(|tag| self.tags.link(tag, slot)).collect();
+        let pool = new.pool.as_ref().and_then(|pool| self.pools.link(pool, slot));
+        let entry =
+            Arc::new(Entry::new(new, now, Retention { slot, sequence, weight_bytes, tags, pool }));
+        link(&mut self.urls, self.hasher.hash_one(entry.key.url()), slot);
+        link(&mut self.expiry, span_of(&entry), slot);
+        self.objects += 1;
+        self.bytes += u64::from(weight_bytes);
+        self.entries[slot as usize] = Some(Arc::clone(&entry));
+        Some(entry)
+    }
+
+    /// Lets go of the response in a slot, if it is still the one that was stored as `sequence`.
+    pub(super) fn remove(&mut self, slot: Slot, sequence: u64) -> Option<Arc<Entry>> {
+        let place = self.entries.get_mut(slot as usize)?;
+        let entry = place.take_if(|entry| entry.sequence == sequence)?;
+        self.free.push(slot);
+        for &tag in &entry.tags {
+            self.tags.unlink(tag, slot);
+        }
+        if let Some(pool) = entry.pool {
+            self.pools.unlink(pool, slot);
+        }
+        unlink(&mut self.urls, self.hasher.hash_one(entry.key.url()), slot);
+        unlink(&mut self.expiry, span_of(&entry), slot);
+        self.objects -= 1;
+        self.bytes -= u64::from(entry.weight_bytes);
+        Some(entry)
+    }
+
+    /// The response in a slot.
+    pub(super) fn entry(&self, slot: Slot) -> Option<&Arc<Entry>> {
+        self.entries.get(slot as usize).and_then(Option::as_ref)
+    }
+
+    /// Slots of responses with that URL, and perhaps of some whose URL has the same hash.
+    pub(super) fn slots_of_url(&self, url: &[u8]) -> RoaringBitmap {
+        let mut slots = RoaringBitmap::new();
+        if let Some(found) = self.urls.get(&self.hasher.hash_one(url)) {
+            found.add_to(&mut slots);
+        }
+        slots
+    }
+
+    /// Slots of responses that carry one of the tags.
+    pub(super) fn slots_of_tags<'a>(&self, tags: impl Iterator<Item = &'a [u8]>) -> RoaringBitmap {
+        let mut slots = RoaringBitmap::new();
+        let found = tags.filter_map(|tag| self.tags.find(tag));
+        for found in found.filter_map(|tag| self.tags.slots(tag)) {
+            found.add_to(&mut slots);
+        }
+        slots
+    }
+
+    /// Slots of responses whose pool matches.
+    pub(super) fn slots_of_pools(&self, regex: &Regex) -> RoaringBitmap {
+        let mut slots = RoaringBitmap::new();
+        for (_, found) in self.pools.iter().filter(|(pool, _)| regex.is_match(pool)) {
+            found.add_to(&mut slots);
+        }
+        slots
+    }
+
+    /// All slots in use.
+    pub(super) fn all_slots(&self) -> RoaringBitmap {
+        let used = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_some());
+        used.map(|(slot, _)| slot as Slot).collect()
+    }
+
+    /// Does the regex match the response's tags, joined by commas? `buffer` is scratch space.
+    pub(super) fn tags_match(&self, entry: &Entry, regex: &Regex, buffer: &mut Vec<u8>) -> bool {
+        join(buffer, entry.tags.iter().map(|&tag| self.tags.name(tag)));
+        regex.is_match(buffer)
+    }
+
+    /// Up to `limit` slots of responses that no look-up gives any more.
+    pub(super) fn due(&self, now: Moment, limit: usize) -> Vec<(Slot, u64)> {
+        let spans = self.expiry.range(..now.milliseconds() / EXPIRY_SPAN_MILLISECONDS);
+        let mut slots = RoaringBitmap::new();
+        for (_, found) in spans {
+            found.add_to(&mut slots);
+            if slots.len() >= limit as u64 {
+                break;
+            }
+        }
+        let found = slots.iter().take(limit).filter_map(|slot| self.entry(slot));
+        found.map(|entry| (entry.slot, entry.sequence)).collect()
+    }
+
+    /// The response that is past its end before the others, or one of them.
+    pub(super) fn first_to_end(&self) -> Option<(Slot, u64)> {
+        let (_, slots) = self.expiry.first_key_value()?;
+        self.entry(slots.first()).map(|entry| (entry.slot, entry.sequence))
+    }
+
+    /// Stored responses.
+    pub(super) fn objects(&self) -> u64 {
+        self.objects
+    }
+
+    /// What they weigh in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+impl Index {
+    /// Counts everything anew and panics where the gauges or links differ.
+    pub(super) fn check(&self) {
+        let entries: Vec<_> = self.entries.iter().flatten().collect();
+        assert_eq!(self.objects, entries.len() as u64);
+        assert_eq!(self.bytes, entries.iter().map(|entry| entry.weight_bytes()).sum::<u64>());
+        assert_eq!(self.free.len() + entries.len(), self.entries.len());
+        let links: usize = entries.iter().map(|entry| entry.tags.len()).sum();
+        assert_eq!(self.tags.links(), links as u64);
+        let pools = entries.iter().filter(|entry| entry.pool.is_some()).count();
+        assert_eq!(self.pools.links(), pools as u64);
+        let count = |slots: &Slots| match slots {
+            Slots::One(_) => 1,
+            Slots::Many(slots) => slots.len(),
+        };
+        for names in [&self.tags, &self.pools] {
+            assert_eq!(names.iter().map(|(_, slots)| count(slots)).sum::<u64>(), names.links());
+            assert_eq!(names.iter().count() as u64, names.len());
+        }
+        for slots in [&self.urls, &self.expiry] {
+            assert_eq!(slots.values().map(count).sum::<u64>(), self.objects);
+        }
+        for entry in entries {
+            let carries =
+                |slots: &Slots| !matches!(slots.clone().remove(entry.slot), Removed::Absent);
+            assert!(entry.tags.iter().all(|&tag| self.tags.slots(tag).is_some_and(carries)));
+            assert!(self.urls.get(&self.hasher.hash_one(entry.key.url())).is_some_and(carries));
+            assert!(self.expiry.get(&span_of(entry)).is_some_and(carries));
+        }
+    }
+}
+
+/// Names joined by commas, as the header carries them.
+pub(super) fn join<'a>(buffer: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
+    buffer.clear();
+    for (index, name) in names.enumerate() {
+        if index > 0 {
+            buffer.push(b',');
+        }
+        buffer.extend_from_slice(name);
+    }
+}
+
+fn span_of(entry: &Entry) -> u64 {
+    entry.dead_at_unless_purged().milliseconds() / EXPIRY_SPAN_MILLISECONDS
+}
+
+fn link(slots: &mut BTreeMap<u64, Slots>, key: u64, slot: Slot) {
+    slots
+        .entry(key)
+        .and_modify(|slots| {
+            slots.insert(slot);
+        })
+        .or_insert(Slots::One(slot));
+}
+
+fn unlink(slots: &mut BTreeMap<u64, Slots>, key: u64, slot: Slot) {
+    if slots.get_mut(&key).is_some_and(|slots| slots.remove(slot) == Removed::Last) {
+        slots.remove(&key);
+    }
+}

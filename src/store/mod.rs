@@ -1,0 +1,482 @@
+//! Stored responses and their tags; the only writer of both.
+//!
+//! Two structures hold a response. The index owns it, under one lock that only writers take: it
+//! knows slots, tags, pools, URLs and ends of life. The cache, which look-ups read without
+//! that lock, has a weak reference by key and decides what goes when memory is short. A response
+//! leaves by being taken out of the index; that the cache cleans up later changes nothing.
+//!
+//! Storing and purging take turns under the index' lock, and each purge has a number. A purge
+//! first notes its number and what it names, then takes out what was stored before that; a fill
+//! that began before is refused by the note ([`Reason::Fenced`]). So nothing that a completed
+//! purge names stays or comes in late, and new content passes while the purge is still at work.
+
+mod cache;
+mod encoded;
+mod entry;
+mod fence;
+mod index;
+mod names;
+mod purge;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod weight;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+pub use encoded::combine_crc32;
+pub use entry::{Encoded, Entry, Freshness, Include, NewEntry, Segment, StoredBody, TagId};
+pub use fence::{FillMark, Purgeable};
+pub use purge::Purged;
+
+use cache::{Caches, Evicted, Evictions, Marker, Shares};
+use entry::Retention;
+use fence::Fence;
+use index::Index;
+use slots::Slot;
+
+use crate::clock::{Clock, Moment};
+use crate::policy::CacheKey;
+use crate::reason::Reason;
+use crate::settings;
+
+/// Responses past their end that one insertion removes on its way.
+const DUE_PER_INSERT: usize = 4;
+
+/// Responses that are removed without giving others a turn at the lock.
+const REMOVALS_PER_TURN: usize = 256;
+
+/// Rounds of moka's housekeeping in which memory comes below its limit; one round evicts
+/// hundreds.
+const EVICTION_ROUNDS_MAX: usize = 4;
+
+/// Why stored content cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A compressed literal does not give the content it was made from.
+    #[error("a stored literal is corrupt")]
+    Corrupt,
+    /// There is no literal at that place.
+    #[error("the segment is no literal")]
+    NoLiteral,
+}
+
+/// What a look-up found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A response within its lifetime.
+    Fresh(Arc<Entry>),
+    /// A response past its lifetime that is kept; [`Entry::grace`] says how long it may be served
+    /// with a healthy origin.
+    Stale {
+        /// The response.
+        entry: Arc<Entry>,
+        /// Since when: since its lifetime ended, or a soft purge came.
+        stale_for: Duration,
+    },
+    /// The last response was uncacheable for this reason: do not wait for each other.
+    HitForMiss(Reason),
+    /// Nothing to serve: [`Reason::Cold`] or [`Reason::Expired`].
+    Nothing(Reason),
+}
+
+/// Gauges and counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Stored responses.
+    pub objects: u64,
+    /// What they take in bytes, bookkeeping included.
+    pub bytes: u64,
+    /// `store.memory_bytes`
+    pub limit_bytes: u64,
+    /// Different tags.
+    pub tags: u64,
+    /// Pairs of a tag and a response.
+    pub links: u64,
+    /// Keys that are remembered as uncacheable; approximate.
+    pub hit_for_miss: u64,
+    /// Bytes of plain forms that are kept of compressed content; approximate.
+    pub identities_bytes: u64,
+    /// Responses that were stored.
+    pub insertions: u64,
+    /// Responses removed for want of room.
+    pub evictions: u64,
+    /// Responses removed because what they are kept was over.
+    pub expirations: u64,
+    /// Purges, which is the number of the last one.
+    pub purges: u64,
+    /// Responses that purges reached.
+    pub purged: u64,
+    /// Responses that were not stored because a purge came while they were under way.
+    pub fenced: u64,
+    /// Responses that were not stored because of their size or number of tags.
+    pub too_large: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    insertions: u64,
+    evictions: u64,
+    expirations: u64,
+    purged: u64,
+    fenced: u64,
+    too_large: u64,
+}
+
+/// What writers share, under one lock.
+#[derive(Debug)]
+struct Writers {
+    index: Index,
+    fence: Fence,
+    /// Of the last response that was stored.
+    sequence: u64,
+    counters: Counters,
+}
+
+/// The store; shared by `Arc`.
+pub struct Store {
+    caches: ArcSwap<Caches>,
+    evictions: Evictions,
+    writers: Mutex<Writers>,
+    /// [`Fence::last`], for readers without the lock.
+    last_purge: AtomicU64,
+    /// Responses with a sequence number up to this were purged all at once.
+    purged_through: AtomicU64,
+    shares: Shares,
+    limit_bytes: u64,
+    tags_max: usize,
+    clock: Clock,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(settings: &settings::Store, clock: Clock) -> Self {
+        Self::with_fence(settings, clock, true)
+    }
+
+    /// A store that lets late fills in after purges, to show that tests of the fence find out.
+    #[doc(hidden)]
+    pub fn without_fence(settings: &settings::Store, clock: Clock) -> Self {
+        Self::with_fence(settings, clock, false)
+    }
+
+    fn with_fence(settings: &settings::Store, clock: Clock, enabled: bool) -> Self {
+        let shares = Shares::of(settings);
+        let evictions = Evictions::default();
+        let fence = Fence::new(settings.purged_tags_max, settings.purged_patterns_max, enabled);
+        Self {
+            caches: ArcSwap::from_pointee(Caches::new(&shares, &evictions)),
+            evictions,
+            writers: Mutex::new(Writers {
+                index: Index::default(),
+                fence,
+                sequence: 0,
+                counters: Counters::default(),
+            }),
+            last_purge: AtomicU64::new(0),
+            purged_through: AtomicU64::new(0),
+            shares,
+            limit_bytes: settings.memory_bytes,
+            tags_max: settings.tags_max,
+            clock,
+        }
+    }
+
+    /// What is stored under a key. Takes no lock of the index and allocates nothing.
+    pub fn lookup(&self, key: &CacheKey, now: Moment) -> Found {
+        let caches = self.caches.load();
+        let mut nothing = Reason::Cold;
+        if let Some(entry) = caches.pages.get(key).and_then(|entry| entry.upgrade())
+            && !self.is_purged(&entry)
+        {
+            match entry.freshness(now) {
+                Freshness::Fresh => return Found::Fresh(entry),
+                Freshness::Stale { stale_for } => return Found::Stale { entry, stale_for },
+                Freshness::Dead => nothing = Reason::Expired,
+            }
+        }
+        match caches.markers.get(key) {
+            Some(marker) if now < marker.until => Found::HitForMiss(marker.reason),
+            _ => Found::Nothing(nothing),
+        }
+    }
+
+    /// To be taken when a fill begins, before anything is sent to the origin.
+    pub fn mark(&self) -> FillMark {
+        FillMark(self.last_purge.load(Ordering::Acquire))
+    }
+
+    /// Has something been purged since `mark`, hard or soft, that names this? With `None`: has
+    /// anything at all? A request that arrives after a purge must not join a fill for which this
+    /// says yes.
+    pub fn fenced(&self, mark: FillMark, of: Option<&Purgeable<'_>>) -> bool {
+        let purged_since = self.last_purge.load(Ordering::Acquire) > mark.0;
+        match of {
+            Some(of) if purged_since => self.writers.lock().fence.hits(mark, of),
+            _ => purged_since,
+        }
+    }
+
+    /// Stores a response whose fill began at `mark`, in place of what is stored under its key.
+    ///
+    /// A purge that came since and names it refuses it, a soft one too: the response may be as old
+    /// as what the purge made stale, and what is stored stays for grace.
+    ///
+    /// # Errors
+    /// [`Reason::StoreOff`], [`Reason::TooLarge`] (also for too many tags), [`Reason::Fenced`].
+    pub fn insert(&self, mark: FillMark, new: NewEntry) -> Result<Arc<Entry>, Reason> {
+        if self.limit_bytes == 0 {
+            return Err(Reason::StoreOff);
+        }
+        let new = NewEntry {
+            head: weight::compact_head(&new.head),
+            body: weight::compact_body(new.body),
+            ..new
+        };
+        let now = self.clock.now();
+        let mut writers = self.writers.lock();
+        let of = Purgeable { key: &new.key, tags: &new.tags, pool: new.pool.as_ref() };
+        if writers.fence.hits(mark, &of) {
+            writers.counters.fenced += 1;
+            return Err(Reason::Fenced);
+        }
+        let sequence = writers.sequence + 1;
+        let fits = new.tags.len() <= self.tags_max;
+        let entry = fits
+            .then(|| writers.index.insert(new, now, sequence, self.shares.entry_bytes_max))
+            .flatten();
+        let Some(entry) = entry else {
+            writers.counters.too_large += 1;
+            return Err(Reason::TooLarge);
+        };
+        writers.sequence = sequence;
+        writers.counters.insertions += 1;
+        let caches = self.caches.load();
+        caches.pages.insert(entry.key.clone(), Arc::downgrade(&entry));
+        caches.markers.invalidate(&entry.key);
+        let mut gone = Vec::new();
+        self.settle(&mut writers, &caches, &mut gone);
+        self.expire(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
+        drop(writers);
+        Ok(entry)
+    }
+
+    /// The response as an entry that is delivered once and never stored: for what
+    /// [`Store::insert`] refuses.
+    pub fn unstored(&self, new: NewEntry) -> Arc<Entry> {
+        let retention = Retention {
+            slot: Slot::MAX,
+            sequence: 0,
+            weight_bytes: 0,
+            tags: Box::default(),
+            pool: None,
+        };
+        let entry = Entry::new(new, self.clock.now(), retention);
+        entry.mark_removed();
+        Arc::new(entry)
+    }
+
+    /// Remembers for `ttl` that the response to a fill which began at `mark` was uncacheable.
+    /// False: it was not remembered.
+    ///
+    /// As in Varnish the answer replaces a response under the key that is past its lifetime: the
+    /// origin has spoken, and what it said before would come back after `ttl`. A response within its
+    /// lifetime stays (somebody forced a fetch). A failure of the origin is no answer: a fill that
+    /// has something stale keeps it and does not call this.
+    pub fn remember_uncacheable(
+        &self,
+        mark: FillMark,
+        key: &CacheKey,
+        reason: Reason,
+        ttl: Duration,
+    ) -> bool {
+        if ttl.is_zero() || self.limit_bytes == 0 {
+            return false;
+        }
+        let now = self.clock.now();
+        let mut writers = self.writers.lock();
+        if writers.fence.hits(mark, &Purgeable { key, tags: &[], pool: None }) {
+            return false;
+        }
+        let caches = self.caches.load();
+        let mut gone = Vec::new();
+        if let Some(entry) = caches.pages.get(key).and_then(|entry| entry.upgrade()) {
+            if !self.is_purged(&entry) && entry.freshness(now) == Freshness::Fresh {
+                return false;
+            }
+            gone.extend(Self::take_out(&mut writers, &caches, entry.slot, entry.sequence));
+        }
+        caches.markers.insert(key.clone(), Marker { reason, until: now.plus(ttl) });
+        self.settle(&mut writers, &caches, &mut gone);
+        drop(writers);
+        true
+    }
+
+    /// The plain bytes of a literal: as they are kept, or inflated and then remembered for a while
+    /// in a sixteenth of the memory.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLiteral`] where `segment` is none; [`StoreError::Corrupt`].
+    pub fn identity(&self, entry: &Entry, segment: usize) -> Result<Bytes, StoreError> {
+        let Some(Segment::Literal(encoded)) = entry.body.segments.get(segment) else {
+            return Err(StoreError::NoLiteral);
+        };
+        if let Some(identity) = &encoded.identity {
+            return Ok(identity.clone());
+        }
+        let caches = self.caches.load();
+        let place = (entry.sequence, segment);
+        if let Some(identity) = caches.identities.get(&place) {
+            return Ok(identity);
+        }
+        let identity = encoded.inflate()?;
+        let worth_it = encoded.identity_bytes < self.shares.identities_bytes / 4;
+        if worth_it && !entry.is_removed() && !self.is_purged(entry) {
+            caches.identities.insert(place, identity.clone());
+            // It may have been removed since the question, and its plain form before we put it in.
+            if entry.is_removed() {
+                caches.identities.invalidate(&place);
+            }
+        }
+        Ok(identity)
+    }
+
+    /// What is put off otherwise: removes what is past its end, lets the caches clean up. To be
+    /// called about once a second, off the threads that serve requests where there are some.
+    pub fn maintain(&self) {
+        self.caches.load().run_pending_tasks();
+        loop {
+            let mut writers = self.writers.lock();
+            let caches = self.caches.load();
+            let mut gone = Vec::new();
+            self.settle(&mut writers, &caches, &mut gone);
+            let removed = self.expire(&mut writers, &caches, &mut gone, REMOVALS_PER_TURN);
+            drop(writers);
+            if removed < REMOVALS_PER_TURN {
+                return;
+            }
+        }
+    }
+
+    /// Gauges and counters.
+    pub fn stats(&self) -> StoreStats {
+        let caches = self.caches.load();
+        let writers = self.writers.lock();
+        let Counters { insertions, evictions, expirations, purged, fenced, too_large } =
+            writers.counters;
+        StoreStats {
+            objects: writers.index.objects(),
+            bytes: writers.index.bytes(),
+            limit_bytes: self.limit_bytes,
+            tags: writers.index.tags.len(),
+            links: writers.index.tags.links(),
+            hit_for_miss: caches.markers.entry_count(),
+            identities_bytes: caches.identities.weighted_size(),
+            insertions,
+            evictions,
+            expirations,
+            purges: writers.fence.last(),
+            purged,
+            fenced,
+            too_large,
+        }
+    }
+
+    fn is_purged(&self, entry: &Entry) -> bool {
+        entry.sequence <= self.purged_through.load(Ordering::Acquire)
+    }
+
+    /// Takes a response out of index and caches. What is given back is to be dropped after the
+    /// lock. By then the index must know what has left the cache ([`Store::settle`]): of two
+    /// responses with the same key the cache holds the newer one.
+    fn take_out(
+        writers: &mut Writers,
+        caches: &Caches,
+        slot: Slot,
+        sequence: u64,
+    ) -> Option<Arc<Entry>> {
+        let entry = writers.index.remove(slot, sequence)?;
+        caches.pages.invalidate(&entry.key);
+        Self::forget_identities(caches, &entry);
+        Some(entry)
+    }
+
+    fn forget_identities(caches: &Caches, entry: &Entry) {
+        entry.mark_removed();
+        for (place, segment) in entry.body.segments.iter().enumerate() {
+            if matches!(segment, Segment::Literal(Encoded { identity: None, .. })) {
+                caches.identities.invalidate(&(entry.sequence, place));
+            }
+        }
+    }
+
+    /// Takes out up to `limit` responses that are past their end, and says how many.
+    fn expire(
+        &self,
+        writers: &mut Writers,
+        caches: &Caches,
+        gone: &mut Vec<Arc<Entry>>,
+        limit: usize,
+    ) -> usize {
+        let due = writers.index.due(self.clock.now(), limit);
+        for &(slot, sequence) in &due {
+            gone.extend(Self::take_out(writers, caches, slot, sequence));
+        }
+        writers.counters.expirations += due.len() as u64;
+        due.len()
+    }
+
+    /// Takes out of the index what has left the cache, and sees to it that the rest keeps to the
+    /// limit: by itself moka would do so some time later.
+    fn settle(&self, writers: &mut Writers, caches: &Caches, gone: &mut Vec<Arc<Entry>>) {
+        for _ in 0..EVICTION_ROUNDS_MAX {
+            let replaced = self.forget_evicted(writers, caches, gone);
+            if !replaced && writers.index.bytes() <= self.shares.pages_bytes {
+                return;
+            }
+            // After a replacement moka 0.12 must have seen the new weight before the key is
+            // invalidated: otherwise it takes off the new one where it had added the old one, and
+            // its sum is wrong from then on.
+            caches.pages.run_pending_tasks();
+        }
+        self.forget_evicted(writers, caches, gone);
+        // The limit holds also where moka's sum is wrong: what ends first goes first.
+        while writers.index.bytes() > self.shares.pages_bytes {
+            let Some((slot, sequence)) = writers.index.first_to_end() else { return };
+            gone.extend(Self::take_out(writers, caches, slot, sequence));
+            writers.counters.evictions += 1;
+        }
+    }
+
+    /// Takes out of the index what has left the cache. True: something was replaced.
+    fn forget_evicted(
+        &self,
+        writers: &mut Writers,
+        caches: &Caches,
+        gone: &mut Vec<Arc<Entry>>,
+    ) -> bool {
+        let evicted = std::mem::take(&mut *self.evictions.lock());
+        let mut replaced = false;
+        for Evicted { slot, sequence, for_room } in evicted {
+            replaced |= !for_room;
+            if let Some(entry) = writers.index.remove(slot, sequence) {
+                Self::forget_identities(caches, &entry);
+                writers.counters.evictions += u64::from(for_room);
+                gone.push(entry);
+            }
+        }
+        replaced
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Store").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! Names (tags, pools) as numbers, each with the slots of the responses that carry it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::entry::TagId;
+use super::slots::{Removed, Slot, Slots};
+
+/// A name is known exactly as long as some response carries it; its number is reused after that.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    ids: HashMap<Arc<[u8]>, TagId>,
+    records: Vec<Option<Record>>,
+    free: Vec<TagId>,
+    links: u64,
+}
+
+#[derive(Debug)]
+struct Record {
+    name: Arc<[u8]>,
+    slots: Slots,
+}
+
+impl Names {
+    /// The number of a name that some response carries.
+    pub(super) fn find(&self, name: &[u8]) -> Option<TagId> {
+        self.ids.get(name).copied()
+    }
+
+    /// Notes that the response in `slot` carries `name`. `None`: that was known.
+    pub(super) fn link(&mut self, name: &[u8], slot: Slot) -> Option<TagId> {
+        if let Some(&id) = self.ids.get(name) {
+            let record = self.records[id.0 as usize].as_mut()?;
+            return record.slots.insert(slot).then(|| {
+                self.links += 1;
+                id
+            });
+        }
+        let name: Arc<[u8]> = name.into();
+        let record = Some(Record { name: Arc::clone(&name), slots: Slots::One(slot) });
+        let id = if let Some(id) = self.free.pop() {
+            self.records[id.0 as usize] = record;
+            id
+        } else {
+            self.records.push(record);
+            TagId((self.records.len() - 1) as u32)
+        };
+        self.ids.insert(name, id);
+        self.links += 1;
+        Some(id)
+    }
+
+    /// Undoes [`Names::link`].
+    pub(super) fn unlink(&mut self, id: TagId, slot: Slot) {
+        let Some(place) = self.records.get_mut(id.0 as usize) else { return };
+        let Some(record) = place else { return };
+        let removed = record.slots.remove(slot);
+        if removed == Removed::Absent {
+            return;
+        }
+        self.links -= 1;
+        if removed == Removed::Last {
+            self.ids.remove(&record.name);
+            *place = None;
+            self.free.push(id);
+        }
+    }
+
+    /// The name behind a number; empty where nobody carries it any more.
+    pub(super) fn name(&self, id: TagId) -> &[u8] {
+        self.record(id).map_or(&[], |record| &record.name)
+    }
+
+    /// The slots of the responses that carry it.
+    pub(super) fn slots(&self, id: TagId) -> Option<&Slots> {
+        self.record(id).map(|record| &record.slots)
+    }
+
+    /// All names with their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Slots)> {
+        self.records.iter().flatten().map(|record| (&*record.name, &record.slots))
+    }
+
+    /// Names that some response carries.
+    pub(super) fn len(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    /// Pairs of a name and a response.
+    pub(super) fn links(&self) -> u64 {
+        self.links
+    }
+
+    /// Numbers that can still be given out.
+    pub(super) fn room(&self) -> usize {
+        self.free.len() + (u32::MAX as usize).saturating_sub(self.records.len())
+    }
+
+    fn record(&self, id: TagId) -> Option<&Record> {
+        self.records.get(id.0 as usize).and_then(Option::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_carries_is_released_and_its_number_reused() {
+        let mut names = Names::default();
+        let cat = names.link(b"cat_p_1", 7).unwrap();
+        assert_eq!(names.link(b"cat_p_1", 7), None);
+        assert_eq!(names.link(b"cat_p_1", 8), Some(cat));
+        assert_eq!((names.len(), names.links()), (1, 2));
+        names.unlink(cat, 7);
+        names.unlink(cat, 7);
+        assert_eq!(names.find(b"cat_p_1"), Some(cat));
+        names.unlink(cat, 8);
+        assert_eq!((names.len(), names.links()), (0, 0));
+        assert_eq!(names.find(b"cat_p_1"), None);
+        names.unlink(cat, 8);
+        assert_eq!(names.link(b"cms_b_2", 9), Some(cat));
+        assert_eq!(names.name(cat), b"cms_b_2");
+    }
+}

@@ -1,0 +1,34 @@
+//! Tests of the store as a whole.
+
+mod behaviour;
+mod model;
+mod threads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{Encoded, NewEntry, Segment, StoredBody};
+use crate::exchange::StoredHead;
+use crate::fields::Fields;
+use crate::policy::CacheKey;
+
+/// A small page that lives for an hour.
+pub(super) fn page(url: &str, tags: &[&'static str]) -> NewEntry {
+    let literal = Segment::Literal(Encoded::from_identity(b"<p>page</p>", None, 0));
+    NewEntry {
+        key: CacheKey::for_tests(url.as_bytes(), b""),
+        status: StatusCode::OK,
+        head: Arc::new(StoredHead::new(Fields::from([("Content-Type", "text/html")]))),
+        body: StoredBody { segments: Box::new([literal]), gzip: None },
+        tags: tags.iter().map(|&tag| Bytes::from(tag)).collect(),
+        pool: None,
+        ttl: Duration::from_hours(1),
+        grace: Duration::from_mins(5),
+        keep: Duration::from_mins(10),
+        age: Duration::ZERO,
+        debug: false,
+    }
+}
