@@ -21,4 +21,5 @@ pub mod settings;
 
 pub mod policy;
 
+pub mod observe;
 pub mod store;

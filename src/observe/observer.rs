@@ -1,0 +1,331 @@
+//! What the other modules tell, and what is shown of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use super::ObserveError;
+use super::access_log::AccessLog;
+use super::counters::{Counters, Totals, shard_count};
+use super::metrics::{self, Snapshot};
+use super::readiness::State;
+use super::readings::Readings;
+use super::record::{Record, Verdict};
+use crate::clock::Clock;
+use crate::exchange::{Client, Completion, Delivered, Request};
+use crate::reason::Reason;
+use crate::settings;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+type Source = Box<dyn Fn(&mut Readings) + Send + Sync>;
+
+/// Counts, logs and shows.
+pub struct Observer {
+    clock: Clock,
+    started: Duration,
+    counters: Counters,
+    purges: AtomicU64,
+    purged_objects: AtomicU64,
+    access_log: Option<AccessLog>,
+    sources: Mutex<Vec<Source>>,
+    state: Arc<State>,
+}
+
+impl Observer {
+    /// Opens the access log and starts its writer.
+    pub fn new(
+        clock: &Clock,
+        log: &settings::Log,
+        state: Arc<State>,
+    ) -> Result<Self, ObserveError> {
+        Ok(Self {
+            clock: clock.clone(),
+            started: clock.elapsed(),
+            counters: Counters::new(shard_count()),
+            purges: AtomicU64::new(0),
+            purged_objects: AtomicU64::new(0),
+            access_log: AccessLog::open(log, clock)?,
+            sources: Mutex::new(Vec::new()),
+            state,
+        })
+    }
+
+    /// A request's head has been read: what follows is measured from now.
+    pub fn begin(self: &Arc<Self>, request: &Request, client: &Client) -> Observation {
+        Observation {
+            began: self.clock.elapsed(),
+            record: Record::new(request, client, self.clock.wall()),
+            observer: Arc::clone(self),
+        }
+    }
+
+    /// Counts and logs a request that has ended. [`Observer::begin`] calls it in the end.
+    pub fn record(&self, record: &Record) {
+        self.counters.count(record);
+        if let Some(access_log) = &self.access_log {
+            access_log.push(record);
+        }
+    }
+
+    /// Counts a purge which reached `objects` stored responses.
+    pub fn record_purge(&self, objects: u64) {
+        self.purges.fetch_add(1, Ordering::Relaxed);
+        self.purged_objects.fetch_add(objects, Ordering::Relaxed);
+    }
+
+    /// Has `source` asked each time somebody looks at the metrics.
+    pub fn register(&self, source: impl Fn(&mut Readings) + Send + Sync + 'static) {
+        self.sources.lock().push(Box::new(source));
+    }
+
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        self.counters.totals()
+    }
+
+    /// Is this server ready? The state that lifecycle and probes keep.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// Appends the metrics in Prometheus' text format; its media type is
+    /// `text/plain; version=0.0.4; charset=utf-8`.
+    pub fn write_metrics(&self, out: &mut String) {
+        metrics::write(
+            out,
+            &Snapshot {
+                version: VERSION,
+                uptime_seconds: self.uptime().as_secs(),
+                ready: self.state.ready(),
+                totals: &self.totals(),
+                readings: &self.readings(),
+                purges: self.purges.load(Ordering::Relaxed),
+                purged_objects: self.purged_objects.load(Ordering::Relaxed),
+                lines_written: self.access_log.as_ref().map_or(0, AccessLog::written),
+                lines_lost: self.access_log.as_ref().map_or(0, AccessLog::lost),
+            },
+        );
+    }
+
+    /// The statistics as JSON, for people. Reasons that never came up are left out.
+    pub fn stats(&self) -> Value {
+        let totals = self.totals();
+        let mut stats = Map::new();
+        for (reading, value) in self.readings().iter() {
+            let (group, key) = reading.place();
+            let group = stats.entry(group).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(group) = group {
+                group.insert(key.to_owned(), value.into());
+            }
+        }
+        let verdicts: Map<_, _> = Verdict::ALL
+            .iter()
+            .map(|verdict| (verdict.as_str().to_owned(), totals.requests(*verdict).into()))
+            .collect();
+        let reasons: Map<_, _> = Reason::ALL
+            .iter()
+            .map(|reason| (reason.as_str().to_owned(), totals.reasons(*reason)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(word, count)| (word, count.into()))
+            .collect();
+        stats.insert("version".to_owned(), VERSION.into());
+        stats.insert("uptime_seconds".to_owned(), self.uptime().as_secs().into());
+        stats.insert("readiness".to_owned(), self.state.readiness().to_json());
+        stats.insert("hit_ratio".to_owned(), totals.hit_ratio().into());
+        stats.insert(
+            "requests".to_owned(),
+            json!({ "total": totals.all_requests(), "verdicts": verdicts, "reasons": reasons }),
+        );
+        stats.insert("sent_body_bytes".to_owned(), totals.sent_bytes().into());
+        stats.insert(
+            "purges".to_owned(),
+            json!({
+                "total": self.purges.load(Ordering::Relaxed),
+                "objects": self.purged_objects.load(Ordering::Relaxed),
+            }),
+        );
+        Value::Object(stats)
+    }
+
+    /// Has the access log's file opened again, for log rotation: rename it, then call this.
+    pub fn reopen_log(&self) {
+        if let Some(access_log) = &self.access_log {
+            access_log.reopen();
+        }
+    }
+
+    /// Writes out the access log; says whether that was done within `deadline`. Blocks.
+    pub fn close_log(&self, deadline: Duration) -> bool {
+        self.access_log.as_ref().is_none_or(|access_log| access_log.close(deadline))
+    }
+
+    fn uptime(&self) -> Duration {
+        self.clock.elapsed().saturating_sub(self.started)
+    }
+
+    fn readings(&self) -> Readings {
+        let mut readings = Readings::default();
+        for source in self.sources.lock().iter() {
+            source(&mut readings);
+        }
+        readings
+    }
+}
+
+/// A request under way. Dropping it records it as it stands: a client that left before there was
+/// an answer.
+pub struct Observation {
+    observer: Arc<Observer>,
+    record: Record,
+    began: Duration,
+}
+
+impl Observation {
+    /// How the request is answered.
+    pub fn answer(&mut self, status: StatusCode, verdict: Verdict, reason: Option<Reason>) {
+        self.record.status = status;
+        self.record.verdict = verdict;
+        self.record.reason = reason;
+    }
+
+    /// How long the origin took to the head of its response.
+    pub fn first_byte(&mut self, after: Duration) {
+        self.record.first_byte = Some(after);
+    }
+
+    /// What is known so far.
+    pub fn known(&self) -> &Record {
+        &self.record
+    }
+
+    /// The response has left, or cannot leave.
+    pub fn finish(mut self, delivered: Delivered) {
+        self.record.delivered = delivered;
+    }
+
+    /// Finishes when the response does.
+    pub fn into_completion(self) -> Completion {
+        Completion::new(move |delivered| self.finish(delivered))
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        self.record.duration = self.observer.clock.elapsed().saturating_sub(self.began);
+        self.observer.record(&self.record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::readiness::{Cause, Phase};
+    use super::super::readings::Reading;
+    use super::*;
+    use crate::body::Body;
+    use crate::exchange::{Connection, Peer, Scheme};
+    use crate::fields::Fields;
+    use bytes::Bytes;
+    use http::{Method, Version};
+    use std::net::IpAddr;
+
+    fn observer(access: settings::AccessLog) -> (Clock, Arc<Observer>) {
+        let clock = Clock::manual();
+        let log = settings::Log { access, ..settings::Log::default() };
+        let observer = Observer::new(&clock, &log, Arc::default()).expect("opened");
+        (clock, Arc::new(observer))
+    }
+
+    fn request() -> (Request, Client) {
+        let request = Request {
+            method: Method::GET,
+            target: Bytes::from("/p"),
+            authority: Bytes::from("shop.example"),
+            version: Version::HTTP_2,
+            fields: Fields::from([
+                ("user-agent", "agent/1"),
+                ("Cookie", "PHPSESSID=s3cr3t"),
+                ("Authorization", "Bearer s3cr3t"),
+            ]),
+            body: Body::empty(),
+            connection: Connection { peer: Peer::Unix, local: None, tls: false },
+        };
+        let client = Client {
+            address: IpAddr::from([192, 0, 2, 1]),
+            port: 0,
+            scheme: Scheme::Https,
+            server_port: 443,
+            trusted_peer: true,
+            forged: false,
+            forwarded_for: Bytes::new(),
+        };
+        (request, client)
+    }
+
+    #[test]
+    fn a_request_is_recorded_once_when_its_response_has_left() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("access.log");
+        let (clock, observer) = observer(settings::AccessLog::File(path.clone()));
+        let (request, client) = request();
+        let mut observation = observer.begin(&request, &client);
+        observation.answer(StatusCode::OK, Verdict::Miss, Some(Reason::Cold));
+        observation.first_byte(Duration::from_millis(30));
+        let completion = observation.into_completion();
+        clock.advance(Duration::from_millis(40));
+        assert_eq!(observer.totals().all_requests(), 0, "not before");
+        completion.finish(Delivered::Whole { body_bytes: 9 });
+        let totals = observer.totals();
+        assert_eq!((totals.requests(Verdict::Miss), totals.all_requests()), (1, 1));
+        assert_eq!((totals.reasons(Reason::Cold), totals.sent_bytes()), (1, 9));
+        assert!(observer.close_log(Duration::from_secs(20)));
+        let text = std::fs::read_to_string(path).expect("readable");
+        let line: Value = serde_json::from_str(&text).expect("one line");
+        assert_eq!(line["duration_seconds"], 0.04);
+        assert_eq!(line["first_byte_seconds"], 0.03);
+        assert_eq!(line["user_agent"], "agent/1");
+        assert!(!text.contains("s3cr3t"), "cookies and tokens are not logged");
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_counts_as_gone() {
+        let (_, observer) = observer(settings::AccessLog::Off);
+        let (request, client) = request();
+        drop(observer.begin(&request, &client));
+        assert_eq!(observer.totals().requests(Verdict::Gone), 1);
+        let mut observation = observer.begin(&request, &client);
+        observation.answer(StatusCode::OK, Verdict::Hit, None);
+        drop(observation.into_completion());
+        assert_eq!(observer.totals().requests(Verdict::Hit), 1);
+        assert_eq!(observer.totals().ends, [0, 2, 0]);
+    }
+
+    #[test]
+    fn statistics_and_metrics_show_what_others_registered() {
+        let (clock, observer) = observer(settings::AccessLog::Off);
+        observer.register(|readings| readings.set(Reading::StoreObjects, 12_u64));
+        observer.register(|readings| readings.set(Reading::OriginHealthy, true));
+        observer.record_purge(3);
+        observer.state().enter(Phase::Serving);
+        observer.state().raise(Cause::OriginRefused);
+        clock.advance(Duration::from_secs(61));
+        let stats = observer.stats();
+        assert_eq!(stats["store"]["objects"], 12);
+        assert_eq!(stats["origin"]["healthy"], 1);
+        assert_eq!(stats["uptime_seconds"], 61);
+        assert_eq!(stats["purges"], json!({ "total": 1, "objects": 3 }));
+        assert_eq!(stats["readiness"]["causes"][0]["cause"], "origin-refused");
+        assert_eq!(stats["hit_ratio"], Value::Null);
+        assert_eq!(stats["version"], VERSION);
+        let mut text = String::new();
+        observer.write_metrics(&mut text);
+        for line in ["parvis_store_objects 12\n", "parvis_purges_total 1\n", "parvis_ready 0\n"] {
+            assert!(text.contains(line), "{line}");
+        }
+        assert!(!text.contains("parvis_store_tags"), "what nobody set is not shown");
+    }
+}

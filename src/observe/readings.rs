@@ -1,0 +1,89 @@
+//! What other modules count and this one shows: read when somebody asks for the metrics.
+
+use super::metrics::Kind;
+
+macro_rules! readings {
+    ($($variant:ident = $kind:ident $group:literal $key:literal $help:literal,)+) => {
+        /// A number that another module keeps.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reading {
+            $(#[doc = $help] $variant,)+
+        }
+
+        impl Reading {
+            /// Every reading.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The metric's name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => concat!("parvis_", $group, "_", $key)),+ }
+            }
+
+            /// What it says.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help),+ }
+            }
+
+            /// Does it go up alone?
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind),+ }
+            }
+
+            /// Its place in the statistics: group and key.
+            pub const fn place(self) -> (&'static str, &'static str) {
+                match self { $(Self::$variant => ($group, $key)),+ }
+            }
+        }
+    };
+}
+
+readings! {
+    StoreObjects = Gauge "store" "objects" "Stored responses.",
+    StoreBytes = Gauge "store" "bytes" "Bytes they take, bookkeeping included.",
+    StoreLimitBytes = Gauge "store" "limit_bytes" "Bytes they may take (store.memory).",
+    StoreTags = Gauge "store" "tags" "Tags that a stored response carries.",
+    StoreInsertions = Counter "store" "insertions_total" "Responses that were stored.",
+    StoreEvictions = Counter "store" "evictions_total" "Responses that made room for others.",
+    StoreFenced = Counter "store" "fenced_total"
+        "Responses that were not stored since a purge came while they were under way.",
+    FillsInFlight = Gauge "fill" "in_flight" "Fetches for the store under way.",
+    FillWaiters = Gauge "fill" "waiters" "Requests that wait for another request's fetch.",
+    FillRefreshes = Gauge "fill" "refreshes" "Background refreshes under way.",
+    OriginInUse = Gauge "origin" "in_use" "Requests in the origin.",
+    OriginQueued = Gauge "origin" "queued" "Requests that wait for a place in the origin.",
+    OriginHealthy = Gauge "origin" "healthy" "1 while the origin's probes pass.",
+    FilesTimedOut = Counter "files" "timed_out_total" "Requests for files that the file system kept waiting (504).",
+    FilesRefused = Counter "files" "refused_total" "Requests for files that a bound refused (503).",
+    ListenConnections = Gauge "listen" "connections" "Open client connections.",
+    ListenRefusedConnections = Counter "listen" "refused_connections_total"
+        "Connections that were refused over a limit.",
+    ListenBadRequests = Counter "listen" "bad_requests_total"
+        "Malformed requests that were refused before they had a verdict.",
+}
+
+/// The numbers at one moment; what nobody set is not shown.
+#[derive(Clone, Debug)]
+pub struct Readings([Option<u64>; Reading::ALL.len()]);
+
+impl Default for Readings {
+    fn default() -> Self {
+        Self([None; Reading::ALL.len()])
+    }
+}
+
+impl Readings {
+    /// Notes a number; a yes or no is 1 or 0.
+    pub fn set(&mut self, reading: Reading, value: impl Into<u64>) {
+        self.0[reading as usize] = Some(value.into());
+    }
+
+    /// As [`Readings::set`], for lengths.
+    pub fn set_count(&mut self, reading: Reading, value: usize) {
+        self.set(reading, value as u64);
+    }
+
+    /// The numbers that were set.
+    pub fn iter(&self) -> impl Iterator<Item = (Reading, u64)> + '_ {
+        Reading::ALL.iter().zip(&self.0).filter_map(|(reading, value)| Some((*reading, (*value)?)))
+    }
+}
