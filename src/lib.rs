@@ -23,3 +23,5 @@ pub mod policy;
 
 pub mod observe;
 pub mod store;
+
+pub mod origin;

@@ -1,0 +1,231 @@
+//! Where misses go: [`OriginRequest`] -> [`OriginResponse`], over FastCGI or HTTP.
+
+mod connection;
+mod decoder;
+mod failures;
+pub mod fastcgi;
+pub mod files;
+pub mod gate;
+mod head;
+pub mod health;
+pub mod http;
+pub mod mime;
+mod pool;
+pub mod probe;
+pub mod shop;
+#[cfg(test)]
+mod testing;
+mod transfer;
+mod upstream;
+pub mod web_root;
+
+use std::sync::Arc;
+
+use ::http::{Method, StatusCode};
+use bytes::Bytes;
+
+use self::failures::Failures;
+use self::gate::Gate;
+use self::health::{Health, Sign};
+use crate::body::{Body, Spooled};
+use crate::clock::Clock;
+use crate::exchange::Client;
+use crate::fields::Fields;
+use crate::reason::Reason;
+use crate::settings::{self, PolicyKind, Settings};
+
+/// A request as the origin gets it. Fields are final: hop-by-hop fields are gone, forwarding
+/// fields rebuilt.
+#[derive(Clone, Debug)]
+pub struct OriginRequest {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: Bytes,
+    /// Host and port as the client named them.
+    pub authority: Bytes,
+    /// The fields, Host included.
+    pub fields: Fields,
+    /// The content, taken in whole, so that it can be sent again.
+    pub body: Spooled,
+    /// Who asks.
+    pub client: Client,
+}
+
+/// A response as it arrives. Hop-by-hop fields are gone; Content-Length is what the origin said
+/// and `body` ends with an error where that was not true.
+#[derive(Debug)]
+pub struct OriginResponse {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields in order and case.
+    pub fields: Fields,
+    /// The content.
+    pub body: Body,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// Nobody listens.
+    #[error("cannot connect to {endpoint}: {source}")]
+    Refused {
+        /// Where.
+        endpoint: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// All workers are busy, and so is the queue.
+    #[error("all {concurrency_max} places are taken and {queue_max} requests wait")]
+    Busy {
+        /// `origin.concurrency_max`
+        concurrency_max: usize,
+        /// `origin.queue_max`
+        queue_max: usize,
+    },
+    /// It was too slow.
+    #[error("timed out: {stage}")]
+    TimedOut {
+        /// Which wait ended.
+        stage: &'static str,
+    },
+    /// It answered something that is no response.
+    #[error("malformed response: {what}")]
+    Malformed {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The connection broke.
+    #[error("the connection broke: {source}")]
+    Lost {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file could not be served; that says nothing about PHP.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+}
+
+impl OriginError {
+    /// The word for header, log and metric.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Refused { .. } => Reason::OriginRefused,
+            Self::Busy { .. } => Reason::OriginBusy,
+            Self::TimedOut { .. } => Reason::OriginTimeout,
+            Self::Malformed { .. } => Reason::OriginMalformed,
+            Self::Lost { .. } => Reason::OriginLost,
+            Self::File(error) => error.reason(),
+        }
+    }
+
+    /// The status for the client.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Refused { .. } | Self::Malformed { .. } | Self::Lost { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::File(error) => error.status(),
+        }
+    }
+}
+
+/// The origin of the settings, with what is known of its health.
+#[derive(Debug)]
+pub struct Origin {
+    backend: Backend,
+    gate: Arc<Gate>,
+    health: Arc<Health>,
+    failures: Failures,
+}
+
+/// What speaks to the origin.
+#[derive(Debug)]
+pub enum Backend {
+    /// An HTTP/1.1 server.
+    Http(http::Client),
+    /// PHP-FPM, with the script that answers.
+    FastCgi {
+        /// The connection to it.
+        client: fastcgi::Client,
+        /// The front controller.
+        script: fastcgi::Script,
+    },
+    /// PHP-FPM and the files beside it, in a Magento web root.
+    Shop(shop::Shop),
+}
+
+impl Origin {
+    /// The origin of `settings.origin`: FastCGI where that is set (with files and routes in the
+    /// Magento policy, the front controller alone in the generic one), else HTTP.
+    ///
+    /// # Errors
+    /// [`OriginError::File`] where the web root cannot be opened.
+    pub fn new(settings: &Settings, clock: &Clock) -> Result<Self, OriginError> {
+        let gate = Gate::new(&settings.origin);
+        let (door, health) = (Arc::clone(&gate), Health::new(&settings.health, clock.clone()));
+        let backend = if let Some(endpoint) = settings.origin.fastcgi.clone() {
+            let client = fastcgi::Client::new(endpoint, settings, door, clock);
+            match settings.site.policy {
+                PolicyKind::Magento => Backend::Shop(shop::Shop::new(settings, client, clock)?),
+                PolicyKind::Generic => {
+                    let script = fastcgi::Script::front_controller(&settings.origin);
+                    Backend::FastCgi { client, script }
+                }
+            }
+        } else {
+            let endpoint = settings.origin.http.clone();
+            let endpoint = endpoint.unwrap_or_else(settings::Origin::default_http);
+            Backend::Http(http::Client::new(endpoint, settings, door, clock))
+        };
+        let failures = Failures::new(clock.clone());
+        Ok(Self { backend, gate, health: Arc::new(health), failures })
+    }
+
+    /// Sends a request and reads the head of the response; notes what that says about the
+    /// origin's health. Dropping the future ends the request.
+    pub async fn fetch(&self, request: &OriginRequest) -> Result<OriginResponse, OriginError> {
+        let outcome = match &self.backend {
+            Backend::Http(client) => client.fetch(request).await,
+            Backend::FastCgi { client, script } => client.fetch(request, script).await,
+            Backend::Shop(shop) => shop.fetch(request).await,
+        };
+        self.health.note(Sign::of(&outcome));
+        outcome.inspect_err(|error| self.failures.note(error))
+    }
+
+    /// Does the origin accept connections? For [`probe::Check::Connection`].
+    pub async fn try_connect(&self) -> Result<(), OriginError> {
+        match &self.backend {
+            Backend::Http(client) => client.try_connect().await,
+            Backend::FastCgi { client, .. } => client.try_connect().await,
+            Backend::Shop(shop) => shop.client().try_connect().await,
+        }
+    }
+
+    /// What is known of its health.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// What stood in the way of files; `None` where it serves none.
+    pub fn file_counts(&self) -> Option<files::FileCounts> {
+        match &self.backend {
+            Backend::Shop(shop) => Some(shop.file_counts()),
+            Backend::Http(_) | Backend::FastCgi { .. } => None,
+        }
+    }
+
+    /// Its places and its queue.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+}
+
+/// May a request be sent again when it is not known what became of it? Only methods which ask for
+/// nothing to be changed; PUT and DELETE are idempotent on paper and not in every shop's module.
+fn is_repeatable(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+}

@@ -1,0 +1,162 @@
+//! What both kinds of origin share: a place, a connection, an exchange, and another try.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::{Connection, connect};
+use super::decoder::Decoder;
+use super::gate::{Gate, Place};
+use super::head::{Content, ResponseHead};
+use super::pool::Pool;
+use super::transfer::{Exchange, Waits};
+pub(super) use super::transfer::{Message, Wrapping};
+use super::{OriginError, OriginResponse};
+use crate::body::{Body, channel};
+use crate::clock::Clock;
+use crate::settings::{self, Endpoint};
+
+/// Bytes that are taken ahead of the client where each piece is to be seen at once.
+const UNBUFFERED_BYTES: usize = 16 << 10;
+/// Before a connection that failed is tried again: a service that restarts is back in a moment.
+const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One origin.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    endpoint: Endpoint,
+    gate: Arc<Gate>,
+    pool: Arc<Pool>,
+    waits: Waits,
+    connect_timeout: Duration,
+    response_memory_max_bytes: usize,
+    retries: u32,
+}
+
+/// Why an attempt brought no response.
+struct Failure {
+    error: OriginError,
+    progress: Progress,
+}
+
+/// How far an attempt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// There was no connection: nothing was sent.
+    NotConnected,
+    /// An idle connection was closed before a byte came back, most likely before we wrote.
+    IdleWasClosed,
+    /// It was sent, and no byte came back before the connection closed.
+    Unanswered,
+    /// Something came back, or the time was over.
+    Final,
+}
+
+impl Upstream {
+    /// An origin at `endpoint` whose idle connections are kept for `keep_alive`.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        keep_alive: Duration,
+        settings: &settings::Origin,
+        gate: Arc<Gate>,
+        clock: &Clock,
+    ) -> Self {
+        Self {
+            endpoint,
+            gate,
+            pool: Pool::new(keep_alive, settings.concurrency_max, clock),
+            waits: Waits {
+                first_byte: settings.first_byte_timeout,
+                between_bytes: settings.between_bytes_timeout,
+            },
+            connect_timeout: settings.connect_timeout,
+            response_memory_max_bytes: settings.response_memory_max_bytes,
+            retries: settings.retries,
+        }
+    }
+
+    /// Are connections kept after an exchange?
+    pub(super) fn keeps_connections(&self) -> bool {
+        self.pool.keeps()
+    }
+
+    /// Does the origin accept connections?
+    pub(super) async fn try_connect(&self) -> Result<(), OriginError> {
+        connect(&self.endpoint, self.connect_timeout).await.map(drop)
+    }
+
+    /// Sends `message` and reads the head of the reply. Dropping the future closes the connection.
+    pub(super) async fn fetch(
+        &self,
+        message: &Message,
+        decoder: impl Fn() -> Decoder,
+    ) -> Result<OriginResponse, OriginError> {
+        let place = self.gate.enter().await?;
+        let mut retries = self.retries;
+        let mut reuse = message.repeatable;
+        loop {
+            let failure = match self.attempt(message, decoder(), reuse).await {
+                Ok((head, exchange)) => return Ok(self.respond(head, exchange, place)),
+                Err(failure) => failure,
+            };
+            match failure.progress {
+                Progress::IdleWasClosed => {
+                    reuse = false;
+                    continue;
+                }
+                Progress::NotConnected if retries > 0 => tokio::time::sleep(CONNECT_PAUSE).await,
+                Progress::Unanswered if retries > 0 && message.repeatable => {}
+                _ => return Err(failure.error),
+            }
+            retries -= 1;
+            reuse = false;
+            tracing::debug!(endpoint = %self.endpoint, error = %failure.error, "tries again");
+        }
+    }
+
+    async fn attempt(
+        &self,
+        message: &Message,
+        decoder: Decoder,
+        reuse: bool,
+    ) -> Result<(ResponseHead, Exchange), Failure> {
+        let (connection, was_idle) = self.connection(reuse).await?;
+        let mut exchange = Exchange::new(connection, message.clone(), decoder, self.waits);
+        match exchange.head(|| self.gate.busy()).await {
+            Ok(head) => Ok((head, exchange)),
+            Err(error) => {
+                let lost = matches!(error, OriginError::Lost { .. });
+                let progress = match (lost && !exchange.is_answered(), was_idle) {
+                    (true, true) => Progress::IdleWasClosed,
+                    (true, false) => Progress::Unanswered,
+                    (false, _) => Progress::Final,
+                };
+                Err(Failure { error, progress })
+            }
+        }
+    }
+
+    /// An idle connection, or a new one. A request that cannot be sent again never goes over an
+    /// idle one, which may close at that very moment; it closes one instead, so that its worker is
+    /// free for the new connection.
+    async fn connection(&self, reuse: bool) -> Result<(Connection, bool), Failure> {
+        if let Some(idle) = self.pool.take().filter(|_| reuse) {
+            return Ok((idle, true));
+        }
+        match connect(&self.endpoint, self.connect_timeout).await {
+            Ok(connection) => Ok((connection, false)),
+            Err(error) => Err(Failure { error, progress: Progress::NotConnected }),
+        }
+    }
+
+    fn respond(&self, head: ResponseHead, exchange: Exchange, place: Place) -> OriginResponse {
+        let ahead_max_bytes =
+            if head.unbuffered { UNBUFFERED_BYTES } else { self.response_memory_max_bytes };
+        let (sender, mut body) = channel(ahead_max_bytes, head.content.length());
+        tokio::spawn(exchange.relay(sender, place, Arc::clone(&self.pool)));
+        if head.content == Content::Never {
+            // Nobody need wait for the end of what has no content.
+            body = Body::empty();
+        }
+        OriginResponse { status: head.status, fields: head.fields, body }
+    }
+}
