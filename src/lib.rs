@@ -24,4 +24,6 @@ pub mod policy;
 pub mod observe;
 pub mod store;
 
+pub mod delivery;
+pub mod esi;
 pub mod origin;

@@ -1,0 +1,279 @@
+//! Fields that say how content is coded.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::gzip;
+use crate::fields::Fields;
+use crate::store::{Segment, StoredBody};
+
+/// The coding of a response's content, as its Content-Encoding says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// None.
+    Identity,
+    /// gzip, once.
+    Gzip,
+    /// Another one, or several.
+    Other,
+}
+
+/// How the content is coded (RFC 9110 8.4).
+pub fn content_coding(fields: &Fields) -> Coding {
+    let mut codings =
+        fields.list("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    match (codings.next(), codings.next()) {
+        (None, _) => Coding::Identity,
+        (Some(coding), None)
+            if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") =>
+        {
+            Coding::Gzip
+        }
+        _ => Coding::Other,
+    }
+}
+
+/// Does it make sense, and is it allowed, to compress this response? Text, scripts, JSON, XML and
+/// SVG, in whole, not coded yet, without `no-transform` (RFC 9111 5.2.2.6). Its length is looked
+/// at by the caller.
+pub fn compressible(status: StatusCode, fields: &Fields) -> bool {
+    let whole = !status.is_informational()
+        && !matches!(
+            status,
+            StatusCode::NO_CONTENT
+                | StatusCode::RESET_CONTENT
+                | StatusCode::PARTIAL_CONTENT
+                | StatusCode::NOT_MODIFIED
+        );
+    whole
+        && !fields.contains("content-encoding")
+        && fields.first("content-type").is_some_and(|value| is_text(value))
+        && !fields.list("cache-control").any(|word| word.eq_ignore_ascii_case(b"no-transform"))
+}
+
+/// Media types that gain by compressing. (`xml` somewhere in the type is not enough: office
+/// documents have it there and are compressed.)
+fn is_text(content_type: &[u8]) -> bool {
+    const TYPES: [&[u8]; 7] = [
+        b"application/javascript",
+        b"application/x-javascript",
+        b"application/ecmascript",
+        b"application/json",
+        b"application/xml",
+        b"application/manifest+json",
+        b"image/svg+xml",
+    ];
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    let media_type = content_type[..end].trim_ascii();
+    let starts = |start: &[u8]| {
+        media_type.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
+    };
+    let ends = |end: &[u8]| {
+        let from = media_type.len().checked_sub(end.len());
+        from.is_some_and(|from| media_type[from..].eq_ignore_ascii_case(end))
+    };
+    starts(b"text/")
+        || ends(b"+json")
+        || ends(b"+xml")
+        || TYPES.iter().any(|known| known.eq_ignore_ascii_case(media_type))
+}
+
+/// Does a stored response have a compressed variant?
+pub(super) fn offers_gzip(body: &StoredBody) -> bool {
+    body.gzip.is_some()
+        || body
+            .segments
+            .iter()
+            .any(|segment| matches!(segment, Segment::Literal(text) if text.deflate.is_some()))
+}
+
+/// Makes a response ready to be delivered from the store, before its head is serialised: its
+/// framing fields go, `Vary: Accept-Encoding` and weak validators come where it has a compressed
+/// variant, and its gzip file is put together. A page with includes loses its validators: they say
+/// nothing about the fragments.
+///
+/// Its content must be identity: a Content-Encoding is taken off as undone.
+pub fn prepare(fields: &mut Fields, body: &mut StoredBody) {
+    fields.remove("content-encoding");
+    forget_bytes(fields);
+    if offers_gzip(body) {
+        vary_by_encoding(fields);
+        weaken_entity_tag(fields);
+    }
+    if body.segments.iter().any(|segment| matches!(segment, Segment::Include(_))) {
+        fields.remove("etag");
+        fields.remove("last-modified");
+    }
+    body.gzip = match &*body.segments {
+        [Segment::Literal(literal)] => gzip::file(literal),
+        _ => None,
+    };
+}
+
+/// The content is gzip from here on: says so and takes off what was said about the bytes before.
+pub fn use_gzip(fields: &mut Fields) {
+    forget_bytes(fields);
+    weaken_entity_tag(fields);
+    fields.set("Content-Encoding", Bytes::from_static(b"gzip"));
+}
+
+/// Says once that the response depends on Accept-Encoding (RFC 9110 12.5.5).
+pub fn vary_by_encoding(fields: &mut Fields) {
+    let said = fields
+        .list("vary")
+        .any(|name| name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding"));
+    if !said {
+        fields.push_static("Vary", Bytes::from_static(b"Accept-Encoding"));
+    }
+}
+
+/// Takes off what holds for just the bytes that the origin sent: their length, ranges of them
+/// (which are not served) and digests.
+fn forget_bytes(fields: &mut Fields) {
+    const NAMES: [&str; 6] = [
+        "content-length",
+        "accept-ranges",
+        "content-md5",
+        "digest",
+        "content-digest",
+        "repr-digest",
+    ];
+    fields.retain(|field| !NAMES.iter().any(|name| field.is(name)));
+}
+
+/// Two codings of one response are not equal byte for byte, so that they may share a weak entity
+/// tag alone (RFC 9110 8.8.3.3).
+fn weaken_entity_tag(fields: &mut Fields) {
+    let strong = fields.first("etag").filter(|tag| tag.starts_with(b"\""));
+    if let Some(weak) = strong.map(|tag| [b"W/", &tag[..]].concat()) {
+        fields.set("ETag", weak);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Encoded, Include};
+
+    #[test]
+    fn text_is_compressed_and_nothing_that_is_compressed_already() {
+        for (content_type, expected) in [
+            ("text/html; charset=UTF-8", true),
+            ("text/css", true),
+            ("Application/JavaScript", true),
+            ("text/javascript", true),
+            ("application/json", true),
+            ("application/problem+json;a=b", true),
+            ("image/svg+xml", true),
+            ("application/rss+xml", true),
+            ("image/png", false),
+            ("font/woff2", false),
+            ("application/zip", false),
+            ("application/octet-stream", false),
+            ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", false),
+            ("", false),
+        ] {
+            let fields = Fields::from([("Content-Type", content_type)]);
+            assert_eq!(compressible(StatusCode::OK, &fields), expected, "{content_type}");
+        }
+        assert!(!compressible(StatusCode::OK, &Fields::new()));
+    }
+
+    #[test]
+    fn what_is_coded_partial_or_not_to_be_changed_is_not_compressed() {
+        let html = || Fields::from([("Content-Type", "text/html")]);
+        assert!(compressible(StatusCode::NOT_FOUND, &html()));
+        for status in [204, 205, 206, 304, 103] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert!(!compressible(status, &html()), "{status}");
+        }
+        let mut coded = html();
+        coded.push_static("Content-Encoding", "br");
+        assert!(!compressible(StatusCode::OK, &coded));
+        let mut fixed = html();
+        fixed.push_static("Cache-Control", "public, No-Transform");
+        assert!(!compressible(StatusCode::OK, &fixed));
+    }
+
+    #[test]
+    fn codings_are_told_apart() {
+        for (value, expected) in [
+            ("gzip", Coding::Gzip),
+            ("X-GZip", Coding::Gzip),
+            ("identity", Coding::Identity),
+            ("identity, gzip", Coding::Gzip),
+            ("", Coding::Identity),
+            ("br", Coding::Other),
+            ("gzip, gzip", Coding::Other),
+            ("gzip, br", Coding::Other),
+        ] {
+            let fields = Fields::from([("Content-Encoding", value)]);
+            assert_eq!(content_coding(&fields), expected, "{value}");
+        }
+        assert_eq!(content_coding(&Fields::new()), Coding::Identity);
+    }
+
+    fn body(segments: Vec<Segment>) -> StoredBody {
+        StoredBody { segments: segments.into(), gzip: None }
+    }
+
+    fn literal(level: Option<u32>) -> Segment {
+        Segment::Literal(Encoded::from_identity("a".repeat(2_000).as_bytes(), level, 100))
+    }
+
+    #[test]
+    fn a_response_with_two_variants_varies_and_has_a_weak_tag() {
+        let origin = [
+            ("ETag", "\"a\""),
+            ("Last-Modified", "x"),
+            ("Content-Length", "2000"),
+            ("Accept-Ranges", "bytes"),
+            ("vary", "Cookie, accept-encoding"),
+        ];
+        let mut fields = Fields::from(origin);
+        let mut page = body(vec![literal(Some(6))]);
+        prepare(&mut fields, &mut page);
+        let expected =
+            Fields::from([("Last-Modified", "x"), ("vary", origin[4].1), ("ETag", "W/\"a\"")]);
+        assert_eq!(fields, expected);
+        assert!(page.gzip.is_some());
+    }
+
+    #[test]
+    fn a_response_with_one_variant_keeps_its_validators() {
+        let mut fields = Fields::from([("ETag", "\"a\"")]);
+        let mut page = body(vec![literal(None)]);
+        prepare(&mut fields, &mut page);
+        assert_eq!(fields, Fields::from([("ETag", "\"a\"")]));
+        assert!(page.gzip.is_none());
+    }
+
+    #[test]
+    fn a_page_with_includes_loses_its_validators() {
+        let mut fields = Fields::from([("ETag", "\"a\""), ("Last-Modified", "x")]);
+        let include = Segment::Include(Include { source: Bytes::from("/m") });
+        let mut page = body(vec![literal(Some(6)), include]);
+        prepare(&mut fields, &mut page);
+        assert_eq!(fields, Fields::from([("Vary", "Accept-Encoding")]));
+        assert!(page.gzip.is_none());
+    }
+
+    #[test]
+    fn vary_is_added_once() {
+        for (before, lines) in [("Cookie", 2), ("Accept-encoding", 1), ("a, *", 1)] {
+            let mut fields = Fields::from([("Vary", before)]);
+            vary_by_encoding(&mut fields);
+            vary_by_encoding(&mut fields);
+            assert_eq!(fields.len(), lines, "{before}");
+        }
+    }
+
+    #[test]
+    fn gzip_replaces_what_was_said_about_the_bytes() {
+        let mut fields =
+            Fields::from([("ETag", "W/\"a\""), ("Content-Length", "5"), ("Digest", "x")]);
+        use_gzip(&mut fields);
+        let expected = Fields::from([("ETag", "W/\"a\""), ("Content-Encoding", "gzip")]);
+        assert_eq!(fields, expected);
+    }
+}

@@ -1,0 +1,168 @@
+//! Taking a whole response apart for storing.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Event, Limits, Parser};
+use crate::store::{Encoded, Segment, StoredBody};
+
+/// A response taken apart.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// Its segments.
+    pub body: StoredBody,
+    /// Includes beyond the bound, which were dropped.
+    pub includes_dropped: usize,
+}
+
+/// Takes a response apart at its includes, and compresses what lies between with `gzip_level`
+/// (1 to 9, `None`: not at all); one literal where there is no include. Without includes a
+/// response of less than `min_bytes` bytes is not compressed. The literals do not hold on to
+/// `body`. It costs a compression of the whole: do it away from the threads that answer hits.
+pub fn split(body: &Bytes, limits: Limits, gzip_level: Option<u32>, min_bytes: u64) -> Split {
+    let mut events = Vec::new();
+    let mut parser = Parser::new(limits);
+    parser.feed(body, &mut events);
+    parser.end(&mut events);
+    let includes_dropped = parser.includes_dropped();
+    if !events.iter().any(|event| matches!(event, Event::Include(_))) {
+        let mut literals = events.into_iter().filter_map(Event::literal).collect();
+        let body = merge(&mut literals).unwrap_or_default();
+        return Split { body: whole(&body, gzip_level, min_bytes), includes_dropped };
+    }
+    let encode = |literal: Bytes| Segment::Literal(encode_part(&literal, gzip_level));
+    let mut segments = Vec::new();
+    let mut literals = Vec::new();
+    for event in events {
+        match event {
+            Event::Literal(bytes) => literals.push(bytes),
+            Event::Include(include) => {
+                segments.extend(merge(&mut literals).map(encode));
+                segments.push(Segment::Include(include));
+            }
+        }
+    }
+    segments.extend(merge(&mut literals).map(encode));
+    let body = StoredBody { segments: segments.into(), gzip: None };
+    Split { body, includes_dropped }
+}
+
+/// A response that is not looked through, as one literal; compressed with `gzip_level` (1 to 9,
+/// `None`: not at all) where it has at least `min_bytes` bytes.
+pub fn whole(body: &[u8], gzip_level: Option<u32>, min_bytes: u64) -> StoredBody {
+    if body.is_empty() {
+        return StoredBody::default();
+    }
+    let literal = Segment::Literal(Encoded::from_identity(body, gzip_level, min_bytes));
+    StoredBody { segments: [literal].into(), gzip: None }
+}
+
+/// Neighbouring literals as one.
+fn merge(literals: &mut Vec<Bytes>) -> Option<Bytes> {
+    let merged = match &literals[..] {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => Some(Bytes::from(several.concat())),
+    };
+    literals.clear();
+    merged
+}
+
+/// A part of a page with includes is compressed however small it is, since the page may be large
+/// with what is joined in. Where that gains nothing it becomes a stored block (RFC 1951 3.2.4), so
+/// that the parts of a page can be put one after another as they are.
+fn encode_part(bytes: &[u8], gzip_level: Option<u32>) -> Encoded {
+    let mut encoded = Encoded::from_identity(bytes, gzip_level, 0);
+    if let (Some(_), None, Ok(length)) = (gzip_level, &encoded.deflate, u16::try_from(bytes.len()))
+    {
+        let mut block = BytesMut::with_capacity(bytes.len() + 5);
+        // Not the last block, and stored; then the length and its complement.
+        block.put_u8(0);
+        block.put_u16_le(length);
+        block.put_u16_le(!length);
+        block.put_slice(bytes);
+        encoded.deflate = Some(block.freeze());
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Include;
+
+    const LIMITS: Limits = Limits { includes_max: 4, tag_max_bytes: 200 };
+
+    fn literals<'a>(split: &'a Split) -> Vec<&'a Encoded> {
+        let literal = |segment: &'a Segment| match segment {
+            Segment::Literal(encoded) => Some(encoded),
+            Segment::Include(_) => None,
+        };
+        split.body.segments.iter().filter_map(literal).collect()
+    }
+
+    #[test]
+    fn a_page_without_includes_is_one_literal() {
+        let page = Bytes::from("<p>text</p>".repeat(1_000));
+        let split = split(&page, LIMITS, Some(6), 1_024);
+        let [literal] = literals(&split)[..] else { panic!("one literal") };
+        assert_eq!(literal.inflate(), Ok(page));
+        assert!(literal.deflate.is_some() && literal.identity.is_none());
+    }
+
+    #[test]
+    fn a_small_page_without_includes_stays_as_it_is() {
+        let page = Bytes::from("<p>text</p>".repeat(20));
+        let split = split(&page, LIMITS, Some(6), 1_024);
+        let [literal] = literals(&split)[..] else { panic!("one literal") };
+        assert_eq!(literal.identity, Some(page));
+        assert_eq!(literal.deflate, None);
+    }
+
+    #[test]
+    fn nothing_is_an_empty_list() {
+        let split = split(&Bytes::new(), LIMITS, Some(6), 1_024);
+        assert!(split.body.segments.is_empty());
+    }
+
+    #[test]
+    fn a_page_is_cut_at_its_includes_and_each_part_can_be_sent_compressed() {
+        let page = format!("a<esi:include src='/m'/>{}<esi:include src='/n'/>", "b".repeat(5_000));
+        let split = split(&page.into(), LIMITS, Some(6), 1_024);
+        let [
+            Segment::Literal(first),
+            Segment::Include(menu),
+            Segment::Literal(second),
+            Segment::Include(_),
+        ] = &*split.body.segments
+        else {
+            panic!("four segments")
+        };
+        assert_eq!(*menu, Include { source: Bytes::from("/m") });
+        assert_eq!(first.deflate.as_deref(), Some(&[0, 1, 0, 0xfe, 0xff, b'a'][..]));
+        assert_eq!(second.inflate(), Ok(Bytes::from("b".repeat(5_000))));
+        assert!(second.deflate.is_some());
+    }
+
+    #[test]
+    fn nothing_is_compressed_where_gzip_is_off() {
+        let page = format!("a<esi:include src='/m'/>{}", "b".repeat(5_000));
+        let split = split(&page.into(), LIMITS, None, 1_024);
+        assert!(literals(&split).iter().all(|literal| literal.deflate.is_none()));
+    }
+
+    #[test]
+    fn literals_do_not_hold_on_to_the_page() {
+        let page = Bytes::from("0123456789<esi:include src='/m'/>");
+        let split = split(&page, LIMITS, Some(6), 1_024);
+        let identity = literals(&split)[0].identity.clone().expect("it is small");
+        let within = page.as_ptr_range();
+        assert!(!within.contains(&identity.as_ptr()));
+    }
+
+    #[test]
+    fn dropped_includes_are_counted() {
+        let page = Bytes::from("<esi:include src='/m'/>".repeat(6));
+        let split = split(&page, LIMITS, Some(6), 1_024);
+        assert_eq!((split.body.segments.len(), split.includes_dropped), (4, 2));
+    }
+}
