@@ -26,4 +26,5 @@ pub mod store;
 
 pub mod delivery;
 pub mod esi;
+pub mod fill;
 pub mod origin;

@@ -1,0 +1,266 @@
+//! A single fetch: the leader's permits and the followers' wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::watch;
+
+use super::Flights;
+use crate::body::{Body, BodyError, SharedBody, SharedSource};
+use crate::clock::Moment;
+use crate::fields::Fields;
+use crate::policy::{CacheKey, Storable};
+use crate::reason::Reason;
+use crate::store::FillMark;
+
+/// A fetch under way.
+pub struct Flight {
+    mark: FillMark,
+    started: Moment,
+    phase: watch::Sender<Phase>,
+    waiters: AtomicUsize,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Waiting,
+    Sharing(Arc<Shared>),
+    Released(Release),
+}
+
+/// What is known of a storable response before its content.
+pub struct SharedHead {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields as they are delivered, but for coding and framing.
+    pub fields: Fields,
+    /// Is it to be looked through for includes?
+    pub takes_esi: bool,
+    /// What the rules said of it.
+    pub storable: Storable,
+}
+
+/// A storable response which arrives.
+pub struct Shared {
+    head: SharedHead,
+    source: SharedSource,
+}
+
+impl Shared {
+    /// What is known of it.
+    pub fn head(&self) -> &SharedHead {
+        &self.head
+    }
+
+    /// The content from its beginning.
+    pub fn body(&self) -> Body {
+        Body::from(self.source.reader())
+    }
+}
+
+/// Why followers got nothing to share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The response is for one client alone: fetch for yourself.
+    Uncacheable(Reason),
+    /// There is no usable response.
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// The status for clients for whom nothing stale is there.
+        status: StatusCode,
+    },
+}
+
+/// What a follower's wait ended with.
+pub enum Outcome {
+    /// A response to share.
+    Shared(Arc<Shared>),
+    /// Nothing to share.
+    Released(Release),
+    /// The wait was too long.
+    TimedOut,
+}
+
+impl Flight {
+    pub(super) fn new(mark: FillMark, started: Moment) -> Self {
+        let (phase, _) = watch::channel(Phase::Waiting);
+        Self { mark, started, phase, waiters: AtomicUsize::new(0) }
+    }
+
+    /// The purge number at its start.
+    pub fn mark(&self) -> FillMark {
+        self.mark
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Moment {
+        self.started
+    }
+
+    /// The response, once its head is known and it may be shared.
+    pub fn shared(&self) -> Option<Arc<Shared>> {
+        match &*self.phase.borrow() {
+            Phase::Sharing(shared) => Some(Arc::clone(shared)),
+            Phase::Waiting | Phase::Released(_) => None,
+        }
+    }
+
+    /// Requests that wait for it.
+    pub(super) fn waiters(&self) -> usize {
+        self.waiters.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Waiting)
+    }
+}
+
+/// The right and the duty to fetch. Dropping it releases the followers as failed.
+pub struct FillPermit {
+    flights: Arc<Flights>,
+    key: CacheKey,
+    flight: Arc<Flight>,
+    landed: bool,
+}
+
+impl FillPermit {
+    pub(super) fn new(flights: Arc<Flights>, key: CacheKey, flight: Arc<Flight>) -> Self {
+        Self { flights, key, flight, landed: false }
+    }
+
+    /// The key that is filled.
+    pub fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    /// The store's purge number when the flight began; storing needs it.
+    pub fn mark(&self) -> FillMark {
+        self.flight.mark
+    }
+
+    /// The leader's own way to what it fetches; it does not count as a waiter.
+    pub fn follow(&self) -> FillWait {
+        FillWait { flight: Arc::clone(&self.flight), counted: false }
+    }
+
+    /// The response may be shared: followers stream what is pushed from now on.
+    pub fn share(self, head: SharedHead, length: Option<u64>) -> FillSharing {
+        let body = SharedBody::new(length);
+        let shared = Arc::new(Shared { head, source: body.source() });
+        self.flight.phase.send_replace(Phase::Sharing(Arc::clone(&shared)));
+        FillSharing { permit: self, body, shared }
+    }
+
+    /// There is nothing to share.
+    pub fn release(mut self, release: Release) {
+        self.land(release);
+    }
+
+    fn land(&mut self, release: Release) {
+        if std::mem::replace(&mut self.landed, true) {
+            return;
+        }
+        self.flights.land(&self.key, &self.flight);
+        self.flight.phase.send_if_modified(|phase| {
+            let waiting = matches!(phase, Phase::Waiting);
+            if waiting {
+                *phase = Phase::Released(release);
+            }
+            waiting
+        });
+    }
+}
+
+impl Drop for FillPermit {
+    fn drop(&mut self) {
+        self.land(Release::Failed {
+            reason: Reason::FillAbandoned,
+            status: StatusCode::BAD_GATEWAY,
+        });
+    }
+}
+
+/// A fetch whose response is being shared. Dropping it truncates what followers read.
+pub struct FillSharing {
+    permit: FillPermit,
+    body: SharedBody,
+    shared: Arc<Shared>,
+}
+
+impl FillSharing {
+    /// A piece of the content.
+    pub fn push(&self, piece: Bytes) {
+        self.body.push(piece);
+    }
+
+    /// Nobody joins any more: the content is too large to be kept for those who come later.
+    pub fn close(&self) {
+        self.permit.flights.land(&self.permit.key, &self.permit.flight);
+    }
+
+    /// A piece of content that is not kept, once those who read have left room for it within
+    /// `bytes_max`; only after [`FillSharing::close`].
+    ///
+    /// # Errors
+    /// [`BodyError::ConnectionLost`] where nobody reads any more.
+    pub async fn push_paced(&self, piece: Bytes, bytes_max: usize) -> Result<(), BodyError> {
+        self.body.push_paced(piece, bytes_max).await
+    }
+
+    /// The response that is shared.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The content is complete: followers see its end now. The flight stays joinable until the
+    /// returned permit is dropped, so that nobody fetches again between here and storing.
+    pub fn finish(self) -> FillPermit {
+        self.body.finish();
+        self.permit
+    }
+
+    /// The content is broken.
+    pub fn abort(self, error: BodyError) {
+        self.body.abort(error);
+    }
+}
+
+/// A place among those who wait for a fetch; given back when dropped.
+pub struct FillWait {
+    flight: Arc<Flight>,
+    counted: bool,
+}
+
+impl FillWait {
+    pub(super) fn new(flight: &Arc<Flight>, waiters_max: usize) -> Option<Self> {
+        let before = flight.waiters.fetch_add(1, Ordering::Relaxed);
+        let wait = Self { flight: Arc::clone(flight), counted: true };
+        (before < waiters_max).then_some(wait)
+    }
+
+    /// Waits for the response's head.
+    pub async fn outcome(self, timeout: Duration) -> Outcome {
+        let mut phase = self.flight.phase.subscribe();
+        let decided = phase.wait_for(|phase| !matches!(phase, Phase::Waiting));
+        match tokio::time::timeout(timeout, decided).await {
+            Ok(Ok(phase)) => match &*phase {
+                Phase::Sharing(shared) => Outcome::Shared(Arc::clone(shared)),
+                Phase::Released(release) => Outcome::Released(*release),
+                Phase::Waiting => Outcome::TimedOut,
+            },
+            Ok(Err(_)) | Err(_) => Outcome::TimedOut,
+        }
+    }
+}
+
+impl Drop for FillWait {
+    fn drop(&mut self) {
+        if self.counted {
+            self.flight.waiters.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
