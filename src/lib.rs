@@ -28,3 +28,5 @@ pub mod delivery;
 pub mod esi;
 pub mod fill;
 pub mod origin;
+
+pub mod pipeline;

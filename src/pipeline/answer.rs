@@ -1,0 +1,167 @@
+//! What was found or fetched, on its way to a client.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+
+use super::visit::Visit;
+use super::{Node, Outcome};
+use crate::body::{Body, SpoolError};
+use crate::clock::Moment;
+use crate::delivery::{self, RequestFacts};
+use crate::esi;
+use crate::exchange::Response;
+use crate::fields::Fields;
+use crate::fill::Shared;
+use crate::observe::Verdict;
+use crate::origin::{OriginError, OriginResponse};
+use crate::policy::Delivery;
+use crate::reason::Reason;
+use crate::store::{Encoded, Entry, Segment};
+
+impl Node {
+    /// Delivers a stored response, its fragments joined in.
+    pub(super) async fn deliver(
+        &self,
+        visit: &Arc<Visit>,
+        entry: &Arc<Entry>,
+        verdict: Verdict,
+        reason: Option<Reason>,
+    ) -> Outcome {
+        let fragments = self.fragments(visit, entry.body()).await;
+        let identity = |encoded: &Encoded| self.identity(entry, encoded);
+        let now = self.parts.clock.now();
+        let mut response = match delivery::respond(entry, facts(visit), fragments, identity) {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(%error, "a stored response cannot be delivered");
+                return failure(Reason::Truncated, StatusCode::INTERNAL_SERVER_ERROR);
+            }
+        };
+        if visit.rules.settings.site.age {
+            response.fields.push_static("Age", entry.age_at(now).as_secs().to_string());
+        }
+        let mut outcome = Outcome::new(response, verdict, reason);
+        outcome.ttl_seconds = Some(ttl_seconds(entry, now));
+        outcome.debug = entry.debug();
+        outcome
+    }
+
+    /// The bytes of a literal that is kept compressed alone. The store remembers those of the
+    /// page's own; a fragment's are inflated.
+    fn identity(&self, entry: &Entry, encoded: &Encoded) -> Option<Bytes> {
+        let start = |literal: &Encoded| literal.deflate.as_ref().map(|bytes| bytes.as_ptr());
+        let own = entry.body().segments.iter().position(|segment| match segment {
+            Segment::Literal(literal) => start(literal) == start(encoded),
+            Segment::Include(_) => false,
+        });
+        match own {
+            Some(segment) => self.parts.store.identity(entry, segment).ok(),
+            None => encoded.inflate().ok(),
+        }
+    }
+
+    /// Delivers a response which others share, as it arrives.
+    pub(super) fn deliver_shared(
+        &self,
+        visit: &Arc<Visit>,
+        shared: &Arc<Shared>,
+        verdict: Verdict,
+        reason: Option<Reason>,
+    ) -> Outcome {
+        let head = shared.head();
+        let body = shared.body();
+        let body = if head.takes_esi { self.joined_stream(visit, body) } else { body };
+        let response = compressed(visit, head.status, head.fields.clone(), body);
+        let mut outcome = Outcome::new(response, verdict, reason);
+        outcome.stored = true;
+        outcome.ttl_seconds = i64::try_from(head.storable.ttl().as_secs()).ok();
+        outcome.debug = head.storable.debug();
+        outcome
+    }
+
+    /// Delivers a response that is for one client alone.
+    pub(super) fn deliver_private(
+        &self,
+        visit: &Arc<Visit>,
+        response: OriginResponse,
+        verdict: Verdict,
+        reason: Reason,
+    ) -> Outcome {
+        let OriginResponse { status, fields, body } = response;
+        let debug = fields.contains("X-Magento-Debug");
+        let kind =
+            if verdict == Verdict::Pass { Delivery::of_pass(reason) } else { Delivery::Uncached };
+        // A static file goes out as it is, with its length: Magento puts no includes there.
+        let may_include = visit.request.method != Method::HEAD && kind != Delivery::StaticFile;
+        let takes_esi = may_include && takes_esi(visit, status, &fields);
+        let mut fields = visit.rules.policy.delivered(kind, fields);
+        let body = if takes_esi {
+            fields.remove("Content-Length");
+            self.joined_stream(visit, body)
+        } else {
+            body
+        };
+        let response = compressed(visit, status, fields, body);
+        let mut outcome = Outcome::new(response, verdict, Some(reason));
+        outcome.debug = debug;
+        outcome
+    }
+}
+
+/// Is a response of the origin to be looked through for includes?
+pub(super) fn takes_esi(visit: &Visit, status: StatusCode, fields: &Fields) -> bool {
+    let content_type = fields.first("Content-Type").map(|value| &value[..]);
+    visit.rules.settings.esi.enabled
+        && visit.rules.policy.takes_esi(fields)
+        && !fields.contains("Content-Encoding")
+        && esi::applies(content_type, status)
+}
+
+fn compressed(visit: &Visit, status: StatusCode, mut fields: Fields, body: Body) -> Response {
+    let encoding = &visit.rules.settings.encoding;
+    let body = delivery::compress(status, &mut fields, body, facts(visit), encoding);
+    let mut response = Response::new(status, body);
+    response.fields = fields;
+    response
+}
+
+fn facts(visit: &Visit) -> RequestFacts<'_> {
+    RequestFacts { method: &visit.request.method, fields: &visit.request.fields }
+}
+
+/// Seconds for which an entry is fresh; negative: stale for.
+fn ttl_seconds(entry: &Entry, now: Moment) -> i64 {
+    let remaining = i64::try_from(entry.remaining(now).as_secs()).unwrap_or(i64::MAX);
+    if remaining > 0 {
+        return remaining;
+    }
+    match entry.freshness(now) {
+        crate::store::Freshness::Stale { stale_for } => {
+            i64::try_from(stale_for.as_secs()).map_or(0, |seconds| -seconds)
+        }
+        _ => 0,
+    }
+}
+
+/// An error as the client sees it.
+pub(super) fn failure(reason: Reason, status: StatusCode) -> Outcome {
+    let mut response = Response::text(status, format!("{status}\n"));
+    response.fields.push_static("Cache-Control", Bytes::from_static(b"no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.fields.push_static("Retry-After", Bytes::from_static(b"5"));
+    }
+    Outcome::new(response, Verdict::Failed, Some(reason))
+}
+
+pub(super) fn origin_failure(error: &OriginError) -> Outcome {
+    failure(error.reason(), error.status())
+}
+
+/// The content of a request could not be taken in.
+pub(super) fn spool_failure(error: &SpoolError) -> Outcome {
+    let mut response = Response::text(error.status(), format!("{error}\n"));
+    response.close = true;
+    Outcome::new(response, Verdict::Refused, None)
+}

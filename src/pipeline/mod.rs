@@ -1,0 +1,163 @@
+//! The order of the steps of a request. No rule lives here, and errors become responses here alone.
+//!
+//! A hit: `Node::handle` -> `client::resolve` -> `Policy::plan` -> `Store::lookup` ->
+//! `delivery::respond` -> back to the listener. All protocols, and ESI fragments, take this way.
+
+mod answer;
+mod fetch;
+mod fragments;
+mod lookup;
+mod purge;
+mod stamp;
+mod visit;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use tokio::sync::Semaphore;
+
+use crate::body::Body;
+use crate::clock::Clock;
+use crate::exchange::{Client, Handler, Request, Response};
+use crate::fill::Flights;
+use crate::observe::{Observer, State, Verdict};
+use crate::origin::Origin;
+use crate::policy::{self, Plan, Policy, Refusal};
+use crate::reason::Reason;
+use crate::settings::Settings;
+use crate::store::Store;
+
+use visit::Visit;
+
+/// What a reload replaces as a whole.
+pub struct Rules {
+    /// The compiled rules.
+    pub policy: Policy,
+    /// The settings they were compiled from.
+    pub settings: Arc<Settings>,
+}
+
+/// What one Parvis node consists of; cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    parts: Arc<Parts>,
+}
+
+/// The parts that a node is wired from.
+pub struct Parts {
+    /// The rules in force.
+    pub rules: ArcSwap<Rules>,
+    /// Stored responses.
+    pub store: Arc<Store>,
+    /// Where misses go.
+    pub origin: Arc<Origin>,
+    /// Logs and metrics.
+    pub observer: Arc<Observer>,
+    /// Time.
+    pub clock: Clock,
+    /// Fetches under way.
+    pub flights: Arc<Flights>,
+    /// Places for background refreshes.
+    pub refreshes: Arc<Semaphore>,
+    /// Whether the load balancer may send requests here.
+    pub readiness: Arc<State>,
+    /// Were forwarding headers from a hop that is not trusted seen?
+    pub forgery_seen: AtomicBool,
+}
+
+/// A response and what the log says of it.
+struct Outcome {
+    response: Response,
+    verdict: Verdict,
+    reason: Option<Reason>,
+    /// Is the response being stored, or was it?
+    stored: bool,
+    /// Seconds for which the stored response is still fresh; negative: stale for.
+    ttl_seconds: Option<i64>,
+    /// Did Magento ask for debugging headers (developer mode)?
+    debug: bool,
+}
+
+impl Outcome {
+    fn new(response: Response, verdict: Verdict, reason: Option<Reason>) -> Self {
+        Self { response, verdict, reason, stored: false, ttl_seconds: None, debug: false }
+    }
+}
+
+impl Node {
+    /// Wires a node.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// The parts, for control and reload.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    async fn respond(&self, visit: &Arc<Visit>, plan: Plan, body: Body) -> Outcome {
+        match plan {
+            Plan::Lookup(plan) => self.lookup(visit, plan).await,
+            Plan::Pass(reason) => self.pass(visit, body, reason).await,
+            Plan::Purge => self.purge(visit),
+            Plan::Health => self.health_answer(),
+            Plan::Refuse(refusal) => refuse(refusal),
+        }
+    }
+
+    /// Says once that a hop in front of us is not trusted: that is how redirect loops behind a
+    /// load balancer start.
+    fn warn_of_forgery(&self, client: &Client) {
+        if client.forged && !self.parts.forgery_seen.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = %client.address,
+                "forwarding headers from an address that is not in listen.trusted are ignored; if \
+                 that is your load balancer, add its network"
+            );
+        }
+    }
+
+    fn health_answer(&self) -> Outcome {
+        let response = if self.parts.readiness.ready() {
+            Response::text(StatusCode::OK, "ready\n")
+        } else {
+            Response::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        };
+        Outcome::new(response, Verdict::Synth, None)
+    }
+}
+
+impl Handler for Node {
+    async fn handle(&self, mut request: Request) -> Response {
+        let started = self.parts.clock.now();
+        let rules = self.parts.rules.load_full();
+        let client = policy::client::resolve(&rules.settings.listen.trusted, &request);
+        self.warn_of_forgery(&client);
+        let plan = rules.policy.plan(&request, &client);
+        let body = std::mem::take(&mut request.body);
+        let visit = Arc::new(Visit { request, client, rules, started, depth: 0 });
+        let observation = self.parts.observer.begin(&visit.request, &visit.client);
+        let outcome = self.respond(&visit, plan, body).await;
+        self.stamp(&visit, outcome, observation)
+    }
+}
+
+fn refuse(refusal: Refusal) -> Outcome {
+    let (status, text) = match refusal {
+        Refusal::MisdirectedHost => {
+            (StatusCode::MISDIRECTED_REQUEST, "this host is not served here\n")
+        }
+        Refusal::UnknownMethod => (StatusCode::NOT_IMPLEMENTED, "unknown method\n"),
+        Refusal::MethodNotAllowed => {
+            (StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed\n")
+        }
+        Refusal::MissingHost => (StatusCode::BAD_REQUEST, "a Host is required\n"),
+    };
+    let mut response = Response::text(status, text);
+    if refusal == Refusal::MethodNotAllowed {
+        response.fields.push_static("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    }
+    Outcome::new(response, Verdict::Refused, None)
+}

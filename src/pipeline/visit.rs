@@ -1,0 +1,80 @@
+//! One request on its way through the steps.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::Rules;
+use crate::body::{Body, Spooled};
+use crate::clock::Moment;
+use crate::exchange::{Client, Request};
+use crate::origin::OriginRequest;
+use crate::policy::Purpose;
+
+/// A request without its content, who sent it, and the rules that were in force when it came.
+pub(super) struct Visit {
+    pub(super) request: Request,
+    pub(super) client: Client,
+    pub(super) rules: Arc<Rules>,
+    pub(super) started: Moment,
+    /// 0 for a client's request, 1 for a fragment of a page, and so on.
+    pub(super) depth: usize,
+}
+
+impl Visit {
+    /// A fragment of this request's page, fetched for the same client.
+    pub(super) fn fragment(&self, target: Bytes, started: Moment) -> Self {
+        let parent = &self.request;
+        let mut fields = parent.fields.clone();
+        // Conditions, range, coding and content were the page's.
+        fields.retain(|field| !NOT_FOR_FRAGMENTS.iter().any(|name| field.is(name)));
+        let request = Request {
+            method: Method::GET,
+            target,
+            authority: parent.authority.clone(),
+            version: parent.version,
+            fields,
+            body: Body::empty(),
+            connection: parent.connection.clone(),
+        };
+        let (client, rules) = (self.client.clone(), Arc::clone(&self.rules));
+        Self { request, client, rules, started, depth: self.depth + 1 }
+    }
+
+    /// The request as the origin gets it: `target` is the plan's where there is one.
+    pub(super) fn for_origin(
+        &self,
+        method: Method,
+        target: &Bytes,
+        purpose: Purpose,
+        body: Spooled,
+    ) -> OriginRequest {
+        let policy = &self.rules.policy;
+        let fields = policy.origin_request(&self.request, &self.client, target, purpose);
+        // A fill's Host is the keyed one: a port that is not, must not enter the page.
+        let authority = fields.first("Host").unwrap_or(&self.request.authority).clone();
+        OriginRequest {
+            method,
+            target: target.clone(),
+            authority,
+            fields,
+            body,
+            client: self.client.clone(),
+        }
+    }
+}
+
+const NOT_FOR_FRAGMENTS: [&str; 11] = [
+    "Accept-Encoding",
+    "If-Match",
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+    "If-Range",
+    "Range",
+    "Content-Length",
+    "Content-Type",
+    "Transfer-Encoding",
+    "Expect",
+];
