@@ -30,3 +30,5 @@ pub mod fill;
 pub mod origin;
 
 pub mod pipeline;
+
+pub mod listener;

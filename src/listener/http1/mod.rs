@@ -1,0 +1,220 @@
+//! An HTTP/1.1 server connection (RFC 9112): one task reads requests, runs the handler, and
+//! writes responses.
+//!
+//! A client that closes its sending side while it waits for a response counts as gone, as with
+//! nginx. Full duplex is not offered: once a handler has answered, the rest of the request's
+//! content is dropped.
+
+pub mod body;
+pub mod head;
+mod intake;
+mod refused;
+mod respond;
+mod wire;
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use http::{Method, Version};
+
+pub use refused::Refused;
+
+use super::connections::{Event, Stage};
+use super::door::Door;
+use super::socket::Transport;
+use crate::exchange::{Connection, Handler, Request, Response};
+use head::{Head, Scanner};
+use intake::Intake;
+use respond::{Asked, Sent, respond};
+use wire::{Filled, Wire};
+
+/// The first bytes of HTTP/2 with prior knowledge (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client may take to read a last response, and how much it may still send.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+const LINGER_MAX_BYTES: usize = 8 << 20;
+
+/// How serving ended.
+pub(super) enum Served<S> {
+    /// The connection is to be dropped.
+    Done,
+    /// The client speaks HTTP/2: the stream, and what has been read of it.
+    Http2(S, BytesMut),
+}
+
+/// What follows on a connection.
+enum Next {
+    Request,
+    /// Close; the client has been told.
+    Close,
+    /// Close; the client may still be sending, and is to see the last response.
+    Linger,
+    /// Drop at once.
+    Cut,
+}
+
+/// Serves requests until the connection ends. `sniff`: the client may turn out to speak HTTP/2.
+pub(super) async fn serve<S: Transport, H: Handler>(
+    io: S,
+    connection: &Connection,
+    door: &Door<H>,
+    sniff: bool,
+) -> Served<S> {
+    let mut wire = Wire::new(io, door.limits.header_timeout);
+    let mut first = Some(First { may_be_http2: sniff });
+    loop {
+        let next = match receive(&mut wire, door, first.take()).await {
+            Received::Head(head) => {
+                // On the heap, so that an idle connection is not as large as a busy one.
+                Box::pin(exchange(&mut wire, head, connection, door)).await
+            }
+            Received::Http2 => {
+                let (io, read) = wire.into_parts();
+                return Served::Http2(io, read);
+            }
+            Received::Refused(refused) => Box::pin(refuse(&mut wire, refused, door)).await,
+            Received::Nothing => Next::Close,
+        };
+        match next {
+            Next::Request => wire.watchdog.arm(door.limits.keep_alive),
+            Next::Close => {
+                wire.watchdog.arm(LINGER_MAX);
+                wire.close().await;
+                return Served::Done;
+            }
+            Next::Linger => {
+                wire.linger(LINGER_MAX, LINGER_MAX_BYTES).await;
+                return Served::Done;
+            }
+            Next::Cut => return Served::Done,
+        }
+    }
+}
+
+/// What is special about the first request of a connection: it may be the preface of HTTP/2, and
+/// its time runs from the connection's begin.
+struct First {
+    may_be_http2: bool,
+}
+
+/// A request, or what came instead of one.
+enum Received {
+    Head(Head),
+    Refused(Refused),
+    Http2,
+    /// The client has gone or was idle for too long, or the door is closing.
+    Nothing,
+}
+
+/// Waits for a request head. The watchdog is armed for the wait for its first byte.
+async fn receive<S: Transport, H: Handler>(
+    wire: &mut Wire<S>,
+    door: &Door<H>,
+    first: Option<First>,
+) -> Received {
+    let mut may_be_http2 = first.as_ref().is_some_and(|first| first.may_be_http2);
+    let mut may_skip_line = true;
+    loop {
+        if wire.input.is_empty() && !wait_for_request(wire, door).await {
+            return Received::Nothing;
+        }
+        // RFC 9112 2.2: empty lines before a request are skipped; here, one.
+        if !may_skip_line || !wire.input.starts_with(b"\r\n") {
+            break;
+        }
+        wire.input.advance(2);
+        may_skip_line = false;
+        may_be_http2 = false;
+    }
+    if first.is_none() {
+        wire.watchdog.arm(door.limits.header_timeout);
+    }
+    let mut scanner = Scanner::default();
+    loop {
+        let seen = wire.input.len().min(PREFACE.len());
+        may_be_http2 = may_be_http2 && wire.input[..seen] == PREFACE[..seen];
+        if !may_be_http2 {
+            match scanner.advance(&wire.input, &door.limits.head) {
+                Ok(Some(length)) => return parse(wire, length),
+                Ok(None) => {}
+                Err(refused) => return Received::Refused(refused),
+            }
+        } else if seen == PREFACE.len() {
+            return Received::Http2;
+        }
+        match wire.fill().await {
+            Filled::Bytes => {}
+            Filled::Gone => return Received::Nothing,
+            Filled::Expired => return Received::Refused(Refused::HeadTimedOut),
+        }
+    }
+}
+
+fn parse<S: Transport>(wire: &mut Wire<S>, length: usize) -> Received {
+    let bytes = wire.input.split_to(length).freeze();
+    match head::parse(&bytes) {
+        Ok(head) => Received::Head(head),
+        Err(refused) => Received::Refused(refused),
+    }
+}
+
+/// Waits, idle, for the first byte. `false`: there will be no request.
+async fn wait_for_request<S: Transport, H: Handler>(wire: &mut Wire<S>, door: &Door<H>) -> bool {
+    wire.release();
+    poll_fn(|context| match wire.poll_fill(context) {
+        Poll::Ready(filled) => Poll::Ready(filled == Filled::Bytes),
+        Poll::Pending if door.stage() != Stage::Serving => Poll::Ready(false),
+        Poll::Pending => wire.watchdog.poll_expired(context).map(|()| false),
+    })
+    .await
+}
+
+/// One request and its response.
+async fn exchange<S: Transport, H: Handler>(
+    wire: &mut Wire<S>,
+    head: Head,
+    connection: &Connection,
+    door: &Door<H>,
+) -> Next {
+    let limits = &*door.limits;
+    let (mut intake, body, sender) = match Intake::begin(wire, &head, limits) {
+        Ok(begun) => begun,
+        Err(refused) => return refuse(wire, refused, door).await,
+    };
+    let Head { method, target, authority, version, fields, keep_alive, .. } = head;
+    // Whatever is answered to CONNECT, the client may take what follows for a tunnel.
+    let keep_alive = keep_alive && method != Method::CONNECT;
+    let mut asked = Asked { head_only: method == Method::HEAD, version, keep_alive };
+    let connection = connection.clone();
+    let request = Request { method, target, authority, version, fields, body, connection };
+    let handling = door.handler.handle(request);
+    let Some(response) = intake.answer(wire, sender, limits, handling).await else {
+        return Next::Cut;
+    };
+    asked.keep_alive &= intake.can_be_reused() && door.stage() == Stage::Serving;
+    match respond(wire, response, asked, limits, &door.clock).await {
+        Sent::Cut => Next::Cut,
+        Sent::Close if intake.is_complete() && wire.input.is_empty() => Next::Close,
+        Sent::KeepAlive if intake.discard(wire, limits).await => Next::Request,
+        Sent::Close | Sent::KeepAlive => Next::Linger,
+    }
+}
+
+/// Answers a request that no handler is to see, and ends the connection: where the next request
+/// would begin is not known.
+async fn refuse<S: Transport, H: Handler>(
+    wire: &mut Wire<S>,
+    refused: Refused,
+    door: &Door<H>,
+) -> Next {
+    tracing::debug!(%refused, status = refused.status().as_u16(), "request refused");
+    door.note(Event::RequestRefused);
+    let response = Response::text(refused.status(), format!("{refused}\n"));
+    let asked = Asked { head_only: false, version: Version::HTTP_11, keep_alive: false };
+    match respond(wire, response, asked, &door.limits, &door.clock).await {
+        Sent::Cut => Next::Cut,
+        Sent::KeepAlive | Sent::Close => Next::Linger,
+    }
+}

@@ -1,0 +1,428 @@
+//! A response on its way to an HTTP/1 client.
+//!
+//! The head and what is ready of the content leave in one vectored write; a stored head leaves as
+//! the bytes it was stored as. Framing, Connection and Date are written here and nowhere else.
+
+use std::future::poll_fn;
+use std::io::{IoSlice, Write as _};
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{StatusCode, Version};
+
+use super::head::is_token_byte;
+use super::wire::{Filled, Wire, WriteFailed};
+use crate::body::{Body, BodyError};
+use crate::clock::Clock;
+use crate::exchange::{Completion, Delivered, Response};
+use crate::fields::Field;
+use crate::listener::date::with_date;
+use crate::listener::limits::Limits;
+use crate::listener::socket::Transport;
+
+/// Pieces of content that go out in one write.
+const BATCH_PIECES: usize = 16;
+/// Bytes of content that are gathered for one write while more is ready.
+const BATCH_BYTES: usize = 128 << 10;
+/// Room for head, chunk size and chunk end around them.
+const BATCH_SLICES: usize = BATCH_PIECES + 5;
+
+/// What a response must know of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// HEAD: the fields of a GET without its content.
+    pub(super) head_only: bool,
+    /// Decides between chunked coding and the end of the connection.
+    pub(super) version: Version,
+    /// The connection may be used again, as far as the request goes.
+    pub(super) keep_alive: bool,
+}
+
+/// How a response went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// In whole; another may follow.
+    KeepAlive,
+    /// In whole; the client was told that the connection closes.
+    Close,
+    /// Not in whole: the connection must end at once.
+    Cut,
+}
+
+/// How the content of a response is delimited (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delimiter {
+    /// There is none, and nothing says so: 204, 304, HEAD without a known length.
+    Nothing,
+    /// None is sent, but its length is told (HEAD).
+    LengthAlone(u64),
+    /// By its length.
+    Length(u64),
+    /// Chunked coding.
+    Chunks,
+    /// The end of the connection.
+    Close,
+}
+
+impl Delimiter {
+    fn of(response: &Response, asked: Asked) -> Self {
+        if matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Self::Nothing;
+        }
+        let length = response.body.len();
+        if asked.head_only {
+            let told = response
+                .all_fields()
+                .find(|field| field.is("content-length"))
+                .and_then(|field| std::str::from_utf8(&field.value).ok()?.parse().ok());
+            // An empty body here says nothing about the length of a GET's.
+            return match told.or(length.filter(|&length| length > 0)) {
+                Some(length) => Self::LengthAlone(length),
+                None => Self::Nothing,
+            };
+        }
+        match length {
+            Some(length) => Self::Length(length),
+            None if asked.version == Version::HTTP_11 => Self::Chunks,
+            None => Self::Close,
+        }
+    }
+
+    fn has_content(self) -> bool {
+        !matches!(self, Self::Nothing | Self::LengthAlone(_))
+    }
+}
+
+/// Sends a response and tells its completion.
+pub(super) async fn respond<S: Transport>(
+    wire: &mut Wire<S>,
+    response: Response,
+    asked: Asked,
+    limits: &Limits,
+    clock: &Clock,
+) -> Sent {
+    let response = checked(response);
+    let delimiter = Delimiter::of(&response, asked);
+    let keep_alive = asked.keep_alive && !response.close && delimiter != Delimiter::Close;
+    let mut scratch = std::mem::take(&mut wire.scratch);
+    let stored = StoredLines::of(&response);
+    write_status_line(&mut scratch, response.status);
+    let status_line = scratch.len();
+    write_lines(&mut scratch, &response, &stored, clock);
+    write_end(&mut scratch, asked.version, delimiter, keep_alive);
+    let as_stored = if stored.leave_as_they_are { stored.bytes } else { Bytes::new() };
+    let head = [&scratch[..status_line], &as_stored, &scratch[status_line..]];
+    let Response { mut body, completion, .. } = response;
+    if !delimiter.has_content() {
+        body = Body::empty();
+    }
+
+    wire.begin_message();
+    let mut outgoing = Outgoing { wire, limits, delimiter, sent_bytes: 0 };
+    let end = match body.ready_parts() {
+        Some(parts) => outgoing.whole(head, parts).await,
+        None => outgoing.stream(head, body).await,
+    };
+    let body_bytes = outgoing.sent_bytes;
+    scratch.clear();
+    wire.scratch = scratch;
+    let sent = match end {
+        Ok(()) if keep_alive => Sent::KeepAlive,
+        Ok(()) => Sent::Close,
+        Err(_) => Sent::Cut,
+    };
+    if sent == Sent::Cut && delimiter == Delimiter::Close {
+        wire.close_as_broken();
+    }
+    finish(completion, end, body_bytes);
+    sent
+}
+
+fn finish(completion: Completion, end: Result<(), Failure>, body_bytes: u64) {
+    completion.finish(match end {
+        Ok(()) => Delivered::Whole { body_bytes },
+        Err(Failure::Client) => Delivered::ClientGone { body_bytes },
+        Err(Failure::Content) => Delivered::BodyFailed { body_bytes },
+    });
+}
+
+/// Guards the wire against a response that would not be one message: an interim or switching
+/// status, or a line that holds another line.
+fn checked(response: Response) -> Response {
+    let is_sound = |field: &Field| {
+        !field.name.is_empty()
+            && field.name.iter().copied().all(is_token_byte)
+            && memchr::memchr3(b'\r', b'\n', 0, &field.value).is_none()
+    };
+    if !response.status.is_informational() && response.fields.iter().all(is_sound) {
+        return response;
+    }
+    tracing::error!(status = response.status.as_u16(), "a response was no valid message");
+    let Response { completion, .. } = response;
+    completion.finish(Delivered::BodyFailed { body_bytes: 0 });
+    Response::text(StatusCode::BAD_GATEWAY, "Bad Gateway\n")
+}
+
+/// Fields that this module writes itself.
+fn is_reserved(field: &Field) -> bool {
+    let names: &[&str] = match field.name.len() {
+        10 => &["connection", "keep-alive"],
+        14 => &["content-length"],
+        17 => &["transfer-encoding"],
+        _ => return false,
+    };
+    names.iter().any(|name| field.is(name))
+}
+
+/// The lines of a stored head.
+struct StoredLines {
+    bytes: Bytes,
+    /// None of them is one that only this connection may write.
+    leave_as_they_are: bool,
+    has_date: bool,
+}
+
+impl StoredLines {
+    fn of(response: &Response) -> Self {
+        let mut lines = Self { bytes: Bytes::new(), leave_as_they_are: true, has_date: false };
+        if let Some(stored) = &response.stored {
+            lines.bytes = stored.http1.clone();
+            for field in &stored.fields {
+                lines.leave_as_they_are &= !is_reserved(field);
+                lines.has_date |= field.is("date");
+            }
+        }
+        lines
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    let reason = status.canonical_reason().unwrap_or("");
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// All lines but those that leave as they were stored, and a Date where there is none.
+fn write_lines(out: &mut Vec<u8>, response: &Response, stored: &StoredLines, clock: &Clock) {
+    if !stored.leave_as_they_are
+        && let Some(stored) = &response.stored
+    {
+        for field in stored.fields.iter().filter(|field| !is_reserved(field)) {
+            write_line(out, &field.name, &field.value);
+        }
+    }
+    let mut has_date = stored.has_date;
+    for field in response.fields.iter().filter(|field| !is_reserved(field)) {
+        // RFC 9110 6.6.1: one Date, that of the origin where it gave one.
+        if field.is("date") && std::mem::replace(&mut has_date, true) {
+            continue;
+        }
+        write_line(out, &field.name, &field.value);
+    }
+    if !has_date {
+        with_date(clock, |date| write_line(out, b"Date", date));
+    }
+}
+
+/// Framing, persistence and the empty line.
+fn write_end(out: &mut Vec<u8>, version: Version, delimiter: Delimiter, keep_alive: bool) {
+    match delimiter {
+        Delimiter::Length(length) | Delimiter::LengthAlone(length) => {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "Content-Length: {length}\r\n");
+        }
+        Delimiter::Chunks => write_line(out, b"Transfer-Encoding", b"chunked"),
+        Delimiter::Nothing | Delimiter::Close => {}
+    }
+    if !keep_alive {
+        write_line(out, b"Connection", b"close");
+    } else if version != Version::HTTP_11 {
+        write_line(out, b"Connection", b"keep-alive");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Why a response was not sent in whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// The client has gone or takes nothing.
+    Client,
+    /// The content broke off, or was not as long as was said.
+    Content,
+}
+
+impl From<WriteFailed> for Failure {
+    fn from(_: WriteFailed) -> Self {
+        Self::Client
+    }
+}
+
+struct Outgoing<'a, S> {
+    wire: &'a mut Wire<S>,
+    limits: &'a Limits,
+    delimiter: Delimiter,
+    /// Bytes of content that were sent.
+    sent_bytes: u64,
+}
+
+impl<S: Transport> Outgoing<'_, S> {
+    /// Content that is in memory.
+    async fn whole(&mut self, head: [&[u8]; 3], parts: &[Bytes]) -> Result<(), Failure> {
+        let mut lead = head;
+        let mut rest = parts;
+        loop {
+            let (batch, after) = rest.split_at(rest.len().min(BATCH_PIECES));
+            let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+            let used =
+                fill(&mut slices, lead.into_iter().chain(batch.iter().map(|part| &part[..])));
+            let lead_bytes: usize = lead.iter().map(|part| part.len()).sum();
+            let mut written = 0;
+            let outcome =
+                self.wire.write(&mut slices[..used], self.limits.write_timeout, &mut written).await;
+            self.sent_bytes += written.saturating_sub(lead_bytes as u64);
+            outcome?;
+            lead = [&[]; 3];
+            rest = after;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Content that arrives while it is sent.
+    async fn stream(&mut self, head: [&[u8]; 3], mut body: Body) -> Result<(), Failure> {
+        let mut lead = head;
+        let mut is_first = true;
+        loop {
+            let batch = self.gather(&mut body, is_first).await?;
+            is_first = false;
+            if let Some(Err(_)) = batch.end {
+                return Err(Failure::Content);
+            }
+            self.check_length(&batch)?;
+            self.send(lead, &batch).await?;
+            lead = [&[]; 3];
+            if batch.end.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A Content-Length that was promised is kept to the byte, or the connection is cut.
+    fn check_length(&self, batch: &Batch) -> Result<(), Failure> {
+        let Delimiter::Length(promised) = self.delimiter else {
+            return Ok(());
+        };
+        let total = self.sent_bytes + batch.bytes as u64;
+        let is_short = batch.end.is_some() && total < promised;
+        if total > promised || is_short { Err(Failure::Content) } else { Ok(()) }
+    }
+
+    /// Waits for content and takes what is ready. The first batch may be empty: then the head
+    /// goes out alone. Between batches the client is watched.
+    async fn gather(&mut self, body: &mut Body, is_first: bool) -> Result<Batch, Failure> {
+        let mut batch = Batch::default();
+        let gone = poll_fn(|context| {
+            while batch.count < BATCH_PIECES && batch.bytes < BATCH_BYTES {
+                match body.poll_next(context) {
+                    Poll::Ready(Some(Ok(piece))) => batch.push(piece),
+                    Poll::Ready(Some(Err(error))) => {
+                        batch.end = Some(Err(error));
+                        return Poll::Ready(false);
+                    }
+                    Poll::Ready(None) => {
+                        batch.end = Some(Ok(()));
+                        return Poll::Ready(false);
+                    }
+                    Poll::Pending if batch.count > 0 || is_first => return Poll::Ready(false),
+                    Poll::Pending => {
+                        let is_gone = self.wire.input.is_empty()
+                            && self.wire.poll_fill(context) == Poll::Ready(Filled::Gone);
+                        return if is_gone { Poll::Ready(true) } else { Poll::Pending };
+                    }
+                }
+            }
+            Poll::Ready(false)
+        })
+        .await;
+        if gone { Err(Failure::Client) } else { Ok(batch) }
+    }
+
+    async fn send(&mut self, lead: [&[u8]; 3], batch: &Batch) -> Result<(), Failure> {
+        let mut size_line = [0; 18];
+        let (mut opening, mut closing): (&[u8], &[u8]) = (&[], &[]);
+        if self.delimiter == Delimiter::Chunks {
+            let is_last = batch.end.is_some();
+            if batch.bytes > 0 {
+                opening = write_size(&mut size_line, batch.bytes);
+                closing = if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+            } else if is_last {
+                closing = b"0\r\n\r\n";
+            }
+        }
+        let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+        let pieces = batch.pieces[..batch.count].iter().map(|piece| &piece[..]);
+        let parts = lead.into_iter().chain([opening]).chain(pieces).chain([closing]);
+        let used = fill(&mut slices, parts);
+        let lead_bytes = lead.iter().map(|part| part.len()).sum::<usize>() + opening.len();
+        let mut written = 0;
+        let outcome =
+            self.wire.write(&mut slices[..used], self.limits.write_timeout, &mut written).await;
+        self.sent_bytes += written.saturating_sub(lead_bytes as u64).min(batch.bytes as u64);
+        outcome.map_err(Failure::from)
+    }
+}
+
+/// Content that goes out together.
+#[derive(Default)]
+struct Batch {
+    pieces: [Bytes; BATCH_PIECES],
+    count: usize,
+    bytes: usize,
+    end: Option<Result<(), BodyError>>,
+}
+
+impl Batch {
+    fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        self.pieces[self.count] = piece;
+        self.count += 1;
+    }
+}
+
+fn fill<'a>(slices: &mut [IoSlice<'a>], parts: impl Iterator<Item = &'a [u8]>) -> usize {
+    let mut used = 0;
+    for (slot, part) in slices.iter_mut().zip(parts) {
+        *slot = IoSlice::new(part);
+        used += 1;
+    }
+    used
+}
+
+/// A chunk's size line.
+fn write_size(out: &mut [u8; 18], size: usize) -> &[u8] {
+    let mut rest = &mut out[..];
+    // 16 digits and CRLF fit.
+    let _ = write!(rest, "{size:x}\r\n");
+    let left = rest.len();
+    &out[..18 - left]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_line_fits_the_largest_size() {
+        let mut out = [0; 18];
+        assert_eq!(write_size(&mut out, 0x1f), b"1f\r\n");
+        assert_eq!(write_size(&mut out, usize::MAX), b"ffffffffffffffff\r\n");
+    }
+}

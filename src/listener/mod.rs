@@ -1,0 +1,22 @@
+//! Sockets to handler: HTTP/1.1 of our own, HTTP/2, TLS.
+//!
+//! [`bind`] opens sockets, [`serve`] accepts on one of them and runs each connection as a task.
+//! A connection knows no URLs: it turns bytes into an [`exchange::Request`](crate::exchange),
+//! hands it to a [`Handler`](crate::exchange::Handler), and turns the response into bytes.
+
+mod accept;
+mod connections;
+mod date;
+mod door;
+pub mod http1;
+mod http2;
+mod limits;
+mod socket;
+pub mod tls;
+mod watchdog;
+
+pub use accept::serve;
+pub use connections::{Connections, Counts, Shutdown, Stage};
+pub use limits::{HeadLimits, Limits};
+pub use socket::{BoundListener, ListenError, bind};
+pub use tls::{TlsError, TlsServer};

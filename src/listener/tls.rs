@@ -1,0 +1,160 @@
+//! TLS 1.2 and 1.3 with rustls, and certificates that can be replaced while serving.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("{setting} = {}: {reason}", .path.display())]
+    File {
+        /// `tls.certificate` or `tls.key`.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Certificate and key do not fit, or rustls cannot use them.
+    #[error("tls.certificate = {}, tls.key = {}: {source}", .certificate.display(), .key.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What rustls said.
+        source: rustls::Error,
+    },
+    /// The system gives no random numbers for session tickets.
+    #[error("session tickets: {0}")]
+    Tickets(rustls::Error),
+}
+
+/// Reads a certificate chain and its key, both PEM, and makes a configuration which offers
+/// HTTP/2 and HTTP/1.1 by ALPN.
+pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = read_chain(certificate)?;
+    let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
+        setting: "tls.key",
+        path: key.to_owned(),
+        reason: describe(&error, "no private key in it"),
+    })?;
+    let pair = |source| TlsError::Pair {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        source,
+    };
+    // The provider is named here, so that nothing depends on a process-wide default.
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(pair)?
+        .with_no_client_auth()
+        .with_single_cert(chain, private_key)
+        .map_err(pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Tickets)?;
+    Ok(Arc::new(config))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed =
+        |reason| TlsError::File { setting: "tls.certificate", path: path.to_owned(), reason };
+    let chain = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| failed(describe(&error, "no certificate in it")))?;
+    if chain.is_empty() {
+        return Err(failed("no certificate in it".to_owned()));
+    }
+    Ok(chain)
+}
+
+fn describe(error: &pem::Error, nothing: &str) -> String {
+    match error {
+        pem::Error::NoItemsFound => nothing.to_owned(),
+        pem::Error::Io(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            "no such file".to_owned()
+        }
+        pem::Error::Io(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            "permission denied".to_owned()
+        }
+        pem::Error::Io(source) => source.to_string(),
+        other => format!("not PEM: {other}"),
+    }
+}
+
+/// The configuration in force; new connections take the latest.
+#[derive(Debug)]
+pub struct TlsServer {
+    current: ArcSwap<ServerConfig>,
+}
+
+impl TlsServer {
+    /// Serves with `config`.
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self { current: ArcSwap::new(config) }
+    }
+
+    /// Takes a new certificate into use, for connections to come.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        self.current.store(config);
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current.load_full())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(directory: &Path, name: &str, text: &str) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    }
+
+    fn pair() -> (String, String) {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        (pair.cert.pem(), pair.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_fitting_pair_loads() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (certificate, key) = pair();
+        let certificate = written(directory.path(), "c.pem", &certificate);
+        let key = written(directory.path(), "k.pem", &key);
+        load(&certificate, &key).expect("loads");
+    }
+
+    #[test]
+    fn each_mistake_names_its_file_and_what_is_wrong() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (certificate, key) = pair();
+        let good = written(directory.path(), "c.pem", &certificate);
+        let good_key = written(directory.path(), "k.pem", &key);
+        let other_key = written(directory.path(), "other.pem", &pair().1);
+        let empty = written(directory.path(), "empty.pem", "nothing here\n");
+        let missing = directory.path().join("missing.pem");
+
+        let message = |certificate: &Path, key: &Path| {
+            load(certificate, key).expect_err("a mistake").to_string()
+        };
+        let said = message(&missing, &good_key);
+        assert_eq!(said, format!("tls.certificate = {}: no such file", missing.display()));
+        let said = message(&empty, &good_key);
+        assert_eq!(said, format!("tls.certificate = {}: no certificate in it", empty.display()));
+        let said = message(&good, &empty);
+        assert_eq!(said, format!("tls.key = {}: no private key in it", empty.display()));
+        assert!(message(&good, &other_key).contains("other.pem: "));
+    }
+}
