@@ -31,4 +31,6 @@ pub mod origin;
 
 pub mod pipeline;
 
+pub mod control;
+pub mod lifecycle;
 pub mod listener;

@@ -1,0 +1,55 @@
+//! The API's responses.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::ControlError;
+use crate::body::Body;
+use crate::exchange::Response;
+
+pub(super) fn text(media_type: &'static str, text: String) -> Response {
+    with(StatusCode::OK, media_type, text)
+}
+
+pub(super) fn json(status: StatusCode, value: &Value) -> Response {
+    with(status, "application/json", format!("{value}\n"))
+}
+
+pub(super) fn error(error: &ControlError) -> Response {
+    let status = match error {
+        ControlError::UnknownPath => StatusCode::NOT_FOUND,
+        ControlError::Method { .. } | ControlError::PurgeNotAllowed(_) => {
+            StatusCode::METHOD_NOT_ALLOWED
+        }
+        ControlError::Token(_) => StatusCode::UNAUTHORIZED,
+        ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
+        ControlError::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ControlError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        ControlError::Bad(_) => StatusCode::BAD_REQUEST,
+    };
+    let mut response = json(status, &json!({ "error": error.to_string() }));
+    match error {
+        ControlError::Method { allowed } => response.fields.push_static("Allow", *allowed),
+        ControlError::PurgeNotAllowed(_) => response.fields.push_static("Allow", "GET, HEAD"),
+        ControlError::Token(_) => response.fields.push_static("WWW-Authenticate", "Bearer"),
+        _ => {}
+    }
+    response
+}
+
+/// The same head as an answer to HEAD (RFC 9110 9.3.2).
+pub(super) fn without_content(mut response: Response) -> Response {
+    if let Some(length) = response.body.len() {
+        response.fields.push_static("Content-Length", length.to_string());
+    }
+    response.body = Body::empty();
+    response
+}
+
+fn with(status: StatusCode, media_type: &'static str, content: String) -> Response {
+    let mut response = Response::new(status, Body::from(bytes::Bytes::from(content)));
+    response.fields.push_static("Content-Type", media_type);
+    response.fields.push_static("Cache-Control", "no-store");
+    response.fields.push_static("X-Content-Type-Options", "nosniff");
+    response
+}
