@@ -34,3 +34,7 @@ pub mod pipeline;
 pub mod control;
 pub mod lifecycle;
 pub mod listener;
+
+pub mod app;
+pub mod cli;
+pub mod demo;

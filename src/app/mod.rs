@@ -1,0 +1,98 @@
+//! Constructs and wires the parts of a process, and holds no logic of its own.
+
+mod control;
+mod doors;
+mod server;
+mod wiring;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::lifecycle::{self, Activated, LifecycleError};
+use crate::listener::{ListenError, TlsError};
+use crate::observe::{ObserveError, start_tracing};
+use crate::origin::OriginError;
+use crate::policy::PolicyError;
+use crate::settings::Settings;
+
+pub use doors::{Doors, open};
+pub use server::Server;
+pub use wiring::{build_node, register_readings};
+
+/// Why a process cannot start; one line each.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A socket cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Certificate or key are of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The rules cannot be compiled.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Policy(Vec<PolicyError>),
+    /// The web root cannot be used.
+    #[error("origin.root: {0}")]
+    Origin(#[from] OriginError),
+    /// The access log or the messages cannot be set up.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// Signals or passed sockets.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+    /// The runtime cannot be started.
+    #[error("cannot start threads: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs a node until it is told to stop. 0: it stopped in order; 2: it could not start.
+pub fn run(settings: Settings, file: Option<PathBuf>) -> ExitCode {
+    match start(settings, file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("parvis: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(settings: Settings, file: Option<PathBuf>) -> Result<(), AppError> {
+    // Before any thread exists: it takes variables out of the environment.
+    let activated = lifecycle::take_sockets(&settings.listen)?;
+    let level = start_tracing(&settings.log.level)?;
+    raise_descriptor_limit();
+    let runtime = runtime(settings.lifecycle.threads)?;
+    runtime.block_on(async {
+        let server = Server::open(settings, activated, Some(level), file)?;
+        server.run_until_told().await
+    })?;
+    // Whatever still blocks on a file system must not hold the exit.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// A runtime with one worker per core that this process may use, unless `threads` says otherwise.
+pub fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, AppError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().thread_name("parvis").build().map_err(AppError::Runtime)
+}
+
+/// No sockets from a service manager.
+pub fn no_activated_sockets() -> Activated {
+    Activated::default()
+}
+
+/// Each connection needs a descriptor: uses what the system allows this process.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files stays as it was");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A node from its settings.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+
+use super::AppError;
+use crate::clock::Clock;
+use crate::fill::Flights;
+use crate::listener::Shutdown;
+use crate::observe::{Observer, Reading, State};
+use crate::origin::Origin;
+use crate::pipeline::{Node, Parts, Rules};
+use crate::policy::Policy;
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// Builds store, origin and rules, and what observes them.
+pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppError> {
+    let clock = Clock::system();
+    let policy = Policy::new(&settings).map_err(AppError::Policy)?;
+    let observer = Arc::new(Observer::new(&clock, &settings.log, Arc::clone(&state))?);
+    let origin = Arc::new(Origin::new(&settings, &clock)?);
+    let store = Arc::new(Store::new(&settings.store, clock.clone()));
+    let refreshes = Arc::new(Semaphore::new(settings.fill.refreshes_max));
+    Ok(Node::new(Parts {
+        rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings) }),
+        store,
+        origin,
+        observer,
+        clock,
+        flights: Arc::new(Flights::default()),
+        refreshes,
+        readiness: state,
+        forgery_seen: AtomicBool::new(false),
+    }))
+}
+
+/// Shows what the parts count in metrics and statistics.
+pub fn register_readings(node: &Node, shutdown: &Shutdown) {
+    let (parts, connections) = (node.clone(), Arc::clone(shutdown.connections()));
+    node.parts().observer.register(move |readings| {
+        let parts = parts.parts();
+        let store = parts.store.stats();
+        readings.set(Reading::StoreObjects, store.objects);
+        readings.set(Reading::StoreBytes, store.bytes);
+        readings.set(Reading::StoreLimitBytes, store.limit_bytes);
+        readings.set(Reading::StoreTags, store.tags);
+        readings.set(Reading::StoreInsertions, store.insertions);
+        readings.set(Reading::StoreEvictions, store.evictions);
+        readings.set(Reading::StoreFenced, store.fenced);
+        readings.set_count(Reading::FillsInFlight, parts.flights.len());
+        readings.set_count(Reading::FillWaiters, parts.flights.waiters());
+        let refreshes_max = parts.rules.load().settings.fill.refreshes_max;
+        let refreshing = refreshes_max.saturating_sub(parts.refreshes.available_permits());
+        readings.set_count(Reading::FillRefreshes, refreshing);
+        readings.set_count(Reading::OriginInUse, parts.origin.gate().in_use());
+        readings.set_count(Reading::OriginQueued, parts.origin.gate().waiting());
+        readings.set(Reading::OriginHealthy, u64::from(parts.origin.health().healthy()));
+        if let Some(files) = parts.origin.file_counts() {
+            readings.set(Reading::FilesTimedOut, files.timed_out);
+            readings.set(Reading::FilesRefused, files.refused);
+        }
+        let door = connections.counts();
+        readings.set_count(Reading::ListenConnections, connections.count());
+        let refused = door.refused_connections_max + door.refused_per_address;
+        readings.set(Reading::ListenRefusedConnections, refused);
+        readings.set(Reading::ListenBadRequests, door.requests_refused);
+    });
+}

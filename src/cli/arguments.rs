@@ -1,0 +1,166 @@
+//! The arguments and what `--help` says of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::Endpoint;
+
+const EXAMPLES: &str = "\
+Examples:
+  parvis demo
+      See it work on this machine: open http://127.0.0.1:6081/ in a browser.
+  parvis check --config /etc/parvis/parvis.toml
+      Before a restart: is the configuration right, and what would it do?
+  parvis run --config /etc/parvis/parvis.toml
+      Serve. SIGTERM drains and ends, SIGHUP reads the configuration again.
+  parvis purge --tag cat_p_42 --tag cat_c_7
+      Drop every stored page that shows product 42 or category 7.
+  parvis purge --url https://shop.example/sale.html --soft
+      Go on serving the stored page while one fetch refreshes it.
+  parvis stats
+      Hits, misses and what is stored.
+
+Settings come from the file, then from environment variables, which win:
+  PARVIS__STORE__MEMORY=1GiB parvis run --config /etc/parvis/parvis.toml
+
+Point Magento at it, so that it sends its purges:
+  bin/magento setup:config:set --http-cache-hosts=127.0.0.1:6081
+
+Exit status: 0 done; 1 the server refused or cannot be reached; 2 wrong arguments or configuration.";
+
+/// A caching reverse proxy which runs as a sidecar on every Magento 2 web server.
+///
+/// It takes the place of Varnish and nginx: stored pages leave from memory, misses go to PHP-FPM
+/// or another HTTP server, and Magento purges by tag.
+#[derive(Debug, Parser)]
+#[command(name = "parvis", version, max_term_width = 100, after_long_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve.
+    Run(ConfigArguments),
+    /// Say every mistake of a configuration, or what it would do.
+    Check(ConfigArguments),
+    /// Serve a small shop of our own, to see hits, misses and purges.
+    Demo(DemoArguments),
+    /// Drop stored responses.
+    Purge(PurgeArguments),
+    /// Show what the server has done and holds.
+    Stats(StatsArguments),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ConfigArguments {
+    /// The configuration, a TOML file. Without it: the environment and the defaults.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DemoArguments {
+    /// The port on 127.0.0.1 to listen on; 0 takes a free one.
+    #[arg(long, short, value_name = "PORT", default_value_t = 6081)]
+    pub port: u16,
+}
+
+/// How to reach a server that runs.
+#[derive(Args, Debug)]
+pub(super) struct ControlArguments {
+    /// The server's control address: `127.0.0.1:6082` or `unix:/path`. Without it:
+    /// `listen.control` of the configuration.
+    #[arg(long, value_name = "ADDR")]
+    pub control: Option<Endpoint>,
+    /// The token of the control API. Other users of this machine see arguments, so better put it
+    /// into `PARVIS__CONTROL__TOKEN` or the configuration.
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// The server's configuration, for its control address and token.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PurgeArguments {
+    #[command(flatten)]
+    pub what: PurgeWhat,
+    /// Mark them as stale instead: still served while one fetch refreshes them.
+    #[arg(long)]
+    pub soft: bool,
+    #[command(flatten)]
+    pub server: ControlArguments,
+}
+
+/// Exactly one of them.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct PurgeWhat {
+    /// Responses with this tag; may be repeated.
+    #[arg(long, short, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// The response of this URL, with all its variants.
+    #[arg(long, short, value_name = "URL")]
+    pub url: Option<String>,
+    /// Everything.
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatsArguments {
+    /// As the server sends it, for programs.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub server: ControlArguments,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn error(arguments: &[&str]) -> ErrorKind {
+        let arguments = [&["parvis"], arguments].concat();
+        Arguments::try_parse_from(arguments).expect_err("refused").kind()
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_purge_names_exactly_one_kind_of_thing() {
+        assert_eq!(error(&["purge"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&["purge", "--soft"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(error(&["purge", "--all", "--tag", "a"]), ErrorKind::ArgumentConflict);
+        let arguments = ["parvis", "purge", "--tag", "a", "--tag", "b", "--soft"];
+        let parsed = Arguments::try_parse_from(arguments).expect("valid");
+        let Command::Purge(purge) = parsed.command else { panic!("not a purge") };
+        assert_eq!(purge.what.tag, ["a", "b"]);
+        assert!(purge.soft);
+    }
+
+    #[test]
+    fn a_wrong_address_or_port_is_bad_usage() {
+        assert_eq!(error(&["stats", "--control", "localhost"]), ErrorKind::ValueValidation);
+        assert_eq!(error(&["demo", "--port", "65536"]), ErrorKind::ValueValidation);
+        assert_eq!(error(&["serve"]), ErrorKind::InvalidSubcommand);
+    }
+
+    #[test]
+    fn help_shows_each_command_with_an_example() {
+        let help = Arguments::command().render_long_help().to_string();
+        for command in ["run", "check", "demo", "purge", "stats"] {
+            assert!(help.contains(&format!("\n  parvis {command}")), "{command}");
+        }
+        assert!(help.contains("PARVIS__STORE__MEMORY"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Speaks to the control endpoint of a server that runs.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, StatusCode, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::Body;
+use crate::settings::Endpoint;
+
+/// For connecting and the whole answer together. Purges are answered at once.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest answer that is taken.
+const ANSWER_MAX_BYTES: usize = 16 << 20;
+
+/// Longest piece of a refusal's text that is shown, in characters.
+const REFUSAL_CHARACTERS_MAX: usize = 200;
+
+/// A server that runs, seen from the command line.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Its control address.
+    pub endpoint: Endpoint,
+    /// Its bearer token; empty: none is sent.
+    pub token: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServerError {
+    /// No runtime or no request can be made here.
+    #[error("cannot ask {endpoint}: {reason}")]
+    Local { endpoint: Endpoint, reason: String },
+    /// Nobody listens, or not for us.
+    #[error(
+        "cannot reach {endpoint}: {source}; is the server running, and is this its listen.control?"
+    )]
+    Unreachable { endpoint: Endpoint, source: std::io::Error },
+    /// It takes too long.
+    #[error("{endpoint} has not answered within {} s", TIMEOUT.as_secs())]
+    TimedOut { endpoint: Endpoint },
+    /// The connection broke, or what came is not HTTP.
+    #[error("{endpoint} broke off: {source}")]
+    Broken { endpoint: Endpoint, source: hyper::Error },
+    /// It answered that it will not.
+    #[error("{endpoint} refused with {status}{text}")]
+    Refused { endpoint: Endpoint, status: StatusCode, text: String },
+    /// It answered something else than asked for.
+    #[error("{endpoint} does not answer as Parvis does: {reason}")]
+    Foreign { endpoint: Endpoint, reason: String },
+}
+
+impl Server {
+    /// Sends one request and takes in its answer, if that is a 2xx.
+    pub fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ServerError> {
+        let local = |reason: String| ServerError::Local { endpoint: self.endpoint.clone(), reason };
+        let request = self.request(method, path, body).map_err(|error| local(error.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| local(error.to_string()))?;
+        runtime.block_on(async {
+            let timed = tokio::time::timeout(TIMEOUT, self.exchange(request)).await;
+            timed.unwrap_or_else(|_| Err(ServerError::TimedOut { endpoint: self.endpoint.clone() }))
+        })
+    }
+
+    /// The answer is none of ours.
+    pub fn foreign(&self, reason: &impl ToString) -> ServerError {
+        ServerError::Foreign { endpoint: self.endpoint.clone(), reason: reason.to_string() }
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> http::Result<Request<Body>> {
+        let host = match &self.endpoint {
+            Endpoint::Tcp(address) => address.to_string(),
+            Endpoint::Unix(_) => "localhost".to_owned(),
+        };
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
+        if !self.token.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        }
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        request.body(Body::from(body))
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<Bytes, ServerError> {
+        let unreachable = |source| self.unreachable(source);
+        match &self.endpoint {
+            Endpoint::Tcp(address) => {
+                let stream = tokio::net::TcpStream::connect(address).await.map_err(unreachable)?;
+                self.exchange_over(stream, request).await
+            }
+            Endpoint::Unix(path) => {
+                let stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
+                self.exchange_over(stream, request).await
+            }
+        }
+    }
+
+    async fn exchange_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        request: Request<Body>,
+    ) -> Result<Bytes, ServerError> {
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|source| self.broken(source))?;
+        // It ends with this runtime, and its error is the exchange's too.
+        drop(tokio::spawn(connection));
+        let answer = sender.send_request(request).await.map_err(|source| self.broken(source))?;
+        let (head, mut body) = answer.into_parts();
+        let content = self.collect(&mut body).await?;
+        if !head.status.is_success() {
+            return Err(self.refused(head.status, &content));
+        }
+        Ok(content)
+    }
+
+    async fn collect(&self, body: &mut Incoming) -> Result<Bytes, ServerError> {
+        let mut content = BytesMut::new();
+        loop {
+            let next =
+                std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context));
+            let Some(frame) = next.await else { return Ok(content.freeze()) };
+            let frame = frame.map_err(|source| self.broken(source))?;
+            if let Ok(data) = frame.into_data() {
+                content.extend_from_slice(&data);
+            }
+            if content.len() > ANSWER_MAX_BYTES {
+                return Err(self.foreign(&format!("more than {ANSWER_MAX_BYTES} bytes")));
+            }
+        }
+    }
+
+    fn refused(&self, status: StatusCode, content: &[u8]) -> ServerError {
+        let text = String::from_utf8_lossy(content);
+        let line = text.lines().next().unwrap_or_default().chars();
+        let line: String =
+            line.filter(|letter| !letter.is_control()).take(REFUSAL_CHARACTERS_MAX).collect();
+        let mut text = if line.is_empty() { line } else { format!(": {line}") };
+        if status == StatusCode::UNAUTHORIZED {
+            text.push_str("; give its control.token, see --help");
+        }
+        ServerError::Refused { endpoint: self.endpoint.clone(), status, text }
+    }
+
+    fn unreachable(&self, source: std::io::Error) -> ServerError {
+        ServerError::Unreachable { endpoint: self.endpoint.clone(), source }
+    }
+
+    fn broken(&self, source: hyper::Error) -> ServerError {
+        ServerError::Broken { endpoint: self.endpoint.clone(), source }
+    }
+}

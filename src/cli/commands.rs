@@ -1,0 +1,198 @@
+//! `check`, `purge` and `stats`.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::arguments::PurgeWhat;
+use super::client::{Server, ServerError};
+use crate::settings::{
+    Endpoint, Origin, PolicyKind, Settings, format_duration, format_size, memory_limit_bytes,
+};
+
+/// What a configuration would do, for `check`.
+pub(super) fn summary(settings: &Settings) -> String {
+    let site = &settings.site;
+    let policy = match site.policy {
+        PolicyKind::Magento => "magento: the rules of Magento's VCL",
+        PolicyKind::Generic => "generic: RFC 9111 alone",
+    };
+    let hosts = if site.hosts.is_empty() { "all".to_owned() } else { site.hosts.join(", ") };
+    let (grace, keep) = (settings.store.grace, settings.store.keep);
+    let stale = format!(
+        "for {} while a refresh is under way, for {} while the origin is sick",
+        format_duration(grace),
+        format_duration(keep)
+    );
+    let rows = [
+        ("http", addresses(&settings.listen.http)),
+        ("https", addresses(&settings.listen.https)),
+        ("control", settings.listen.control.to_string()),
+        ("origin", origin(&settings.origin)),
+        ("policy", policy.to_owned()),
+        ("hosts", hosts),
+        ("store", store(settings.store.memory_bytes)),
+        ("stale", stale),
+        ("purge", format!("allowed from {}", settings.purge.allow)),
+    ];
+    rows.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "  {name:<8} {value}");
+        text
+    })
+}
+
+fn addresses(endpoints: &[Endpoint]) -> String {
+    if endpoints.is_empty() {
+        return "none".to_owned();
+    }
+    let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+    endpoints.join(", ")
+}
+
+fn origin(origin: &Origin) -> String {
+    let place = match (&origin.fastcgi, &origin.http) {
+        (Some(endpoint), _) => format!("FastCGI at {endpoint}, root {}", origin.root.display()),
+        (None, Some(endpoint)) => format!("HTTP at {endpoint}"),
+        (None, None) => format!("HTTP at {}", Origin::default_http()),
+    };
+    format!("{place}; {} requests at once, {} waiting", origin.concurrency_max, origin.queue_max)
+}
+
+fn store(memory_bytes: u64) -> String {
+    if memory_bytes == 0 {
+        return "nothing is stored".to_owned();
+    }
+    let limit = memory_limit_bytes().map_or_else(
+        || "this process has no memory limit".to_owned(),
+        |bytes| format!("this process may use {}MiB", bytes >> 20),
+    );
+    format!("up to {} in memory; {limit}", format_size(memory_bytes))
+}
+
+/// The body of `POST /purge`.
+#[derive(Debug, Serialize)]
+struct PurgeRequest<'a> {
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_false")]
+    all: bool,
+    soft: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The answer to it.
+#[derive(Debug, Deserialize)]
+struct PurgeAnswer {
+    /// Responses it reached.
+    purged: u64,
+    /// Its place in the order of purges.
+    number: u64,
+    soft: bool,
+}
+
+/// Purges, and says what that did.
+pub(super) fn purge(server: &Server, what: &PurgeWhat, soft: bool) -> Result<String, ServerError> {
+    let url = what.url.as_deref();
+    let request = PurgeRequest { tags: &what.tag, url, all: what.all, soft };
+    let body = serde_json::to_vec(&request).map_err(|error| server.foreign(&error))?;
+    let answer = server.ask(Method::POST, "/purge", Bytes::from(body))?;
+    let answer: PurgeAnswer =
+        serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
+    let done = if answer.soft { "Marked as stale" } else { "Purged" };
+    let noun = if answer.purged == 1 { "response" } else { "responses" };
+    Ok(format!("{done}: {} {noun} (purge number {}).\n", answer.purged, answer.number))
+}
+
+/// The server's figures: as they came, or one line each.
+pub(super) fn stats(server: &Server, json: bool) -> Result<String, ServerError> {
+    let answer = server.ask(Method::GET, "/stats", Bytes::new())?;
+    let figures: Value = serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
+    if json {
+        return Ok(format!("{figures}\n"));
+    }
+    let mut lines = Vec::new();
+    flatten(String::new(), &figures, &mut lines);
+    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    Ok(lines.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name:<width$}  {value}");
+        text
+    }))
+}
+
+/// Nested objects become dotted names. JSON bounds the depth of what it reads.
+fn flatten(name: String, value: &Value, lines: &mut Vec<(String, String)>) {
+    let within = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                flatten(within(key), value, lines);
+            }
+        }
+        // Texts stay quoted, so that no control character reaches the terminal.
+        value => lines.push((name, value.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Networks;
+
+    #[test]
+    fn the_summary_names_listeners_origin_policy_and_memory() {
+        let mut settings = Settings::default();
+        settings.listen.https = vec![Endpoint::Unix("/run/x.sock".into())];
+        settings.purge.allow = Networks::default();
+        let text = summary(&settings);
+        for line in [
+            "  http     127.0.0.1:6081\n",
+            "  https    unix:/run/x.sock\n",
+            "  control  127.0.0.1:6082\n",
+            "  origin   HTTP at 127.0.0.1:8080; 32 requests at once, 1000 waiting\n",
+            "  policy   magento: the rules of Magento's VCL\n",
+            "  store    up to 512MiB in memory; this process ",
+            "  stale    for 5min while a refresh is under way, for 3days while the origin is sick\n",
+            "  purge    allowed from nowhere\n",
+        ] {
+            assert!(text.contains(line), "{line:?} is not in\n{text}");
+        }
+        settings.store.memory_bytes = 0;
+        settings.origin.fastcgi = Some(Endpoint::Unix("/run/php.sock".into()));
+        settings.origin.root = "/var/www/pub".into();
+        let text = summary(&settings);
+        assert!(text.contains("FastCGI at unix:/run/php.sock, root /var/www/pub; 32 requests"));
+        assert!(text.contains("nothing is stored"));
+    }
+
+    #[test]
+    fn a_purge_is_sent_as_the_control_api_reads_it() {
+        let json = |tags: &[String], url, all| {
+            let request = PurgeRequest { tags, url, all, soft: false };
+            serde_json::to_string(&request).expect("serialises")
+        };
+        assert_eq!(json(&["a".to_owned()], None, false), r#"{"tags":["a"],"soft":false}"#);
+        assert_eq!(json(&[], Some("/p"), false), r#"{"url":"/p","soft":false}"#);
+        assert_eq!(json(&[], None, true), r#"{"all":true,"soft":false}"#);
+    }
+
+    #[test]
+    fn nested_figures_become_dotted_names() {
+        let figures =
+            serde_json::json!({"store": {"entries": 3, "tags": {"max": 1}}, "up": "a\u{1b}"});
+        let mut lines = Vec::new();
+        flatten(String::new(), &figures, &mut lines);
+        let expected = [("store.entries", "3"), ("store.tags.max", "1"), ("up", r#""a\u001b""#)];
+        let lines: Vec<_> =
+            lines.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(lines, expected);
+    }
+}

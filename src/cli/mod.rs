@@ -1,0 +1,164 @@
+//! The command line: `run`, `check`, `demo`, `purge` and `stats`.
+
+mod arguments;
+mod client;
+mod commands;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::policy::{Policy, PolicyError};
+use crate::settings::{Mistakes, Settings, process_environment};
+use arguments::{Arguments, Command, ControlArguments};
+use client::{Server, ServerError};
+
+/// The server refused or cannot be reached.
+const REFUSED: u8 = 1;
+
+/// Wrong arguments or a wrong configuration.
+const MISUSED: u8 = 2;
+
+/// What `demo` was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemoOptions {
+    /// The port on loopback to listen on; 0: any free one.
+    pub port: u16,
+}
+
+/// Reads this process' arguments and does what they say; `run` and `demo` serve.
+///
+/// `run` gets settings that fit this machine, and the file they came from, to read it again at
+/// SIGHUP. Exit status: 0 done, 1 the server refused or cannot be reached, 2 wrong arguments or
+/// configuration.
+pub fn main(
+    run: impl FnOnce(Settings, Option<PathBuf>) -> ExitCode,
+    demo: impl FnOnce(DemoOptions) -> ExitCode,
+) -> ExitCode {
+    let environment = process_environment().collect();
+    let mut terminal = Terminal { out: &mut std::io::stdout(), error: &mut std::io::stderr() };
+    dispatch(std::env::args_os(), environment, &mut terminal, run, demo)
+}
+
+/// Where a command writes to. What cannot be written, to a closed pipe say, is nobody's loss.
+struct Terminal<'a> {
+    out: &'a mut dyn Write,
+    error: &'a mut dyn Write,
+}
+
+impl Terminal<'_> {
+    fn say(&mut self, text: &str) {
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+    }
+
+    fn complain(&mut self, text: impl std::fmt::Display) {
+        let _ = writeln!(self.error, "{text}");
+    }
+}
+
+/// Why a command ends early.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Misconfigured(#[from] Mistakes),
+    #[error("{}", lines(.0))]
+    Unruly(Vec<PolicyError>),
+    #[error("parvis: {0}")]
+    Refused(#[from] ServerError),
+}
+
+impl CommandError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Misconfigured(_) | Self::Unruly(_) => ExitCode::from(MISUSED),
+            Self::Refused(_) => ExitCode::from(REFUSED),
+        }
+    }
+}
+
+fn dispatch(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Vec<(String, String)>,
+    terminal: &mut Terminal<'_>,
+    run: impl FnOnce(Settings, Option<PathBuf>) -> ExitCode,
+    demo: impl FnOnce(DemoOptions) -> ExitCode,
+) -> ExitCode {
+    let command = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments.command,
+        Err(help_or_error) => return print_usage(&help_or_error, terminal),
+    };
+    let said = match command {
+        Command::Demo(arguments) => return demo(DemoOptions { port: arguments.port }),
+        Command::Run(arguments) => match load(arguments.config.as_deref(), environment) {
+            Ok(settings) => return run(settings, arguments.config),
+            Err(error) => Err(error),
+        },
+        Command::Check(arguments) => check(arguments.config.as_deref(), environment),
+        Command::Purge(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(commands::purge(&server, &arguments.what, arguments.soft)?)),
+        Command::Stats(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(commands::stats(&server, arguments.json)?)),
+    };
+    match said {
+        Ok(text) => {
+            terminal.say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            terminal.complain(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// `--help` and `--version` come this way too, and are no errors.
+fn print_usage(help_or_error: &clap::Error, terminal: &mut Terminal<'_>) -> ExitCode {
+    if help_or_error.use_stderr() {
+        terminal.complain(help_or_error.render().to_string().trim_end());
+        ExitCode::from(MISUSED)
+    } else {
+        terminal.say(&help_or_error.render().to_string());
+        ExitCode::SUCCESS
+    }
+}
+
+/// Settings that fit this machine, and whose rules compile.
+fn load(
+    config: Option<&Path>,
+    environment: Vec<(String, String)>,
+) -> Result<Settings, CommandError> {
+    let settings = Settings::load_for_this_machine(config, environment)?;
+    Policy::new(&settings).map(|_| settings).map_err(CommandError::Unruly)
+}
+
+fn lines(errors: &[PolicyError]) -> String {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    errors.join("\n")
+}
+
+fn check(
+    config: Option<&Path>,
+    environment: Vec<(String, String)>,
+) -> Result<String, CommandError> {
+    let settings = load(config, environment)?;
+    let name =
+        config.map_or_else(|| "The environment".to_owned(), |path| path.display().to_string());
+    Ok(format!("{name} is right. With it, parvis run would use:\n{}", commands::summary(&settings)))
+}
+
+/// The server to speak to. Arguments win over the environment, and that over the file.
+fn server(
+    arguments: ControlArguments,
+    environment: Vec<(String, String)>,
+) -> Result<Server, CommandError> {
+    let settings = Settings::load(arguments.config.as_deref(), environment)?;
+    Ok(Server {
+        endpoint: arguments.control.unwrap_or(settings.listen.control),
+        token: arguments.token.unwrap_or(settings.control.token),
+    })
+}
