@@ -1,0 +1,193 @@
+//! From start to stop: draining, reload, sockets that systemd opened.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::support::client::Client;
+use super::support::origin::{Origin, page};
+use super::support::process::{Process, free_port, wait_until};
+use super::support::{Parvis, get};
+
+fn slow(pause: Duration) -> Origin {
+    Origin::start(move |_, stream| {
+        thread::sleep(pause);
+        let _ = stream.write_all(&page("done", "t"));
+    })
+}
+
+#[test]
+fn sigterm_makes_it_not_ready_at_once_serves_on_and_exits_0_with_nothing_lost() {
+    let origin = slow(Duration::from_millis(800));
+    let mut parvis = Parvis::before_http(origin.port).with("lifecycle.drain", "\"1s\"").start();
+    assert_eq!(parvis.get("/.parvis/ready", &[]).status, 200);
+    let port = parvis.port;
+    let early = thread::spawn(move || get(port, "/early", &[]));
+    wait_until("the fetch", Duration::from_secs(5), || origin.count() == 1);
+    parvis.process.signal("TERM");
+    wait_until("not ready", Duration::from_millis(900), || {
+        get(port, "/.parvis/ready", &[]).status == 503
+            && get(parvis.control, "/ready", &[]).status == 503
+    });
+    assert_eq!(get(port, "/late", &[]).status, 200, "requests are served while it drains");
+    assert_eq!(early.join().expect("a reply").text(), "done");
+    assert_eq!(parvis.process.wait(Duration::from_secs(8)), Some(0));
+}
+
+#[test]
+fn a_request_in_flight_is_finished_after_the_drain() {
+    let origin = slow(Duration::from_millis(1500));
+    let mut parvis = Parvis::before_http(origin.port).with("lifecycle.drain", "\"200ms\"").start();
+    let port = parvis.port;
+    let request = thread::spawn(move || get(port, "/p", &[]));
+    wait_until("the fetch", Duration::from_secs(5), || origin.count() == 1);
+    parvis.process.signal("TERM");
+    assert_eq!(request.join().expect("a reply").text(), "done");
+    assert_eq!(parvis.process.wait(Duration::from_secs(8)), Some(0));
+}
+
+#[test]
+fn an_idle_connection_does_not_hold_the_stop() {
+    let origin = slow(Duration::ZERO);
+    let mut parvis = Parvis::before_http(origin.port).start();
+    let mut idle = Client::connect(parvis.port);
+    assert_eq!(idle.ask("GET", "/p", &[], b"").status, 200);
+    let began = Instant::now();
+    parvis.process.signal("TERM");
+    assert_eq!(parvis.process.wait(Duration::from_secs(4)), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn sighup_reloads_what_can_be_reloaded_and_a_wrong_configuration_leaves_the_old_one() {
+    let origin = slow(Duration::ZERO);
+    let parvis = Parvis::before_http(origin.port).start();
+    let header = |wanted: &str| {
+        parvis.get("/p", &[]).header("x-magento-cache-debug").is_some() == (wanted == "there")
+    };
+    assert!(header("absent"));
+    let before = std::fs::read_to_string(parvis.config_path()).expect("readable");
+    let after = format!("{before}\n[site]\ndebug_header = \"always\"\n");
+    std::fs::write(parvis.config_path(), after).expect("written");
+    parvis.process.signal("HUP");
+    wait_until("the reload", Duration::from_secs(5), || header("there"));
+    std::fs::write(parvis.config_path(), "[site]\npolicy = \"wordpress\"\n").expect("written");
+    parvis.process.signal("HUP");
+    wait_until("the refusal", Duration::from_secs(5), || parvis.stderr().contains("wordpress"));
+    assert!(header("there"), "the configuration in force was lost");
+}
+
+#[test]
+fn sighup_reopens_the_access_log_and_loses_no_line() {
+    let origin = slow(Duration::ZERO);
+    let parvis = Parvis::before_http(origin.port).start();
+    let log = parvis.directory.path().join("access.log");
+    let moved = parvis.directory.path().join("access.log.1");
+    for number in 0..20 {
+        parvis.get(&format!("/before/{number}"), &[]);
+    }
+    std::fs::rename(&log, &moved).expect("moved");
+    parvis.process.signal("HUP");
+    wait_until("the new log", Duration::from_secs(5), || log.exists());
+    for number in 0..20 {
+        parvis.get(&format!("/after/{number}"), &[]);
+    }
+    let lines = || {
+        let both = [&log, &moved].map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        both.concat()
+            .lines()
+            .filter(|line| line.contains("/before/") || line.contains("/after/"))
+            .count()
+    };
+    wait_until("every line", Duration::from_secs(5), || lines() == 40);
+}
+
+#[test]
+fn it_tells_systemd_when_it_is_ready_and_when_it_stops() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let (port, control) = (free_port(), free_port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parvis"));
+    command
+        .arg("run")
+        .env("NOTIFY_SOCKET", directory.path().join("notify"))
+        .env("PARVIS__LISTEN__HTTP", format!("127.0.0.1:{port}"))
+        .env("PARVIS__LISTEN__CONTROL", format!("127.0.0.1:{control}"))
+        .env("PARVIS__HEALTH__PROBE", "")
+        .env("PARVIS__LIFECYCLE__DRAIN", "0s");
+    let mut process = Process::start(&mut command, &directory.path().join("output"));
+    let told = || {
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).expect("a message");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    while !told().contains("READY=1") {}
+    assert_eq!(get(port, "/.parvis/ready", &[]).status, 200);
+    process.signal("TERM");
+    while !told().contains("STOPPING=1") {}
+    assert_eq!(process.wait(Duration::from_secs(8)), Some(0));
+}
+
+#[test]
+fn it_takes_sockets_that_were_opened_for_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let directory = tempfile::tempdir().expect("a directory");
+    // The shell gives the socket the number 3 and its own process id to the child, as systemd does.
+    let script = format!(
+        "exec 3<&{}; export LISTEN_FDS=1 LISTEN_PID=$$; exec {} run",
+        listener.as_raw_fd(),
+        env!("CARGO_BIN_EXE_parvis")
+    );
+    keep_over_exec(&listener);
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", &script])
+        .env("PARVIS__LISTEN__HTTP", format!("127.0.0.1:{port}"))
+        .env("PARVIS__LISTEN__CONTROL", format!("127.0.0.1:{}", free_port()))
+        .env("PARVIS__HEALTH__PROBE", "")
+        .env("PARVIS__LIFECYCLE__DRAIN", "0s");
+    let mut process = Process::start(&mut command, &directory.path().join("output"));
+    // The first connections wait in the socket's queue until the process has started.
+    wait_until("ready", Duration::from_secs(10), || get(port, "/.parvis/ready", &[]).status == 200);
+    process.signal("TERM");
+    assert_eq!(process.wait(Duration::from_secs(8)), Some(0));
+}
+
+fn keep_over_exec(socket: &std::net::TcpListener) {
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).expect("a flag");
+}
+
+#[test]
+fn a_refusing_php_socket_makes_it_not_ready_and_a_failing_health_check_does_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let nobody = free_port();
+    let parvis = Parvis::before_http(nobody)
+        .with("health.probe", "\"/health_check.php\"")
+        .with("health.interval", "\"100ms\"")
+        .with("health.timeout", "\"100ms\"")
+        .with("health.refused", "\"500ms\"")
+        .start();
+    wait_until("not ready", Duration::from_secs(5), || {
+        parvis.get("/.parvis/ready", &[]).status == 503
+    });
+    let why = get(parvis.control, "/ready", &[]);
+    assert_eq!(why.status, 503);
+    assert!(why.text().contains("refused"), "{}", why.text());
+    assert_eq!(get(parvis.control, "/live", &[]).status, 200);
+    drop(directory);
+    let failing =
+        Origin::always("HTTP/1.1 500 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let parvis = Parvis::before_http(failing.port)
+        .with("health.probe", "\"/health_check.php\"")
+        .with("health.interval", "\"100ms\"")
+        .with("health.refused", "\"500ms\"")
+        .start();
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(parvis.get("/.parvis/ready", &[]).status, 200, "all servers share that fault");
+    assert!(failing.count() >= 5);
+}

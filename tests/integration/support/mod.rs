@@ -1,0 +1,15 @@
+//! What the tests are made of: a real Parvis process, real PHP-FPM and nginx, origins that
+//! misbehave on purpose, and a client that sees every byte.
+
+pub mod client;
+pub mod corpus;
+pub mod fastcgi;
+pub mod h2;
+pub mod nginx;
+pub mod origin;
+pub mod parvis;
+pub mod php;
+pub mod process;
+
+pub use client::{Reply, get, request};
+pub use parvis::Parvis;
