@@ -125,6 +125,19 @@ impl Response {
     }
 }
 
+/// Does a response of this status carry content, and all of it? Only such content can be taken
+/// apart or coded anew.
+pub fn has_whole_content(status: StatusCode) -> bool {
+    !status.is_informational()
+        && !matches!(
+            status,
+            StatusCode::NO_CONTENT
+                | StatusCode::RESET_CONTENT
+                | StatusCode::PARTIAL_CONTENT
+                | StatusCode::NOT_MODIFIED
+        )
+}
+
 /// A response head that was serialised once, when it was stored.
 #[derive(Debug, PartialEq, Eq)]
 pub struct StoredHead {

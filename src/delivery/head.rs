@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::gzip;
+use crate::exchange::has_whole_content;
 use crate::fields::Fields;
 use crate::store::{Segment, StoredBody};
 
@@ -37,15 +38,7 @@ pub fn content_coding(fields: &Fields) -> Coding {
 /// SVG, in whole, not coded yet, without `no-transform` (RFC 9111 5.2.2.6). Its length is looked
 /// at by the caller.
 pub fn compressible(status: StatusCode, fields: &Fields) -> bool {
-    let whole = !status.is_informational()
-        && !matches!(
-            status,
-            StatusCode::NO_CONTENT
-                | StatusCode::RESET_CONTENT
-                | StatusCode::PARTIAL_CONTENT
-                | StatusCode::NOT_MODIFIED
-        );
-    whole
+    has_whole_content(status)
         && !fields.contains("content-encoding")
         && fields.first("content-type").is_some_and(|value| is_text(value))
         && !fields.list("cache-control").any(|word| word.eq_ignore_ascii_case(b"no-transform"))

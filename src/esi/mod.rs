@@ -17,6 +17,7 @@ pub use resolve::{PageUrl, Refused, resolve};
 pub use split::{Split, split, whole};
 pub use stream::{StreamLimits, stream};
 
+use crate::exchange::has_whole_content;
 use crate::settings;
 
 /// Bounds of what is taken apart.
@@ -37,18 +38,10 @@ impl From<&settings::Esi> for Limits {
 /// Is content of this type looked through for includes? Text alone, as Magento's VCL does, and
 /// only where it is the whole of it (a part of a page cannot be taken apart).
 pub fn applies(content_type: Option<&[u8]>, status: StatusCode) -> bool {
-    let whole = !status.is_informational()
-        && !matches!(
-            status,
-            StatusCode::NO_CONTENT
-                | StatusCode::RESET_CONTENT
-                | StatusCode::PARTIAL_CONTENT
-                | StatusCode::NOT_MODIFIED
-        );
     let text = content_type
         .and_then(|content_type| content_type.trim_ascii_start().get(..5))
         .is_some_and(|start| start.eq_ignore_ascii_case(b"text/"));
-    whole && text
+    has_whole_content(status) && text
 }
 
 #[cfg(test)]

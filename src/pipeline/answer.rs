@@ -18,7 +18,7 @@ use crate::observe::Verdict;
 use crate::origin::{OriginError, OriginResponse};
 use crate::policy::Delivery;
 use crate::reason::Reason;
-use crate::store::{Encoded, Entry, Segment};
+use crate::store::{Encoded, Entry, Freshness, Segment};
 
 impl Node {
     /// Delivers a stored response, its fragments joined in.
@@ -138,7 +138,7 @@ fn ttl_seconds(entry: &Entry, now: Moment) -> i64 {
         return remaining;
     }
     match entry.freshness(now) {
-        crate::store::Freshness::Stale { stale_for } => {
+        Freshness::Stale { stale_for } => {
             i64::try_from(stale_for.as_secs()).map_or(0, |seconds| -seconds)
         }
         _ => 0,
