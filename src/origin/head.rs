@@ -143,11 +143,20 @@ fn read_field(line: &Bytes) -> Result<Field, Fault> {
     if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
         return Err(Fault::Malformed("a field name has a character that it may not have"));
     }
-    let value = line[colon + 1..].trim_ascii();
+    let value = without_white_space(&line[colon + 1..]);
     if !value.iter().all(|&byte| is_field_text(byte)) {
         return Err(Fault::Malformed("a field value has a control character"));
     }
     Ok(Field { name, value: line.slice_ref(value) })
+}
+
+/// Spaces and tabs around a value are not part of it (RFC 9110 5.5). Other white space is a control
+/// character, which must be seen as one.
+fn without_white_space(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// A character of a token (RFC 9110 5.6.2).
@@ -217,6 +226,8 @@ mod tests {
             "a: b\rc\r\n\r\n",
             "a: b\0\r\n\r\n",
             "a: \x7f\r\n\r\n",
+            "Content-Length: 5\x0c\r\n\r\n",
+            "a: b\r\r\n\r\n",
             "a: b\r\n c\r\n\r\n",
             "a : b\r\n\r\n",
             ": b\r\n\r\n",
