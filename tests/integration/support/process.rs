@@ -1,9 +1,11 @@
 //! Child processes that end with the test, and ports that are free.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A child process; killed (it alone, by its id) when dropped.
@@ -71,10 +73,17 @@ pub fn signal(id: u32, name: &str) {
         .status();
 }
 
-/// A port of loopback that was free a moment ago.
+/// A port of loopback that was free a moment ago, and that this process has not been given before:
+/// the system may hand out the same one twice in a row.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        if GIVEN.lock().expect("not poisoned").insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Waits until `ready` says yes.
