@@ -3,6 +3,9 @@
 //! Names and values are slices of the buffer in which the head arrived, so that a head costs one
 //! allocation for its bytes and one for the list. Names compare without case (RFC 9110 5.1).
 
+pub mod range;
+pub mod validators;
+
 use bytes::Bytes;
 
 /// One field line.

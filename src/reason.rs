@@ -50,6 +50,8 @@ reasons! {
     Authorization = "authorization",
     /// GraphQL with a token and no cache id.
     GraphqlToken = "graphql-token",
+    /// A request to switch to another protocol (WebSocket).
+    Upgrade = "upgrade",
     /// A GET or HEAD with content ("fat GET").
     RequestBody = "request-body",
     /// A path with encoded slashes, dots or NUL, on which two readers may disagree.
@@ -76,8 +78,6 @@ reasons! {
     VaryAny = "vary-any",
     /// It varies by a header that is not part of the key.
     Vary = "vary",
-    /// It sets a cookie, which the generic policy does not share.
-    SetCookie = "set-cookie",
     /// It sets or deletes X-Magento-Vary: the page belongs to another variant.
     MagentoVary = "magento-vary",
     /// Its X-Magento-Cache-Id differs from the request's.
@@ -93,6 +93,16 @@ reasons! {
     /// It ended before its end.
     Truncated = "truncated",
 
+    // Refusals.
+    /// The request is malformed, or two readers may read it in two ways.
+    MalformedRequest = "malformed-request",
+    /// The request is larger than a limit.
+    OversizedRequest = "oversized-request",
+    /// The request did not arrive in its time.
+    SlowRequest = "slow-request",
+    /// The request expects what nobody here does.
+    Expectation = "expectation",
+
     // Failures.
     /// The origin refused the connection.
     OriginRefused = "origin-refused",
@@ -104,6 +114,8 @@ reasons! {
     OriginMalformed = "origin-malformed",
     /// The origin's connection broke.
     OriginLost = "origin-lost",
+    /// A fragment failed, and `esi.on_error` says that its page fails with it.
+    Fragment = "fragment",
 }
 
 #[cfg(test)]

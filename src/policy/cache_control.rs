@@ -5,13 +5,12 @@ use std::time::Duration;
 use crate::fields::Fields;
 
 /// The greatest delta-seconds that counts (RFC 9111 1.2.2).
-const DELTA_SECONDS_MAX: u64 = 1 << 31;
+pub const DELTA_SECONDS_MAX: u64 = 1 << 31;
 
 /// The directives of a response, or of a request, that this cache obeys.
 ///
-/// `no-cache` and `private` count in their qualified form (`private="x"`) as well as without
-/// (RFC 9111 5.2.2.4 and 5.2.2.7 allow that). Of a lifetime that is given twice the first counts
-/// (RFC 9111 4.2.1); one that is no number is zero, so that the response is stale.
+/// Of a lifetime that is given twice the first counts (RFC 9111 4.2.1); one that is no number is
+/// zero, so that the response is stale.
 #[expect(clippy::struct_excessive_bools, reason = "a directive is there or not, each by itself")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheControl {
@@ -21,16 +20,51 @@ pub struct CacheControl {
     pub s_maxage: Option<Duration>,
     /// `no-store`
     pub no_store: bool,
-    /// `no-cache`, qualified or not.
-    pub no_cache: bool,
-    /// `private`, qualified or not.
-    pub private: bool,
+    /// `no-cache`
+    pub no_cache: Extent,
+    /// `private`
+    pub private: Extent,
     /// `public`
     pub public: bool,
     /// `must-revalidate`
     pub must_revalidate: bool,
     /// `proxy-revalidate`
     pub proxy_revalidate: bool,
+    /// `must-understand` (RFC 9111 5.2.2.3)
+    pub must_understand: bool,
+    /// `only-if-cached` (of a request)
+    pub only_if_cached: bool,
+    /// `stale-while-revalidate` (RFC 5861 3)
+    pub stale_while_revalidate: Option<Duration>,
+    /// `stale-if-error` (RFC 5861 4)
+    pub stale_if_error: Option<Duration>,
+}
+
+/// How much of a response a directive speaks of: `private` of all of it, `private="a, b"` of some
+/// of its fields (RFC 9111 5.2.2.4 and 5.2.2.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// The directive is not there.
+    #[default]
+    Nothing,
+    /// The fields that it names ([`CacheControl::named_fields`]).
+    Fields,
+    /// The whole response.
+    Whole,
+}
+
+impl Extent {
+    /// Is the directive there, in whichever form?
+    pub fn is_there(self) -> bool {
+        self != Self::Nothing
+    }
+
+    fn of(argument: &Argument<'_>) -> Self {
+        match argument {
+            Argument::Text(names) if !names.trim_ascii().is_empty() => Self::Fields,
+            _ => Self::Whole,
+        }
+    }
 }
 
 impl CacheControl {
@@ -79,16 +113,44 @@ impl CacheControl {
         } else if is("no-store") {
             self.no_store = true;
         } else if is("no-cache") {
-            self.no_cache = true;
+            self.no_cache = self.no_cache.max(Extent::of(&directive.argument));
         } else if is("private") {
-            self.private = true;
+            self.private = self.private.max(Extent::of(&directive.argument));
         } else if is("public") {
             self.public = true;
         } else if is("must-revalidate") {
             self.must_revalidate = true;
         } else if is("proxy-revalidate") {
             self.proxy_revalidate = true;
+        } else if is("must-understand") {
+            self.must_understand = true;
+        } else if is("only-if-cached") {
+            self.only_if_cached = true;
+        } else if is("stale-while-revalidate") {
+            self.stale_while_revalidate.get_or_insert_with(|| directive.seconds());
+        } else if is("stale-if-error") {
+            self.stale_if_error.get_or_insert_with(|| directive.seconds());
         }
+    }
+
+    /// The fields which `no-cache` and `private` of the Cache-Control lines name: nobody but the
+    /// client whose request fetched the response gets them.
+    pub fn named_fields(fields: &Fields) -> Vec<Vec<u8>> {
+        let mut names = Vec::new();
+        for line in fields.all("cache-control") {
+            let mut rest = &line[..];
+            while let Some(directive) = next_directive(&mut rest) {
+                let is = |name: &str| directive.name.eq_ignore_ascii_case(name.as_bytes());
+                if let Argument::Text(text) = directive.argument
+                    && (is("no-cache") || is("private"))
+                {
+                    let elements = text.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+                    names.extend(elements.map(<[u8]>::to_ascii_lowercase));
+                }
+            }
+        }
+        names.retain(|name| !name.is_empty());
+        names
     }
 }
 
@@ -210,7 +272,8 @@ mod tests {
         assert_eq!(page.s_maxage, Some(Duration::from_hours(1)));
         assert!(page.public);
         let private = parse(b"max-age=0, must-revalidate, no-cache, no-store");
-        assert!(private.no_store && private.no_cache && private.must_revalidate);
+        assert!(private.no_store && private.must_revalidate);
+        assert_eq!(private.no_cache, Extent::Whole);
         assert_eq!(private.max_age, Some(Duration::ZERO));
     }
 
@@ -219,20 +282,22 @@ mod tests {
         let fields =
             Fields::from([("Cache-Control", "MAX-AGE=5"), ("cache-control", ",, Private ,")]);
         let control = CacheControl::of(&fields);
-        assert_eq!((control.max_age, control.private), (Some(Duration::from_secs(5)), true));
+        assert_eq!(control.max_age, Some(Duration::from_secs(5)));
+        assert_eq!(control.private, Extent::Whole);
     }
 
     #[test]
     fn quoted_strings_are_no_directives() {
         let control = parse(br#"x="no-store, \"private", max-age="7", no-cache="set-cookie, a""#);
-        assert!(!control.no_store && !control.private && control.no_cache);
+        assert!(!control.no_store && !control.private.is_there());
+        assert_eq!(control.no_cache, Extent::Fields);
         assert_eq!(control.max_age, Some(Duration::from_secs(7)));
     }
 
     #[test]
     fn a_directive_behind_a_quote_that_is_never_closed_still_counts() {
         assert!(parse(br#"x="y, no-store"#).no_store);
-        assert!(parse(br#"private="y, no-store"#).private);
+        assert_eq!(parse(br#"private="y, no-store"#).private, Extent::Whole);
     }
 
     #[test]
@@ -275,6 +340,29 @@ mod tests {
         assert_eq!(surrogate.max_age, Some(Duration::from_hours(1)));
         assert_eq!(CacheControl::of_surrogate(&Fields::new()), None);
         assert_eq!(max_age("max-age=3600+600"), Some(0));
+    }
+
+    #[test]
+    fn a_directive_that_names_fields_speaks_of_them_alone() {
+        let control = |line: &str| parse(line.as_bytes());
+        assert_eq!(control("private=\"a\"").private, Extent::Fields);
+        assert_eq!(control("no-cache=set-cookie").no_cache, Extent::Fields);
+        assert_eq!(control("private=\"a\", private").private, Extent::Whole);
+        assert_eq!(control("no-cache=\"\"").no_cache, Extent::Whole);
+        assert_eq!(control("no-cache= a").no_cache, Extent::Whole);
+        let fields = Fields::from([
+            ("Cache-Control", "private=\"Set-Cookie, X-A\", x=\"b\""),
+            ("cache-control", "no-cache=c, max-age=1"),
+        ]);
+        assert_eq!(CacheControl::named_fields(&fields), [&b"set-cookie"[..], b"x-a", b"c"]);
+    }
+
+    #[test]
+    fn the_times_for_which_stale_is_tolerated_are_read() {
+        let control = parse(b"stale-while-revalidate=30, stale-if-error=\"60\", must-understand");
+        assert_eq!(control.stale_while_revalidate, Some(Duration::from_secs(30)));
+        assert_eq!(control.stale_if_error, Some(Duration::from_mins(1)));
+        assert!(control.must_understand);
     }
 
     #[test]

@@ -67,6 +67,14 @@ pub(super) enum Part {
     Accept = 12,
     /// The port, in the generic policy.
     Port = 13,
+    /// The name of a header by which the response varies; what follows is its value, if it has one.
+    VaryName = 14,
+    /// The value of such a header.
+    VaryValue = 15,
+    /// In its place: the language that the client likes best, and the response is in.
+    Language = 16,
+    /// The Range to which a 206 is the answer.
+    Range = 17,
 }
 
 /// Builds a key in one buffer: host and target, a NUL, then the parts of the variant.
@@ -85,6 +93,11 @@ impl KeyBuilder {
         let url_end = url.len();
         url.push(0);
         Self { bytes: url, url_end }
+    }
+
+    /// A key that goes on where another ends.
+    pub(super) fn extending(key: &CacheKey) -> Self {
+        Self { bytes: key.bytes.to_vec(), url_end: key.url_end }
     }
 
     /// Appends a part.

@@ -6,7 +6,7 @@ use crate::policy::plan::Delivery;
 use crate::settings::{BrowserCache, Site};
 
 /// What Magento and its servers say to the cache, or about themselves.
-const REMOVED: [&str; 9] = [
+pub(super) const REMOVED: [&str; 9] = [
     "x-magento-tags",
     "x-magento-debug",
     "x-magento-cache-debug",
@@ -30,6 +30,8 @@ pub(super) fn generic(delivery: Delivery, mut fields: Fields) -> Fields {
 /// The Magento policy, after the VCL's `vcl_deliver`.
 pub(super) fn magento(site: &Site, delivery: Delivery, fields: Fields) -> Fields {
     let rewritten = rewrites_caching(site, delivery, &fields);
+    let no_transform =
+        fields.list("cache-control").any(|word| word.eq_ignore_ascii_case(b"no-transform"));
     let mut kept = Fields::with_capacity(fields.len() + 2);
     for field in fields {
         let dropped = REMOVED.iter().any(|name| field.is(name))
@@ -47,6 +49,10 @@ pub(super) fn magento(site: &Site, delivery: Delivery, fields: Fields) -> Fields
     }
     if rewritten {
         push_caching(site.browser_cache, &mut kept);
+        if no_transform {
+            // It is no rule of caching, and holds here and for all behind (RFC 9111 5.2.2.6).
+            kept.push_static("Cache-Control", "no-transform");
+        }
     }
     kept
 }
@@ -62,9 +68,9 @@ fn rewrites_caching(site: &Site, delivery: Delivery, fields: &Fields) -> bool {
         return false;
     }
     let control = CacheControl::of(fields);
-    let forbids = control.private
+    let forbids = control.private.is_there()
         || control.no_store
-        || control.no_cache
+        || control.no_cache.is_there()
         || control.max_age.is_some_and(|age| age.is_zero());
     delivery == Delivery::Stored || !forbids
 }

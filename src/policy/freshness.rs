@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::fields::Fields;
 use crate::policy::cache_control::CacheControl;
+use crate::settings::MalformedAge;
 
 /// A lifetime that is guessed is a tenth of the time since the last change (RFC 9111 4.2.2), and
 /// at most a day.
@@ -50,23 +51,31 @@ pub(super) fn heuristic_lifetime(
     Some((unchanged / HEURISTIC_DIVISOR).min(HEURISTIC_MAX))
 }
 
-/// The Age the response says it has; the first of several, none where it is no number
-/// (RFC 9111 5.1).
-pub(super) fn stated_age(fields: &Fields) -> Duration {
-    let seconds = fields
-        .list("age")
-        .next()
-        .filter(|age| age.iter().all(u8::is_ascii_digit))
-        .map_or(0, |age| {
-            age.iter().fold(0, |sum: u64, digit| (sum * 10 + u64::from(digit - b'0')).min(AGE_MAX))
-        });
-    Duration::from_secs(seconds)
+/// The Age the response says it has: the first of a list, and none where that is no number
+/// (RFC 9111 5.1), or the greatest where such a field is not to be trusted.
+pub(super) fn stated_age(fields: &Fields, malformed: MalformedAge) -> Duration {
+    let Some(first) = fields.first("age") else { return Duration::ZERO };
+    let is_one = fields.all("age").nth(1).is_none() && !first.contains(&b',');
+    let age = first.split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
+    let is_number = !age.is_empty() && age.iter().all(u8::is_ascii_digit);
+    match malformed {
+        MalformedAge::Stale if !is_one || !is_number => Duration::from_secs(AGE_MAX),
+        MalformedAge::Ignore if !is_number => Duration::ZERO,
+        _ => {
+            let add = |sum: u64, digit: &u8| (sum * 10 + u64::from(digit - b'0')).min(AGE_MAX);
+            Duration::from_secs(age.iter().fold(0, add))
+        }
+    }
 }
 
 /// The age on arrival (RFC 9111 4.2.3): what the response says, or the time since its Date.
-pub(super) fn age_on_arrival(fields: &Fields, received_at: SystemTime) -> Duration {
+pub(super) fn age_on_arrival(
+    fields: &Fields,
+    malformed: MalformedAge,
+    received_at: SystemTime,
+) -> Duration {
     let apparent = received_at.duration_since(generated_at(fields, received_at));
-    stated_age(fields).max(apparent.unwrap_or(Duration::ZERO))
+    stated_age(fields, malformed).max(apparent.unwrap_or(Duration::ZERO))
 }
 
 /// Its Date. Without one it is the time at which it came (RFC 9110 6.6.1): PHP-FPM sends none.
@@ -74,9 +83,47 @@ pub(super) fn generated_at(fields: &Fields, received_at: SystemTime) -> SystemTi
     fields.first("date").and_then(|value| date(value)).unwrap_or(received_at)
 }
 
-/// An HTTP date in any of its three forms (RFC 9110 5.6.7).
+/// An HTTP date in any of its three forms (RFC 9110 5.6.7); in whatever case, and with the name of
+/// any day of the week, since nothing follows from either.
 pub(super) fn date(value: &[u8]) -> Option<SystemTime> {
-    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
+    let text = std::str::from_utf8(value).ok()?;
+    httpdate::parse_http_date(text).ok().or_else(|| careless_date(text))
+}
+
+fn careless_date(text: &str) -> Option<SystemTime> {
+    const DAYS: [&str; 7] =
+        ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    if text.len() > DATE_BYTES_MAX {
+        return None;
+    }
+    let end = text.find(|character: char| !character.is_ascii_alphabetic())?;
+    let (day, rest) = text.split_at(end);
+    let length_of = |name: &str| if day.len() == 3 { 3 } else { name.len() };
+    if !DAYS.iter().any(|name| name[..length_of(name)].eq_ignore_ascii_case(day)) {
+        return None;
+    }
+    let rest = in_proper_case(rest);
+    DAYS.iter().find_map(|name| {
+        httpdate::parse_http_date(&format!("{}{rest}", &name[..length_of(name)])).ok()
+    })
+}
+
+/// Longer than any date.
+const DATE_BYTES_MAX: usize = 40;
+
+/// Words with a capital, and GMT.
+fn in_proper_case(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for character in text.chars() {
+        out.push(if in_word {
+            character.to_ascii_lowercase()
+        } else {
+            character.to_ascii_uppercase()
+        });
+        in_word = character.is_ascii_alphabetic();
+    }
+    out.replace("Gmt", "GMT")
 }
 
 #[cfg(test)]
@@ -121,6 +168,30 @@ mod tests {
     }
 
     #[test]
+    fn a_date_in_another_case_or_with_another_day_of_the_week_is_read() {
+        let expected = date(DATE.as_bytes());
+        assert!(expected.is_some());
+        for text in [
+            "SUN, 22 nov 2026 19:28:33 gmt",
+            "Mon, 22 Nov 2026 19:28:33 GMT",
+            "sunday, 22-NOV-26 19:28:33 GMT",
+            "Fri Nov 22 19:28:33 2026",
+        ] {
+            assert_eq!(date(text.as_bytes()), expected, "{text}");
+        }
+        for text in [
+            "Sun, 22 Nov 2026 19:28:33 UTC",
+            "Sun, 22 Nov 2026 9:28:33 GMT",
+            "Son, 22 Nov 2026 19:28:33 GMT",
+            "Sun 22 Nov 2026 19:28:33 GMT",
+            "Sun,  22 Nov 2026 19:28:33 GMT",
+            "\u{130}un, 22 Nov 2026 19:28:33 GMT",
+        ] {
+            assert_eq!(date(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
     fn a_tenth_of_the_time_since_the_last_change_is_guessed_for_some_statuses() {
         let fields =
             Fields::from([("Date", DATE), ("Last-Modified", "Sun, 22 Nov 2026 19:26:53 GMT")]);
@@ -139,11 +210,26 @@ mod tests {
 
     #[test]
     fn an_age_is_what_is_said_or_the_time_since_date() {
-        for (text, expected) in
-            [("5", 5), ("5, 9", 5), ("-5", 0), ("x", 0), ("99999999999999999999", AGE_MAX)]
-        {
-            assert_eq!(stated_age(&Fields::from([("Age", text)])).as_secs(), expected, "{text}");
+        let age =
+            |text: &str, malformed| stated_age(&Fields::from([("Age", text)]), malformed).as_secs();
+        for (text, expected) in [
+            ("5", 5),
+            ("5, 9", 5),
+            ("-5", 0),
+            ("", 0),
+            ("7.5", 0),
+            ("99999999999999999999", AGE_MAX),
+        ] {
+            assert_eq!(age(text, MalformedAge::Ignore), expected, "{text}");
         }
+        assert_eq!(age("5", MalformedAge::Stale), 5);
+        for text in ["5, 9", "0, 0", "-5", "", "7.5"] {
+            assert_eq!(age(text, MalformedAge::Stale), AGE_MAX, "{text}");
+        }
+        let two = Fields::from([("Age", "0"), ("age", "9")]);
+        assert_eq!(stated_age(&two, MalformedAge::Ignore).as_secs(), 0);
+        assert_eq!(stated_age(&two, MalformedAge::Stale).as_secs(), AGE_MAX);
+        let age_on_arrival = |fields: &Fields, at| age_on_arrival(fields, MalformedAge::Ignore, at);
         let earlier = httpdate::fmt_http_date(noon() - Duration::from_secs(30));
         let fields = Fields::from([("Date", &*earlier), ("Age", "10")]);
         assert_eq!(age_on_arrival(&fields, noon()).as_secs(), 30);

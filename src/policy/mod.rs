@@ -21,8 +21,11 @@ pub mod purge;
 mod query;
 mod seen;
 mod tags;
+mod targeted;
 #[cfg(test)]
 mod tests;
+mod unsafe_methods;
+mod vary;
 
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +42,7 @@ pub use cache_key::CacheKey;
 pub use error::PolicyError;
 pub use plan::{Delivery, Judgement, LookupPlan, OriginHead, Plan, Purpose, Refusal, Storable};
 pub use purge::{PurgeRefusal, PurgeRequest, PurgeScope, parse_pattern, parse_pool};
+pub use vary::{Vary, favourite_language, language_of};
 
 use cache_key::{KeyBuilder, Part};
 use compile::Lifetime;
@@ -58,6 +62,10 @@ pub struct Policy {
     /// Pages come from PHP in identity, since they are taken apart or compressed here.
     identity_pages: bool,
     tags_max: usize,
+    /// `store.grace`
+    grace: Duration,
+    /// `store.keep`
+    keep: Duration,
     hosts: Hosts,
     bypass_paths: Vec<Run>,
     parameters: Parameters,
@@ -76,8 +84,13 @@ impl Policy {
             health_path: settings.health.path.clone(),
             unknown_methods: settings.listen.unknown_methods,
             store_on: settings.store.memory_bytes > 0,
-            identity_pages: magento && (settings.esi.enabled || settings.encoding.gzip),
+            identity_pages: (magento && settings.esi.enabled)
+                || settings.encoding.gzip
+                || settings.encoding.brotli
+                || settings.encoding.zstd,
             tags_max: settings.store.tags_max,
+            grace: settings.store.grace,
+            keep: settings.store.keep,
             hosts: Hosts::new(&site.hosts, &mut errors),
             bypass_paths: compile::bypass_paths(site, magento, &mut errors),
             parameters: Parameters::new(magento, &site.strip_parameters, &mut errors),
@@ -147,6 +160,14 @@ impl Policy {
         match self.site.policy {
             PolicyKind::Magento => delivered::magento(&self.site, delivery, fields),
             PolicyKind::Generic => delivered::generic(delivery, fields),
+        }
+    }
+
+    /// The names of fields that no client gets, of whatever response.
+    pub fn hidden_fields(&self) -> &'static [&'static str] {
+        match self.site.policy {
+            PolicyKind::Magento => &delivered::REMOVED,
+            PolicyKind::Generic => &[],
         }
     }
 
@@ -267,25 +288,13 @@ impl Policy {
             .map(|rule| rule.value)
     }
 
-    /// Does the response vary by what is not in the key? Accept-Encoding never counts: fills ask
-    /// for identity, and the encoding is chosen at delivery. The scheme is in each key, and the
-    /// User-Agent as far as design exceptions tell apart. `keyed` names what else this key holds.
-    fn check_vary(&self, fields: &Fields, keyed: impl Fn(&[u8]) -> bool) -> Result<(), Reason> {
-        for name in fields.list("vary") {
-            if name == b"*" {
-                return Err(Reason::VaryAny);
-            }
-            let is = |own: &str| name.eq_ignore_ascii_case(own.as_bytes());
-            let known = is("accept-encoding")
-                || is("x-forwarded-proto")
-                || (is("user-agent") && !self.design_exceptions.is_empty())
-                || self.site.key_headers.iter().any(|own| is(own))
-                || keyed(name);
-            if !known {
-                return Err(Reason::Vary);
-            }
-        }
-        Ok(())
+    /// Does each key tell requests with different values of this header apart? The scheme is in
+    /// each key, and the User-Agent as far as design exceptions tell apart.
+    fn is_in_each_key(&self, name: &[u8]) -> bool {
+        let is = |own: &str| name.eq_ignore_ascii_case(own.as_bytes());
+        is("x-forwarded-proto")
+            || (is("user-agent") && !self.design_exceptions.is_empty())
+            || self.site.key_headers.iter().any(|own| is(own))
     }
 
     /// How long it is remembered that a key's response is uncacheable for this reason.
@@ -319,17 +328,18 @@ impl Policy {
     }
 }
 
-/// Can the content be taken apart? Only gzip can, once.
+/// Can the content be taken apart, and is that allowed (RFC 9111 5.2.2.6)? One coding can be taken
+/// off, of those that are known.
 fn check_coding(fields: &Fields) -> Result<(), Reason> {
+    const KNOWN: [&[u8]; 5] = [b"gzip", b"x-gzip", b"br", b"deflate", b"zstd"];
     let mut codings =
         fields.list("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    let is_known = |coding: &[u8]| KNOWN.iter().any(|known| coding.eq_ignore_ascii_case(known));
+    let is_fixed =
+        || fields.list("cache-control").any(|word| word.eq_ignore_ascii_case(b"no-transform"));
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
-        (Some(coding), None)
-            if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") =>
-        {
-            Ok(())
-        }
+        (Some(coding), None) if is_known(coding) && !is_fixed() => Ok(()),
         _ => Err(Reason::ContentEncoding),
     }
 }

@@ -18,8 +18,9 @@
 //! | `site.key_headers` | keyed |
 //! | `site.forward_headers` | the administrator says so |
 //!
-//! In the generic policy a fill carries what came, without conditions, Range, Accept-Encoding and
-//! the headers by which frameworks let a client override host, URL or method.
+//! In the generic policy a fill carries what came, without conditions, Range and the headers by
+//! which frameworks let a client override host, URL or method; without Accept-Encoding where we
+//! compress ourselves.
 //!
 //! A **pass** carries what came. In both cases hop-by-hop fields end here, forwarding headers are
 //! rebuilt, and names with `_` are dropped: PHP could not tell them from those with `-`.
@@ -40,9 +41,10 @@ const CONNECTION_OPTIONS_MAX: usize = 32;
 
 /// Fields that end here (RFC 9110 7.6.1), with Expect, which each connection does anew, and `Proxy`,
 /// which CGI would turn into `HTTP_PROXY`. Host has a rule of its own.
-const ENDING_HERE: [&str; 11] = [
+const ENDING_HERE: [&str; 12] = [
     "connection",
     "keep-alive",
+    "proxy-authorization",
     "proxy-connection",
     "te",
     "trailer",
@@ -97,14 +99,13 @@ const NOT_FOR_FILLS: [&str; 10] = [
 
 /// Fields that Connection may not name, besides those that begin as in [`PROTECTED_PREFIXES`]: they
 /// are meant for the origin (RFC 9110 7.6.1 forbids to name them), and the rules have read them.
-const PROTECTED: [&str; 13] = [
+const PROTECTED: [&str; 12] = [
     "authorization",
     "cache-control",
     "cookie",
     "forwarded",
     "origin",
     "pragma",
-    "proxy-authorization",
     "range",
     "referer",
     "ssl-offloaded",
@@ -130,8 +131,10 @@ pub(super) fn build(
             fill_for_magento(policy, request, client, target, &mut fields);
         }
         Purpose::Fill => {
-            let keeps =
-                |field: &Field| !is_one_of(field, &OVERRIDING) && !is_one_of(field, &NOT_FOR_FILLS);
+            let keeps = |field: &Field| {
+                let codes = field.is("accept-encoding") && !policy.identity_pages;
+                codes || (!is_one_of(field, &OVERRIDING) && !is_one_of(field, &NOT_FOR_FILLS))
+            };
             push_end_to_end(request, client, keeps, &mut fields);
         }
         Purpose::Pass => {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::fields::Fields;
-use crate::policy::CacheKey;
+use crate::fields::{Field, Fields};
+use crate::policy::{CacheKey, Vary};
 use crate::reason::Reason;
 
 /// What to do with a request.
@@ -39,6 +39,11 @@ pub struct LookupPlan {
     pub graphql_cache_id: Option<Bytes>,
     /// The request carries Authorization, so only some responses may be shared (RFC 9111 3.5).
     pub authorized: bool,
+    /// `Cache-Control: only-if-cached`: 504 where nothing is stored (RFC 9111 5.2.1.7).
+    pub only_if_cached: bool,
+    /// Generic policy: the key under which a 206 to this request's Range is kept, as long as the
+    /// whole is not.
+    pub range: Option<CacheKey>,
 }
 
 /// A request that is refused.
@@ -117,20 +122,35 @@ pub struct Storable {
     pub(super) tags: Vec<Bytes>,
     pub(super) pool: Option<Bytes>,
     pub(super) debug: bool,
-    pub(super) must_revalidate: bool,
+    pub(super) vary: Option<Vary>,
+    pub(super) grace: Duration,
+    pub(super) stale_if_error: Duration,
+    pub(super) stale_if_disconnected: bool,
+    pub(super) keep: Duration,
+    pub(super) withheld: Vec<Vec<u8>>,
 }
 
 impl Storable {
     /// A response to be stored, for tests of what knows no rules.
     #[doc(hidden)]
     pub fn for_tests(ttl: Duration) -> Self {
+        Self { ttl, ..Self::never() }
+    }
+
+    /// A response that is delivered once and not stored.
+    pub fn never() -> Self {
         Self {
-            ttl,
+            ttl: Duration::ZERO,
             age: Duration::ZERO,
             tags: Vec::new(),
             pool: None,
             debug: false,
-            must_revalidate: false,
+            vary: None,
+            grace: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            stale_if_disconnected: false,
+            keep: Duration::ZERO,
+            withheld: Vec::new(),
         }
     }
 
@@ -159,8 +179,33 @@ impl Storable {
         self.debug
     }
 
-    /// May it never be served stale (`must-revalidate`, `proxy-revalidate`, generic policy)?
-    pub fn must_revalidate(&self) -> bool {
-        self.must_revalidate
+    /// By which headers of the request it was selected, besides those that are in its key.
+    pub fn vary(&self) -> Option<&Vary> {
+        self.vary.as_ref()
+    }
+
+    /// How long past its lifetime it may be served while one fetch refreshes it.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// How long past its lifetime it may be served where the origin answers with an error.
+    pub fn stale_if_error(&self) -> Duration {
+        self.stale_if_error
+    }
+
+    /// May it be served stale where the origin cannot be reached (RFC 9111 4.2.4)?
+    pub fn stale_if_disconnected(&self) -> bool {
+        self.stale_if_disconnected
+    }
+
+    /// How long past its lifetime it is worth keeping: for grace, and to be validated.
+    pub fn keep(&self) -> Duration {
+        self.keep
+    }
+
+    /// Is this field for nobody but the client whose request fetched the response?
+    pub fn withholds(&self, field: &Field) -> bool {
+        self.withheld.iter().any(|name| field.name.eq_ignore_ascii_case(name))
     }
 }

@@ -8,6 +8,7 @@ use crate::policy::host::split_authority;
 
 /// What the rules need of a head. Of a repeated field the first line counts, and a fill carries
 /// that line alone, so that the key and PHP see the same.
+#[expect(clippy::struct_excessive_bools, reason = "each was seen or not, by itself")]
 #[derive(Debug, Default)]
 pub(super) struct Seen<'a> {
     /// The host without its port.
@@ -17,6 +18,8 @@ pub(super) struct Seen<'a> {
     pub(super) has_cookies: bool,
     /// Cache-Control: no-cache, or Pragma: no-cache.
     pub(super) asks_for_no_cache: bool,
+    /// Cache-Control: only-if-cached.
+    pub(super) only_if_cached: bool,
     /// A GET or HEAD that brings content, were it none but announced ("fat GET").
     pub(super) has_content: bool,
     pub(super) authorization: Option<&'a Bytes>,
@@ -27,6 +30,7 @@ pub(super) struct Seen<'a> {
     pub(super) content_currency: Option<&'a Bytes>,
     pub(super) origin: Option<&'a Bytes>,
     pub(super) accept: Option<&'a Bytes>,
+    pub(super) range: Option<&'a Bytes>,
 }
 
 impl<'a> Seen<'a> {
@@ -49,10 +53,14 @@ impl<'a> Seen<'a> {
             6 if field.is("cookie") => self.has_cookies = true,
             6 if field.is("accept") => first(&mut self.accept, value),
             6 if field.is("origin") => first(&mut self.origin, value),
-            6 if field.is("pragma") => self.asks_for_no_cache |= names_no_cache(value),
+            6 if field.is("pragma") => self.asks_for_no_cache |= names(value, "no-cache"),
+            5 if field.is("range") => first(&mut self.range, value),
             10 if field.is("user-agent") => first(&mut self.user_agent, value),
             13 if field.is("authorization") => first(&mut self.authorization, value),
-            13 if field.is("cache-control") => self.asks_for_no_cache |= names_no_cache(value),
+            13 if field.is("cache-control") => {
+                self.asks_for_no_cache |= names(value, "no-cache");
+                self.only_if_cached |= names(value, "only-if-cached");
+            }
             14 if field.is("content-length") => self.has_content |= value != "0",
             16 if field.is("x-requested-with") => first(&mut self.requested_with, value),
             16 if field.is("content-currency") => first(&mut self.content_currency, value),
@@ -82,8 +90,8 @@ fn first<'a>(slot: &mut Option<&'a Bytes>, value: &'a Bytes) {
     slot.get_or_insert(value);
 }
 
-fn names_no_cache(value: &[u8]) -> bool {
+fn names(value: &[u8], directive: &str) -> bool {
     value
         .split(|&byte| byte == b',')
-        .any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-cache"))
+        .any(|named| named.trim_ascii().eq_ignore_ascii_case(directive.as_bytes()))
 }

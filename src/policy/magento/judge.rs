@@ -9,7 +9,7 @@ use crate::exchange::split_target;
 use crate::fields::Fields;
 use crate::policy::cache_control::CacheControl;
 use crate::policy::{
-    Judgement, LookupPlan, OriginHead, Policy, Storable, check_coding, freshness, tags,
+    Judgement, LookupPlan, OriginHead, Policy, Storable, Vary, check_coding, freshness, tags,
 };
 use crate::reason::Reason;
 
@@ -56,13 +56,13 @@ fn storable(
         (_, Some(configured)) => configured,
         (told, None) => told.ok_or(Reason::NoLifetime)?,
     };
-    let age = freshness::stated_age(fields);
+    let age = freshness::stated_age(fields, policy.site.malformed_age);
     let ttl = lifetime.saturating_sub(age);
     if ttl.is_zero() {
         return Err(Reason::NoLifetime);
     }
     let (path, _) = split_target(&plan.target);
-    policy.check_vary(fields, |name| is_keyed(Area::of(path), name))?;
+    let vary = selecting(policy, fields, Area::of(path))?;
     check_coding(fields)?;
     check_variant(plan, fields, received_at)?;
     let tags = tags::of(fields);
@@ -79,7 +79,12 @@ fn storable(
         tags,
         pool: fields.first("x-pool").cloned(),
         debug: fields.contains("x-magento-debug"),
-        must_revalidate: false,
+        vary,
+        grace: policy.grace,
+        stale_if_error: policy.keep,
+        stale_if_disconnected: true,
+        keep: policy.keep,
+        withheld: Vec::new(),
     })
 }
 
@@ -101,18 +106,40 @@ fn check_status(policy: &Policy, status: StatusCode, configured: bool) -> Result
 fn lifetime(fields: &Fields, received_at: SystemTime) -> Result<Option<Duration>, Reason> {
     let control = CacheControl::of(fields);
     let surrogate = CacheControl::of_surrogate(fields);
-    if control.private {
+    if control.private.is_there() {
         return Err(Reason::Private);
     }
     let strictest = surrogate.unwrap_or(control);
     if strictest.no_store {
         return Err(Reason::NoStore);
     }
-    if strictest.no_cache {
+    if strictest.no_cache.is_there() {
         return Err(Reason::NoCache);
     }
     let told = surrogate.and_then(|surrogate| surrogate.max_age);
     Ok(told.or_else(|| freshness::explicit_lifetime(&control, fields, received_at)))
+}
+
+/// By which headers that are not in the key the response varies. Only those that PHP got can
+/// tell variants apart.
+fn selecting(policy: &Policy, fields: &Fields, area: Area) -> Result<Option<Vary>, Reason> {
+    let is_selecting =
+        |name: &[u8]| !policy.is_in_each_key(name) && !is_keyed(area, name) && !is(name, CODING);
+    let vary = Vary::of(fields, is_selecting)?;
+    let is_forwarded = |name: &[u8]| {
+        is(name, "user-agent") || policy.site.forward_headers.iter().any(|own| is(name, own))
+    };
+    match vary {
+        Some(vary) if !vary.names().all(is_forwarded) => Err(Reason::Vary),
+        vary => Ok(vary),
+    }
+}
+
+/// Fills ask for identity, and the coding is chosen at delivery.
+const CODING: &str = "accept-encoding";
+
+fn is(name: &[u8], other: &str) -> bool {
+    name.eq_ignore_ascii_case(other.as_bytes())
 }
 
 /// What an area adds to the key, and PHP may so vary by.
@@ -122,8 +149,7 @@ fn is_keyed(area: Area, name: &[u8]) -> bool {
         Area::Graphql => &["x-magento-cache-id", "store", "content-currency", "origin"],
         Area::Rest => &["origin", "accept"],
     };
-    let is = |own: &&str| name.eq_ignore_ascii_case(own.as_bytes());
-    is(&"x-requested-with") || by_area.iter().any(is)
+    is(name, "x-requested-with") || by_area.iter().any(|own| is(name, own))
 }
 
 /// Is it the response of the variant that was asked for?

@@ -148,6 +148,8 @@ fn lookup(
         magento_vary,
         graphql_cache_id,
         authorized: seen.authorization.is_some(),
+        only_if_cached: seen.only_if_cached,
+        range: None,
     }
 }
 

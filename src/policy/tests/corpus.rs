@@ -151,7 +151,7 @@ fn what_is_stored_has_magentos_lifetime_and_tags() {
     };
     assert_eq!(storable.ttl(), Duration::from_hours(24));
     assert_eq!(storable.tags()[..3], ["store", "cms_b", "cat_c_3"]);
-    assert!(!storable.debug() && !storable.must_revalidate());
+    assert!(!storable.debug() && storable.vary().is_none());
 }
 
 /// The VCL sends its one Cache-Control with everything but static files and `private`. Here an

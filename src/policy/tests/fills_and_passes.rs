@@ -83,7 +83,7 @@ fn if_modified_since_and_if_unmodified_since_are_dropped_on_fills_and_kept_on_pa
         let has = |lines: &[String]| lines.iter().any(|line| line.starts_with(&format!("{name}:")));
         assert!(has(&passed), "{name}");
         assert!(!has(&fill(&everything())), "{name}");
-        let generic = policy(|site| site.policy = PolicyKind::Generic);
+        let generic = Policy::new(&Settings::defaults_of(PolicyKind::Generic)).expect("valid");
         assert!(!has(&sent(&generic, &everything(), Purpose::Fill)), "{name}");
     }
 }
@@ -110,6 +110,7 @@ fn a_static_file_may_come_encoded_and_a_page_where_nothing_is_done_to_it() {
     let mut settings = Settings::default();
     settings.esi.enabled = false;
     settings.encoding.gzip = false;
+    settings.encoding.brotli = false;
     assert!(encoded(&Policy::new(&settings).expect("valid"), "/customer/"));
 }
 
@@ -317,8 +318,7 @@ fn a_key_header_that_connection_names_still_goes_with_the_fill() {
 
 #[test]
 fn the_generic_policy_with_storing_off_is_transparent() {
-    let mut settings = Settings::default();
-    settings.site.policy = PolicyKind::Generic;
+    let mut settings = Settings::defaults_of(PolicyKind::Generic);
     settings.store.memory_bytes = 0;
     let policy = Policy::new(&settings).expect("valid");
     let request = get(
@@ -351,8 +351,8 @@ fn the_generic_policy_with_storing_off_is_transparent() {
 }
 
 #[test]
-fn a_generic_fill_carries_what_came_in_identity_and_without_overrides() {
-    let generic = policy(|site| site.policy = PolicyKind::Generic);
+fn a_generic_fill_carries_what_came_without_overrides() {
+    let generic = Policy::new(&Settings::defaults_of(PolicyKind::Generic)).expect("valid");
     assert_eq!(
         sent(&generic, &everything(), Purpose::Fill),
         with_forwarded(&[
@@ -360,6 +360,7 @@ fn a_generic_fill_carries_what_came_in_identity_and_without_overrides() {
             "User-Agent: browser",
             "Accept: text/html",
             "Accept-Language: de",
+            "Accept-Encoding: gzip",
             "Referer: https://shop.test/a",
             "Cookie: a=1",
             "Origin: http://evil.test",
@@ -368,6 +369,15 @@ fn a_generic_fill_carries_what_came_in_identity_and_without_overrides() {
             "Cookie: d=2",
         ])
     );
+}
+
+#[test]
+fn a_generic_fill_asks_for_identity_where_we_compress() {
+    let mut settings = Settings::defaults_of(PolicyKind::Generic);
+    settings.encoding.gzip = true;
+    let policy = Policy::new(&settings).expect("valid");
+    let sent = sent(&policy, &everything(), Purpose::Fill);
+    assert!(!sent.iter().any(|line| line.starts_with("Accept-Encoding")));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 
 use crate::body::Body;
-use crate::exchange::{Client, Connection, Peer, Request};
+use crate::exchange::{Beside, Client, Connection, Peer, Request};
 use crate::fields::Fields;
 use crate::policy::{LookupPlan, OriginHead, Plan, Policy, client};
 use crate::reason::Reason;
@@ -30,7 +30,7 @@ pub(in crate::policy) fn get<const N: usize>(
     request("GET", target, Fields::from(fields))
 }
 
-fn request(method: &str, target: &str, fields: Fields) -> Request {
+pub(in crate::policy) fn request(method: &str, target: &str, fields: Fields) -> Request {
     Request {
         method: Method::from_bytes(method.as_bytes()).expect("a method"),
         target: Bytes::copy_from_slice(target.as_bytes()),
@@ -38,6 +38,7 @@ fn request(method: &str, target: &str, fields: Fields) -> Request {
         version: Version::HTTP_11,
         fields,
         body: Body::empty(),
+        beside: Beside::default(),
         connection: Connection {
             peer: Peer::Ip(([192, 0, 2, 1], 5000).into()),
             local: Some(([192, 0, 2, 9], 80).into()),
@@ -67,7 +68,7 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|&text| text.to_owned()).collect()
 }
 
-fn resolve(request: &Request) -> Client {
+pub(in crate::policy) fn resolve(request: &Request) -> Client {
     client::resolve(&Networks::loopback(), request)
 }
 
