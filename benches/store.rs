@@ -38,13 +38,17 @@ fn page(object: usize) -> NewEntry {
         key: key(object),
         status: StatusCode::OK,
         head: Arc::new(StoredHead::new(Fields::from([("Content-Type", "text/html")]))),
-        body: StoredBody { segments: Box::new([literal]), gzip: None },
+        body: StoredBody::new([literal]),
         tags: std::iter::once(own_tag(object)).chain(shared).collect(),
         pool: None,
         ttl: Duration::from_hours(24),
         grace: Duration::from_mins(5),
         keep: Duration::from_hours(72),
+        stale_if_error: Duration::ZERO,
+        stale_if_disconnected: true,
         age: Duration::ZERO,
+        validation: None,
+        variant: None,
         debug: false,
     }
 }

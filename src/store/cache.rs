@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::entry::Entry;
 use super::fence::Fence;
 use super::slots::Slot;
+use super::variants::Variants;
 use super::weight::allocation_bytes;
 use crate::clock::Moment;
 use crate::policy::CacheKey;
@@ -38,7 +39,7 @@ pub(super) struct Shares {
     pub(super) pages_bytes: u64,
     /// For plain forms of what is stored compressed.
     pub(super) identities_bytes: u64,
-    /// For keys whose responses are uncacheable.
+    /// For keys whose responses are uncacheable, and as much for what is known of variants.
     pub(super) markers_bytes: u64,
     /// Parts of the table of stored responses; a power of two.
     pub(super) segments: u64,
@@ -53,7 +54,8 @@ impl Shares {
         let markers_bytes = memory_bytes / 64;
         let fence_bytes = Fence::bytes_max(settings.purged_tags_max).min(memory_bytes / 16);
         let allocator_bytes = memory_bytes / 32 + ALLOCATOR_BYTES_MAX.min(memory_bytes / 16);
-        let rest = memory_bytes - identities_bytes - markers_bytes - fence_bytes - allocator_bytes;
+        let rest =
+            memory_bytes - identities_bytes - 2 * markers_bytes - fence_bytes - allocator_bytes;
         let mut segments = SEGMENTS_MAX;
         let wanted = settings.object_max_bytes.saturating_mul(LARGEST_PER_SEGMENT);
         while segments > 1 && rest / segments < wanted {
@@ -97,6 +99,8 @@ pub(super) struct Caches {
     /// By sequence number and segment.
     pub(super) identities: Cache<(u64, usize), Bytes>,
     pub(super) markers: Cache<CacheKey, Marker>,
+    /// By primary key.
+    pub(super) variants: Cache<CacheKey, Arc<Variants>>,
 }
 
 impl Caches {
@@ -133,7 +137,14 @@ impl Caches {
                 u32::try_from(bytes).unwrap_or(u32::MAX)
             })
             .build();
-        Self { pages, identities, markers }
+        let variants = Cache::builder()
+            .max_capacity(shares.markers_bytes)
+            .weigher(|key: &CacheKey, variants: &Arc<Variants>| {
+                let bytes = allocation_bytes(key.as_bytes().len()) + SMALL_ENTRY_BYTES;
+                u32::try_from(bytes + variants.bytes()).unwrap_or(u32::MAX)
+            })
+            .build();
+        Self { pages, identities, markers, variants }
     }
 
     /// Lets moka do what it has put off.
@@ -141,6 +152,7 @@ impl Caches {
         self.pages.run_pending_tasks();
         self.identities.run_pending_tasks();
         self.markers.run_pending_tasks();
+        self.variants.run_pending_tasks();
     }
 }
 

@@ -1,10 +1,17 @@
-//! Text as it is kept: a raw deflate stream that others can be joined to.
+//! Text as it is kept: raw deflate and brotli streams that others can be joined to.
 
+use brotli::enc::{BrotliCompress, BrotliEncoderParams};
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 use super::StoreError;
-use super::entry::Encoded;
+use super::entry::{Encoded, Segment, StoredBody};
+
+/// The window of the brotli streams that are kept, as a power of two (RFC 7932 9.1).
+pub const BROTLI_WINDOW_BITS: u8 = 22;
+
+/// Bytes in front of a brotli meta-block whose bytes are not compressed.
+const UNCOMPRESSED_HEAD_BYTES: u64 = 3;
 
 /// Content of at most this many bytes is kept plain besides its deflate stream: inflating it
 /// costs more than the bytes.
@@ -28,9 +35,16 @@ impl Encoded {
         Self {
             identity: plain.then(|| Bytes::copy_from_slice(identity)),
             deflate,
+            brotli: None,
             crc32: crc32fast::hash(identity),
             identity_bytes,
         }
+    }
+
+    /// Content that is kept as it is.
+    pub fn plain(identity: Bytes) -> Self {
+        let (crc32, identity_bytes) = (crc32fast::hash(&identity), identity.len() as u64);
+        Self { identity: Some(identity), deflate: None, brotli: None, crc32, identity_bytes }
     }
 
     /// The content itself: a clone where it is kept plain, else it is inflated and checked.
@@ -53,6 +67,84 @@ impl Encoded {
             Err(StoreError::Corrupt)
         }
     }
+}
+
+impl StoredBody {
+    /// Compresses each literal with brotli as well (`level` 2 to 11), where the whole gets smaller
+    /// by that than it is so far. Without includes content of less than `min_bytes` bytes is left
+    /// as it is.
+    ///
+    /// Level 5 takes about 30 ms per MiB: call it off the threads that serve requests.
+    pub fn add_brotli(&mut self, level: u32, min_bytes: u64) {
+        let literals = self.segments.iter().filter_map(Segment::literal);
+        if matches!(&*self.segments, [Segment::Literal(only)] if only.identity_bytes < min_bytes) {
+            return;
+        }
+        let before: u64 = literals.clone().map(smallest_bytes).sum();
+        let streams: Vec<_> = literals.clone().map(|literal| brotli(literal, level)).collect();
+        let with = |(literal, stream): (&Encoded, &Option<Bytes>)| match stream {
+            Some(stream) => stream.len() as u64,
+            None => literal.identity_bytes + UNCOMPRESSED_HEAD_BYTES,
+        };
+        if literals.zip(&streams).map(with).sum::<u64>() >= before {
+            return;
+        }
+        let literals = self.segments.iter_mut().filter_map(|segment| match segment {
+            Segment::Literal(literal) => Some(literal),
+            Segment::Include(_) => None,
+        });
+        for (literal, stream) in literals.zip(streams) {
+            literal.brotli = stream;
+        }
+    }
+}
+
+impl StoredBody {
+    /// Compresses content without includes of at least `min_bytes` bytes with zstd as well (`level` 1
+    /// to 19), where it gets smaller by that than by deflate. (A frame's blocks refer to what stands
+    /// before them, so that parts of a page could not be joined in one.)
+    ///
+    /// Call it off the threads that serve requests.
+    pub fn add_zstd(&mut self, level: u32, min_bytes: u64) {
+        let [Segment::Literal(only)] = &*self.segments else { return };
+        if only.identity_bytes < min_bytes {
+            return;
+        }
+        let level = i32::try_from(level.clamp(1, 19)).unwrap_or(1);
+        let frame = only.inflate().ok().and_then(|text| zstd::bulk::compress(&text, level).ok());
+        self.zstd = frame
+            .filter(|frame| (frame.len() as u64) < smallest_bytes(only))
+            .map(|frame| frame.into_boxed_slice().into());
+    }
+}
+
+/// Bytes that a literal takes on its way in what it is kept as so far.
+fn smallest_bytes(literal: &Encoded) -> u64 {
+    literal.deflate.as_ref().map_or(literal.identity_bytes, |deflate| deflate.len() as u64)
+}
+
+/// Meta-blocks that can follow any others, and be followed. `None` where that gains nothing.
+fn brotli(literal: &Encoded, level: u32) -> Option<Bytes> {
+    let identity = literal.inflate().ok()?;
+    let params = BrotliEncoderParams {
+        // 0 and 1 end with a last block whatever else is asked for.
+        quality: i32::try_from(level.clamp(2, 11)).ok()?,
+        lgwin: i32::from(BROTLI_WINDOW_BITS),
+        size_hint: identity.len(),
+        // Nothing in front is referred to: neither bytes nor distances, nor the dictionary, whose
+        // places depend on how much came before.
+        catable: true,
+        use_dictionary: false,
+        // Not the last, and up to a byte boundary, without the head and the tail of a stream.
+        appendable: true,
+        byte_align: true,
+        bare_stream: true,
+        ..BrotliEncoderParams::default()
+    };
+    let mut stream = Vec::with_capacity(identity.len() / 4 + 64);
+    BrotliCompress(&mut &identity[..], &mut stream, &params).ok()?;
+    let gains = (stream.len() as u64) < literal.identity_bytes + UNCOMPRESSED_HEAD_BYTES;
+    (gains && !identity.is_empty()).then(|| stream.into_boxed_slice().into())
 }
 
 /// The CRC-32 of `a` followed by `b`, from the CRC-32 of each (RFC 1952 8) and the bytes of `b`.
@@ -131,6 +223,78 @@ mod tests {
         assert_eq!(encoded.inflate(), Err(StoreError::Corrupt));
         encoded.deflate = None;
         assert_eq!(encoded.inflate(), Err(StoreError::Corrupt));
+    }
+
+    fn unbrotli(blocks: &[&[u8]]) -> Vec<u8> {
+        // A window of 22 bits up to a byte boundary, and an empty last block.
+        let stream = [&[0x6b, 0][..], &blocks.concat(), &[3]].concat();
+        let mut out = Vec::new();
+        brotli::BrotliDecompress(&mut &stream[..], &mut out).unwrap();
+        out
+    }
+
+    fn literal(text: &[u8]) -> Segment {
+        Segment::Literal(Encoded::from_identity(text, Some(6), 1_024))
+    }
+
+    fn streams(body: &StoredBody) -> Vec<Option<&Bytes>> {
+        let literals = body.segments.iter().filter_map(Segment::literal);
+        literals.map(|literal| literal.brotli.as_ref()).collect()
+    }
+
+    #[test]
+    fn text_is_kept_in_brotli_where_it_is_smaller_than_what_is_kept_already() {
+        let mut body =
+            StoredBody::new([literal(&page(20_000)), literal(b"-"), literal(&page(300))]);
+        body.add_brotli(5, 1_024);
+        let [Some(first), None, Some(last)] = streams(&body)[..] else { panic!("two gain") };
+        assert_eq!(unbrotli(&[first, last]), [page(20_000), page(300)].concat());
+        let noise: Vec<u8> =
+            (0..5_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut body = StoredBody::new([literal(&noise)]);
+        body.add_brotli(5, 1_024);
+        let deflate = body.segments[0].literal().and_then(|literal| literal.deflate.as_ref());
+        let kept = streams(&body)[0].map_or(usize::MAX, Bytes::len);
+        assert!(kept == usize::MAX || kept < deflate.map_or(noise.len(), Bytes::len));
+        // What deflate made by hand is smaller than anything brotli could make.
+        let mut body = StoredBody::new([literal(&page(20_000))]);
+        if let Segment::Literal(literal) = &mut body.segments[0] {
+            literal.identity = Some(page(20_000).into());
+            literal.deflate = Some(Bytes::from_static(b"x"));
+        }
+        body.add_brotli(5, 1_024);
+        assert_eq!(streams(&body), [None]);
+    }
+
+    #[test]
+    fn a_whole_page_is_kept_in_zstd_where_that_is_smaller() {
+        // Repetitions too far apart for deflate.
+        let noise: Vec<u8> = (0..40_000_u32)
+            .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let text = [&noise[..], &noise[..]].concat();
+        let mut body = StoredBody::new([literal(&text)]);
+        body.add_zstd(6, 1_024);
+        let frame = body.zstd.as_ref().unwrap();
+        assert_eq!(zstd::bulk::decompress(frame, text.len()).unwrap(), text);
+        let mut body = StoredBody::new([literal(&page(500))]);
+        body.add_zstd(6, 1_024);
+        assert_eq!(body.zstd, None);
+    }
+
+    #[test]
+    fn little_content_is_not_kept_in_brotli_unless_it_is_a_part_of_a_page() {
+        let mut body = StoredBody::new([literal(&page(1_000))]);
+        body.add_brotli(5, 1_024);
+        assert_eq!(streams(&body), [None]);
+        let source = Bytes::from("/menu");
+        let include = Segment::Include(crate::store::Include::new(source));
+        let mut body = StoredBody::new([literal(&page(1_000)), include]);
+        body.add_brotli(5, 1_024);
+        assert!(streams(&body)[0].is_some());
+        let mut empty = StoredBody::default();
+        empty.add_brotli(5, 0);
+        assert!(empty.segments.is_empty());
     }
 
     proptest! {

@@ -10,7 +10,8 @@ use http::StatusCode;
 use super::slots::Slot;
 use crate::clock::Moment;
 use crate::exchange::StoredHead;
-use crate::policy::CacheKey;
+use crate::fields::Fields;
+use crate::policy::{CacheKey, Vary};
 
 /// An interned tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,10 +38,29 @@ pub struct NewEntry {
     pub grace: Duration,
     /// How long past its lifetime it is kept (at least `grace`).
     pub keep: Duration,
+    /// How long past its lifetime it may be served where the origin answers with an error.
+    pub stale_if_error: Duration,
+    /// May it be served, as long as it is kept, where the origin cannot be reached?
+    pub stale_if_disconnected: bool,
     /// The age it had on arrival.
     pub age: Duration,
     /// Did Magento ask for debugging headers?
     pub debug: bool,
+    /// The fields as the origin sent them, where one is a validator: a 304 is laid over them.
+    pub validation: Option<Arc<StoredHead>>,
+    /// Where it is one of several that share a primary key.
+    pub variant: Option<Variant>,
+}
+
+/// Which variant a response is (RFC 9111 4.1).
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// The key without regard to Vary.
+    pub primary: CacheKey,
+    /// What selects it.
+    pub vary: Vary,
+    /// Another key under which it is found, by the language it is in.
+    pub by_language: Option<CacheKey>,
 }
 
 /// The content of a stored response: literal segments and includes, in order. A page without
@@ -52,6 +72,18 @@ pub struct StoredBody {
     /// The whole content as a gzip file, ready to send: head, deflate stream, tail. Only where
     /// there is one literal, which is deflated.
     pub gzip: Option<Arc<[Bytes]>>,
+    /// The whole content as a brotli stream, ready to send: head, meta-blocks, tail. Only where
+    /// there is one literal, which has [`Encoded::brotli`].
+    pub brotli: Option<Arc<[Bytes]>>,
+    /// The whole content as a zstd frame, ready to send. Only where there is one literal.
+    pub zstd: Option<Bytes>,
+}
+
+impl StoredBody {
+    /// Content that is not ready to send in any coding yet.
+    pub fn new(segments: impl Into<Box<[Segment]>>) -> Self {
+        Self { segments: segments.into(), gzip: None, brotli: None, zstd: None }
+    }
 }
 
 /// A piece of stored content.
@@ -63,29 +95,54 @@ pub enum Segment {
     Include(Include),
 }
 
+impl Segment {
+    /// Its bytes, if it is some.
+    pub fn literal(&self) -> Option<&Encoded> {
+        match self {
+            Self::Literal(encoded) => Some(encoded),
+            Self::Include(_) => None,
+        }
+    }
+}
+
 /// Bytes as they are kept.
 ///
 /// Text is kept as a raw deflate stream (RFC 1951) of whole blocks which ends on a byte boundary and
 /// is not final, so that segments can be put one after another behind one gzip header, and ended by an empty
 /// final block and the combined checksum: a joined page leaves compressed without being compressed
-/// again.
+/// again. The same holds for `brotli`, which needs no checksum.
 #[derive(Clone, Debug)]
 pub struct Encoded {
     /// The bytes themselves; absent where `deflate` is kept instead and they are large.
     pub identity: Option<Bytes>,
     /// The deflate stream, absent where compressing gained nothing.
     pub deflate: Option<Bytes>,
+    /// Whole meta-blocks of a brotli stream (RFC 7932 9.2) with a window of
+    /// [`super::BROTLI_WINDOW_BITS`], which end on a byte boundary, refer to nothing before them
+    /// and are not the last; absent where that gains nothing.
+    pub brotli: Option<Bytes>,
     /// CRC-32 (RFC 1952 8) of the bytes themselves.
     pub crc32: u32,
     /// Number of the bytes themselves.
     pub identity_bytes: u64,
 }
 
-/// `<esi:include src="..."/>`
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `<esi:include src="..." alt="..." onerror="continue"/>`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Include {
     /// The source as it stood in the page, entities decoded.
     pub source: Bytes,
+    /// What is tried where the source fails.
+    pub alternative: Option<Bytes>,
+    /// `onerror="continue"`: where both fail, the page goes on without, whatever the settings say.
+    pub continues: bool,
+}
+
+impl Include {
+    /// An include of this source alone.
+    pub fn new(source: impl Into<Bytes>) -> Self {
+        Self { source: source.into(), ..Self::default() }
+    }
 }
 
 /// A stored response.
@@ -103,8 +160,11 @@ pub struct Entry {
     pub(super) ttl: Duration,
     pub(super) grace: Duration,
     pub(super) keep: Duration,
+    pub(super) stale_if_error: Duration,
+    pub(super) stale_if_disconnected: bool,
     pub(super) age: Duration,
     pub(super) debug: bool,
+    pub(super) validation: Option<Arc<StoredHead>>,
     pub(super) slot: Slot,
     pub(super) sequence: u64,
     pub(super) weight_bytes: u32,
@@ -154,9 +214,12 @@ impl Entry {
             stored_at,
             ttl: new.ttl,
             grace: new.grace,
-            keep: new.keep.max(new.grace),
+            keep: new.keep.max(new.grace).max(new.stale_if_error),
+            stale_if_error: new.stale_if_error,
+            stale_if_disconnected: new.stale_if_disconnected,
             age: new.age,
             debug: new.debug,
+            validation: new.validation,
             slot: retention.slot,
             sequence: retention.sequence,
             weight_bytes: retention.weight_bytes,
@@ -193,6 +256,21 @@ impl Entry {
     /// How long past its lifetime it may be served while one fetch refreshes it.
     pub fn grace(&self) -> Duration {
         self.grace
+    }
+
+    /// How long past its lifetime it may be served where the origin answers with an error.
+    pub fn stale_if_error(&self) -> Duration {
+        self.stale_if_error
+    }
+
+    /// May it be served, as long as it is kept, where the origin cannot be reached?
+    pub fn stale_if_disconnected(&self) -> bool {
+        self.stale_if_disconnected
+    }
+
+    /// The fields as the origin sent them, where one is a validator.
+    pub fn validation(&self) -> Option<&Fields> {
+        self.validation.as_ref().map(|head| &head.fields)
     }
 
     /// Its age (RFC 9111 4.2.3): that on arrival and the time in the store.

@@ -20,6 +20,7 @@ mod purge;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod variants;
 mod weight;
 
 use std::sync::Arc;
@@ -30,10 +31,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub use encoded::combine_crc32;
-pub use entry::{Encoded, Entry, Freshness, Include, NewEntry, Segment, StoredBody, TagId};
+pub use encoded::{BROTLI_WINDOW_BITS, combine_crc32};
+pub use entry::{
+    Encoded, Entry, Freshness, Include, NewEntry, Segment, StoredBody, TagId, Variant,
+};
 pub use fence::{FillMark, Purgeable};
 pub use purge::Purged;
+pub use variants::Variants;
 
 use cache::{Caches, Evicted, Evictions, Marker, Shares};
 use entry::Retention;
@@ -42,7 +46,7 @@ use index::Index;
 use slots::Slot;
 
 use crate::clock::{Clock, Moment};
-use crate::policy::CacheKey;
+use crate::policy::{CacheKey, Vary};
 use crate::reason::Reason;
 use crate::settings;
 
@@ -207,6 +211,26 @@ impl Store {
         }
     }
 
+    /// What is known of the variants of a primary key; `None`: its responses have no Vary, or none
+    /// came yet.
+    pub fn variants(&self, primary: &CacheKey) -> Option<Arc<Variants>> {
+        self.caches.load().variants.get(primary)
+    }
+
+    /// Notes that responses of a primary key vary, before one is stored: requests that come from
+    /// now on know which fetch is theirs.
+    pub fn announce(&self, primary: &CacheKey, vary: &Vary) {
+        let _writers = self.writers.lock();
+        variants::announce(&self.caches.load(), primary, vary);
+    }
+
+    /// Notes under which key a part of the response of a primary key is stored that begins where
+    /// the whole does.
+    pub fn announce_beginning(&self, primary: &CacheKey, key: &CacheKey) {
+        let _writers = self.writers.lock();
+        variants::announce_beginning(&self.caches.load(), primary, key);
+    }
+
     /// To be taken when a fill begins, before anything is sent to the origin.
     pub fn mark(&self) -> FillMark {
         FillMark(self.last_purge.load(Ordering::Acquire))
@@ -237,8 +261,10 @@ impl Store {
         let new = NewEntry {
             head: weight::compact_head(&new.head),
             body: weight::compact_body(new.body),
+            validation: new.validation.as_deref().map(weight::compact_head),
             ..new
         };
+        let variant = new.variant.clone();
         let now = self.clock.now();
         let mut writers = self.writers.lock();
         let of = Purgeable { key: &new.key, tags: &new.tags, pool: new.pool.as_ref() };
@@ -261,6 +287,19 @@ impl Store {
         caches.pages.insert(entry.key.clone(), Arc::downgrade(&entry));
         caches.markers.invalidate(&entry.key);
         let mut gone = Vec::new();
+        match variant {
+            Some(variant) => {
+                self.settle(&mut writers, &caches, &mut gone);
+                let superseded = variants::register(&caches, variant, &entry.key);
+                Self::take_out_keys(&mut writers, &caches, &superseded, &mut gone);
+            }
+            None => {
+                if let Some(variants) = caches.variants.remove(&entry.key) {
+                    self.settle(&mut writers, &caches, &mut gone);
+                    Self::take_out_keys(&mut writers, &caches, &variants.keys(), &mut gone);
+                }
+            }
+        }
         self.settle(&mut writers, &caches, &mut gone);
         self.expire(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
         drop(writers);
@@ -405,6 +444,20 @@ impl Store {
         caches.pages.invalidate(&entry.key);
         Self::forget_identities(caches, &entry);
         Some(entry)
+    }
+
+    /// Takes out what stands under these keys.
+    fn take_out_keys(
+        writers: &mut Writers,
+        caches: &Caches,
+        keys: &[CacheKey],
+        gone: &mut Vec<Arc<Entry>>,
+    ) {
+        for key in keys {
+            if let Some(entry) = caches.pages.get(key).and_then(|entry| entry.upgrade()) {
+                gone.extend(Self::take_out(writers, caches, entry.slot, entry.sequence));
+            }
+        }
     }
 
     fn forget_identities(caches: &Caches, entry: &Entry) {

@@ -50,6 +50,7 @@ pub(super) fn entry_bytes(new: &NewEntry) -> usize {
         + allocation_bytes(size_of::<Entry>() + ARC_BYTES)
         + shared_bytes(new.key.as_bytes())
         + head_bytes(&new.head)
+        + new.validation.as_ref().map_or(0, |head| head_bytes(head))
         + body_bytes(&new.body)
 }
 
@@ -71,15 +72,21 @@ fn body_bytes(body: &StoredBody) -> usize {
         Segment::Literal(encoded) => {
             encoded.identity.as_ref().map_or(0, shared_bytes)
                 + encoded.deflate.as_ref().map_or(0, shared_bytes)
+                + encoded.brotli.as_ref().map_or(0, shared_bytes)
         }
-        Segment::Include(include) => shared_bytes(&include.source),
+        Segment::Include(include) => {
+            shared_bytes(&include.source) + include.alternative.as_ref().map_or(0, shared_bytes)
+        }
     });
     allocation_bytes(body.segments.len() * size_of::<Segment>())
         + segments.sum::<usize>()
         + body.gzip.as_deref().map_or(0, file_bytes)
+        + body.zstd.as_ref().map_or(0, shared_bytes)
+        + body.brotli.as_deref().map_or(0, |parts| allocation_bytes(size_of_val(parts) + ARC_BYTES))
 }
 
 /// The list of a gzip file's parts, and its tail: the head is static, and the rest is a segment's.
+/// Of a brotli file the tail is static, too.
 fn file_bytes(parts: &[Bytes]) -> usize {
     allocation_bytes(size_of_val(parts) + ARC_BYTES) + parts.last().map_or(0, shared_bytes)
 }
@@ -105,8 +112,9 @@ pub(super) fn compact_head(head: &StoredHead) -> Arc<StoredHead> {
 /// Literals are exact already: [`super::Encoded::from_identity`] copies.
 pub(super) fn compact_body(mut body: StoredBody) -> StoredBody {
     for segment in &mut body.segments {
-        if let Segment::Include(Include { source }) = segment {
+        if let Segment::Include(Include { source, alternative, .. }) = segment {
             *source = Bytes::copy_from_slice(source);
+            *alternative = alternative.as_deref().map(Bytes::copy_from_slice);
         }
     }
     body
@@ -139,6 +147,27 @@ mod tests {
         for (length, class) in classes {
             assert_eq!(allocation_bytes(length), class, "{length}");
         }
+    }
+
+    #[test]
+    fn every_kept_form_counts() {
+        use crate::store::Encoded;
+        let bytes = |length: usize| Some(Bytes::from(vec![b'x'; length]));
+        let mut literal = Encoded::plain(vec![b'x'; 5_000].into());
+        let mut weights = Vec::new();
+        let mut weigh = |literal: &Encoded| {
+            weights.push(body_bytes(&StoredBody::new([Segment::Literal(literal.clone())])));
+        };
+        weigh(&literal);
+        literal.deflate = bytes(700);
+        weigh(&literal);
+        literal.brotli = bytes(600);
+        weigh(&literal);
+        let added: Vec<_> = weights.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(added, [768 + SHARED_BYTES, 640 + SHARED_BYTES]);
+        let mut ready = StoredBody::new([Segment::Literal(literal)]);
+        ready.brotli = Some(Arc::from(vec![Bytes::new(); 3]));
+        assert!(body_bytes(&ready) > weights[2]);
     }
 
     #[test]

@@ -168,6 +168,7 @@ fn page(number: u64, pages: Pages, dice: &mut Dice, noise: &[u8]) -> NewEntry {
         Encoded {
             identity: None,
             deflate: Some(Bytes::copy_from_slice(content)),
+            brotli: None,
             crc32: 0,
             identity_bytes: content_bytes,
         }
@@ -183,13 +184,17 @@ fn page(number: u64, pages: Pages, dice: &mut Dice, noise: &[u8]) -> NewEntry {
             ("Content-Security-Policy", policy.as_str()),
             ("X-Frame-Options", "SAMEORIGIN"),
         ]))),
-        body: StoredBody { segments: Box::new([literal]), gzip: None },
+        body: StoredBody::new([literal]),
         tags: own.chain(shared).map(Bytes::from).collect(),
         pool: None,
         ttl: Duration::from_hours(24),
         grace: Duration::from_mins(5),
         keep: Duration::from_hours(72),
+        stale_if_error: Duration::ZERO,
+        stale_if_disconnected: true,
         age: Duration::ZERO,
+        validation: None,
+        variant: None,
         debug: false,
     }
 }

@@ -214,7 +214,7 @@ fn gauges_are_right_after_evictions_and_memory_keeps_to_its_limit() {
         let literal = Encoded::from_identity(&vec![b'x'; (number % 97) as usize * 100], None, 0);
         let mut new = page(&url, &["all"]);
         new.tags.push(Bytes::from(format!("cat_p_{}", number % 300)));
-        new.body = StoredBody { segments: Box::new([Segment::Literal(literal)]), gzip: None };
+        new.body = StoredBody::new([Segment::Literal(literal)]);
         look(&store, &clock, &url);
         let entry = store.insert(store.mark(), new).unwrap();
         refused_room += u32::from(entry.is_removed());
@@ -234,10 +234,7 @@ fn gauges_are_right_after_evictions_and_memory_keeps_to_its_limit() {
 
 fn weighing(url: &str, content_bytes: usize) -> NewEntry {
     let literal = Encoded::from_identity(&vec![b'x'; content_bytes], None, 0);
-    NewEntry {
-        body: StoredBody { segments: Box::new([Segment::Literal(literal)]), gzip: None },
-        ..page(url, &[])
-    }
+    NewEntry { body: StoredBody::new([Segment::Literal(literal)]), ..page(url, &[]) }
 }
 
 #[test]
@@ -270,7 +267,7 @@ fn what_no_longer_fits_is_refused_with_its_reason() {
     let (store, clock) = store_of(4 << 20);
     let large = Encoded::from_identity(&vec![b'x'; 5 << 20], None, 0);
     let mut new = page("shop/a", &[]);
-    new.body = StoredBody { segments: Box::new([Segment::Literal(large)]), gzip: None };
+    new.body = StoredBody::new([Segment::Literal(large)]);
     assert_eq!(store.insert(store.mark(), new).unwrap_err(), Reason::TooLarge);
     let mut new = page("shop/a", &[]);
     new.tags = (0..10_001).map(|number| Bytes::from(number.to_string())).collect();
@@ -345,10 +342,10 @@ fn memory_for_uncacheable_keys_is_bounded() {
 fn plain_forms_are_made_on_demand_and_go_with_their_response() {
     let (store, _) = store();
     let text = b"<li>item</li>".repeat(1_000);
-    let include = Segment::Include(Include { source: Bytes::from("/menu") });
+    let include = Segment::Include(Include::new("/menu"));
     let literal = Segment::Literal(Encoded::from_identity(&text, Some(6), 1_024));
     let mut new = page("shop/a", &["a"]);
-    new.body = StoredBody { segments: Box::new([include, literal]), gzip: None };
+    new.body = StoredBody::new([include, literal]);
     let entry = store.insert(store.mark(), new.clone()).unwrap();
     assert_eq!(store.identity(&entry, 1).unwrap(), text);
     assert_eq!(store.identity(&entry, 1).unwrap(), text);

@@ -22,13 +22,17 @@ pub(super) fn page(url: &str, tags: &[&'static str]) -> NewEntry {
         key: CacheKey::for_tests(url.as_bytes(), b""),
         status: StatusCode::OK,
         head: Arc::new(StoredHead::new(Fields::from([("Content-Type", "text/html")]))),
-        body: StoredBody { segments: Box::new([literal]), gzip: None },
+        body: StoredBody::new([literal]),
         tags: tags.iter().map(|&tag| Bytes::from(tag)).collect(),
         pool: None,
         ttl: Duration::from_hours(1),
         grace: Duration::from_mins(5),
         keep: Duration::from_mins(10),
+        stale_if_error: Duration::ZERO,
+        stale_if_disconnected: true,
         age: Duration::ZERO,
+        validation: None,
+        variant: None,
         debug: false,
     }
 }

@@ -84,7 +84,7 @@ impl Shop {
         let new = NewEntry {
             key: key(url),
             tags: tags_of(url).map(name).to_vec(),
-            body: StoredBody { segments: Box::new([literal]), gzip: None },
+            body: StoredBody::new([literal]),
             ..page("", &[])
         };
         let _ = self.store.insert(mark, new);
