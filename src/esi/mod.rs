@@ -1,9 +1,12 @@
 //! Responses split at their includes before storing, joined before delivery.
 //!
-//! What of ESI (W3C note "ESI Language Specification 1.0") is understood: `<esi:include src>`,
-//! `<esi:remove>`, `<esi:comment>` and `<!--esi ... -->`. ESI is textual: HTML is not parsed, so
-//! that an include within a script or an attribute is found as well.
+//! What of ESI (W3C note "ESI Language Specification 1.0") is understood: `<esi:include>` with `src`,
+//! `alt` and `onerror`, `<esi:remove>`, `<esi:comment>` and `<!--esi ... -->`. ESI is textual: HTML is
+//! not parsed, so that an include within a script or an attribute is found as well. What is wrong is
+//! left out and counted ([`Mistake`]).
 
+mod in_order;
+mod mistakes;
 mod parser;
 mod resolve;
 mod split;
@@ -12,10 +15,12 @@ mod tag;
 
 use http::StatusCode;
 
+pub use in_order::InOrder;
+pub use mistakes::{Mistake, MistakeLog, Mistakes};
 pub use parser::{Event, Parser};
 pub use resolve::{PageUrl, Refused, resolve};
 pub use split::{Split, split, whole};
-pub use stream::{StreamLimits, stream};
+pub use stream::{FragmentFailed, Listeners, StreamLimits, stream};
 
 use crate::exchange::has_whole_content;
 use crate::settings;
@@ -23,15 +28,21 @@ use crate::settings;
 /// Bounds of what is taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Includes of one response; further ones leave nothing behind and are counted.
+    /// Includes of one response; further ones leave nothing behind.
     pub includes_max: usize,
-    /// Bytes of one tag; what is longer is text.
+    /// Bytes of one tag; what is longer is left out.
     pub tag_max_bytes: usize,
+    /// Bytes within one `<esi:remove>`; a longer one counts as never ended.
+    pub remove_max_bytes: usize,
 }
 
 impl From<&settings::Esi> for Limits {
     fn from(esi: &settings::Esi) -> Self {
-        Self { includes_max: esi.includes_max, tag_max_bytes: esi.tag_max_bytes }
+        Self {
+            includes_max: esi.includes_max,
+            tag_max_bytes: esi.tag_max_bytes,
+            remove_max_bytes: esi.remove_max_bytes,
+        }
     }
 }
 

@@ -12,32 +12,43 @@ pub struct PageUrl<'a> {
     pub target: &'a [u8],
 }
 
+impl<'a> PageUrl<'a> {
+    /// Its path, without the query.
+    pub fn path(&self) -> &'a [u8] {
+        split(self.target).0
+    }
+}
+
 /// Why an include is not fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// There is nothing in it.
-    #[error("the source is empty")]
+    #[error("a source is empty")]
     Empty,
     /// White space, control characters or backslashes, on which two readers may disagree.
-    #[error("the source has characters that no URL has")]
+    #[error("a source has characters that no URL has")]
     Character,
     /// Neither http nor https.
-    #[error("the source has a scheme other than http and https")]
+    #[error("a source has a scheme other than http and https")]
     Scheme,
     /// It carries a user name or password.
-    #[error("the source carries user information")]
+    #[error("a source carries user information")]
     UserInformation,
     /// It names another host than the page's.
-    #[error("the source is on another host")]
+    #[error("a source is on another host")]
     OtherHost,
+    /// It names a port that is neither the page's nor the default of http or https.
+    #[error("a source is on another port")]
+    OtherPort,
     /// It names a place within a response.
-    #[error("the source has a fragment identifier")]
+    #[error("a source has a fragment identifier")]
     FragmentIdentifier,
 }
 
 /// Resolves the source of an include (RFC 3986 5.2) to the origin-form target of a request to the
-/// page's own host. Ports and the difference of http and https do not matter: Magento names http
-/// on https pages, and the request never leaves this process by that URL.
+/// page's own host. It is answered with the page's own scheme and port, and never leaves this process
+/// by that URL: Magento writes http for https and leaves a port as it is, so that `http://host:443/`
+/// on an https page is its own host.
 pub fn resolve(source: &[u8], page: PageUrl<'_>) -> Result<Bytes, Refused> {
     if source.is_empty() {
         return Err(Refused::Empty);
@@ -55,9 +66,13 @@ pub fn resolve(source: &[u8], page: PageUrl<'_>) -> Result<Bytes, Refused> {
         if memchr(b'@', authority).is_some() {
             return Err(Refused::UserInformation);
         }
-        let host = host(authority).ok_or(Refused::OtherHost)?;
-        if host.is_empty() || !host_of(page)?.eq_ignore_ascii_case(host) {
+        let (host, port) = host_and_port(authority).ok_or(Refused::OtherHost)?;
+        let (own_host, own_port) = host_and_port(page.authority).ok_or(Refused::OtherHost)?;
+        if host.is_empty() || !own_host.eq_ignore_ascii_case(host) {
             return Err(Refused::OtherHost);
+        }
+        if port != own_port && !matches!(port, b"" | b"80" | b"443") {
+            return Err(Refused::OtherPort);
         }
         return Ok(target(&[path]));
     }
@@ -79,12 +94,9 @@ fn without_scheme(source: &[u8]) -> Result<&[u8], Refused> {
     if web && rest.starts_with(b"//") { Ok(rest) } else { Err(Refused::Scheme) }
 }
 
-fn host_of(page: PageUrl<'_>) -> Result<&[u8], Refused> {
-    host(page.authority).ok_or(Refused::OtherHost)
-}
-
-/// The host of an authority without user information; `None` where the port is no number.
-fn host(authority: &[u8]) -> Option<&[u8]> {
+/// Host and digits of the port of an authority without user information; `None` where the port is no
+/// number.
+fn host_and_port(authority: &[u8]) -> Option<(&[u8], &[u8])> {
     let host_bytes = if authority.first() == Some(&b'[') {
         memchr(b']', authority)? + 1
     } else {
@@ -92,8 +104,8 @@ fn host(authority: &[u8]) -> Option<&[u8]> {
     };
     let (host, port) = authority.split_at(host_bytes);
     match port {
-        [] => Some(host),
-        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Some(host),
+        [] => Some((host, b"")),
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => Some((host, digits)),
         _ => None,
     }
 }
@@ -161,6 +173,9 @@ mod tests {
         for (source, expected) in [
             (&*format!("http://shop.test{menu}"), menu),
             ("https://SHOP.test:443/a?b=//c", "/a?b=//c"),
+            ("http://shop.test:443/a", "/a"),
+            ("http://shop.test:8443/a", "/a"),
+            ("http://shop.test/a?utm_source=x&b", "/a?utm_source=x&b"),
             ("HTTP://shop.test", "/"),
             ("http://shop.test:?a", "/?a"),
             ("//shop.test/a", "/a"),
@@ -186,6 +201,8 @@ mod tests {
             ("//evil.test/a", Refused::OtherHost),
             ("http://shop.test.evil.test/", Refused::OtherHost),
             ("http://shop.test:80x/", Refused::OtherHost),
+            ("http://shop.test:8080/", Refused::OtherPort),
+            ("//shop.test:22/", Refused::OtherPort),
             ("http:///a", Refused::OtherHost),
             ("http://[::1]/", Refused::OtherHost),
             ("http://shop.test@evil.test/", Refused::UserInformation),

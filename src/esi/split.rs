@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Event, Limits, Parser};
+use super::{Event, Limits, Mistakes, Parser};
 use crate::store::{Encoded, Segment, StoredBody};
 
 /// A response taken apart.
@@ -10,8 +10,8 @@ use crate::store::{Encoded, Segment, StoredBody};
 pub struct Split {
     /// Its segments.
     pub body: StoredBody,
-    /// Includes beyond the bound, which were dropped.
-    pub includes_dropped: usize,
+    /// What was wrong in it, and left out.
+    pub mistakes: Mistakes,
 }
 
 /// Takes a response apart at its includes, and compresses what lies between with `gzip_level`
@@ -23,11 +23,11 @@ pub fn split(body: &Bytes, limits: Limits, gzip_level: Option<u32>, min_bytes: u
     let mut parser = Parser::new(limits);
     parser.feed(body, &mut events);
     parser.end(&mut events);
-    let includes_dropped = parser.includes_dropped();
+    let mistakes = parser.mistakes();
     if !events.iter().any(|event| matches!(event, Event::Include(_))) {
         let mut literals = events.into_iter().filter_map(Event::literal).collect();
         let body = merge(&mut literals).unwrap_or_default();
-        return Split { body: whole(&body, gzip_level, min_bytes), includes_dropped };
+        return Split { body: whole(&body, gzip_level, min_bytes), mistakes };
     }
     let encode = |literal: Bytes| Segment::Literal(encode_part(&literal, gzip_level));
     let mut segments = Vec::new();
@@ -42,8 +42,7 @@ pub fn split(body: &Bytes, limits: Limits, gzip_level: Option<u32>, min_bytes: u
         }
     }
     segments.extend(merge(&mut literals).map(encode));
-    let body = StoredBody { segments: segments.into(), gzip: None };
-    Split { body, includes_dropped }
+    Split { body: StoredBody::new(segments), mistakes }
 }
 
 /// A response that is not looked through, as one literal; compressed with `gzip_level` (1 to 9,
@@ -53,7 +52,7 @@ pub fn whole(body: &[u8], gzip_level: Option<u32>, min_bytes: u64) -> StoredBody
         return StoredBody::default();
     }
     let literal = Segment::Literal(Encoded::from_identity(body, gzip_level, min_bytes));
-    StoredBody { segments: [literal].into(), gzip: None }
+    StoredBody::new([literal])
 }
 
 /// Neighbouring literals as one.
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
     use crate::store::Include;
 
-    const LIMITS: Limits = Limits { includes_max: 4, tag_max_bytes: 200 };
+    const LIMITS: Limits = Limits { includes_max: 4, tag_max_bytes: 200, remove_max_bytes: 100 };
 
     fn literals<'a>(split: &'a Split) -> Vec<&'a Encoded> {
         let literal = |segment: &'a Segment| match segment {
@@ -137,7 +136,7 @@ mod tests {
         else {
             panic!("four segments")
         };
-        assert_eq!(*menu, Include { source: Bytes::from("/m") });
+        assert_eq!(*menu, Include::new("/m"));
         assert_eq!(first.deflate.as_deref(), Some(&[0, 1, 0, 0xfe, 0xff, b'a'][..]));
         assert_eq!(second.inflate(), Ok(Bytes::from("b".repeat(5_000))));
         assert!(second.deflate.is_some());
@@ -160,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn dropped_includes_are_counted() {
+    fn includes_that_are_dropped_count_as_mistakes() {
         let page = Bytes::from("<esi:include src='/m'/>".repeat(6));
         let split = split(&page, LIMITS, Some(6), 1_024);
-        assert_eq!((split.body.segments.len(), split.includes_dropped), (4, 2));
+        assert_eq!((split.body.segments.len(), split.mistakes.count), (4, 2));
     }
 }
