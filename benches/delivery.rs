@@ -17,7 +17,8 @@ use parvis::fields::Fields;
 use parvis::store::StoredBody;
 
 const PAGE_BYTES: usize = 200_000;
-const LIMITS: Limits = Limits { includes_max: 32, tag_max_bytes: 8 << 10 };
+const LIMITS: Limits =
+    Limits { includes_max: 32, tag_max_bytes: 8 << 10, remove_max_bytes: 64 << 10 };
 
 struct Page {
     head: Arc<StoredHead>,
@@ -79,7 +80,7 @@ fn hits(criterion: &mut Criterion) {
     let joined = Page::new(&html(PAGE_BYTES, true));
     let menu = Page::new(&html(20_000, false));
     let fields = browser("gzip, deflate, br, zstd");
-    let request = RequestFacts { method: &Method::GET, fields: &fields };
+    let request = RequestFacts { method: &Method::GET, fields: &fields, ranges_max: 4 };
     criterion.bench_function("hit/whole/gzip", |bencher| {
         bencher.iter(|| respond(black_box(whole.stored()), request, [], |_| None));
     });
@@ -90,7 +91,7 @@ fn hits(criterion: &mut Criterion) {
         });
     });
     let plain = browser("identity");
-    let request = RequestFacts { method: &Method::GET, fields: &plain };
+    let request = RequestFacts { method: &Method::GET, fields: &plain, ranges_max: 4 };
     criterion.bench_function("hit/whole/inflated for an old client", |bencher| {
         bencher
             .iter(|| respond(black_box(whole.stored()), request, [], |piece| piece.inflate().ok()));

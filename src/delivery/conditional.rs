@@ -1,20 +1,68 @@
 //! Conditional requests (RFC 9110 13).
 
 use bytes::Bytes;
-use memchr::memchr;
 
 use crate::fields::Fields;
+use crate::fields::validators::{any_tag, date, is_strong_tag, opaque_tag};
+
+/// What the conditions of a request make of a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Precondition {
+    /// Answer as if there were none.
+    Holds,
+    /// 304: the client has it.
+    NotModified,
+    /// 412: the client wants another version, or none.
+    Failed,
+}
+
+/// Evaluates the conditions in the order of RFC 9110 13.2.2, for GET and HEAD. To be asked only
+/// where the answer would be a success.
+///
+/// A cache may ignore If-Match and If-Unmodified-Since (RFC 9110 13.1.1). But who sends them with a
+/// Range must not get a part of another version, and 412 is what the origin would say of what is
+/// stored.
+pub(super) fn evaluate(request: &Fields, response: &Fields) -> Precondition {
+    if fails(request, response) {
+        Precondition::Failed
+    } else if not_modified(request, response) {
+        Precondition::NotModified
+    } else {
+        Precondition::Holds
+    }
+}
+
+fn fails(request: &Fields, response: &Fields) -> bool {
+    if request.contains("if-match") {
+        let tag = response.first("etag").map(Bytes::as_ref);
+        // Strong comparison: two equal tags, neither weak (RFC 9110 8.8.3.2).
+        let is = |candidate: &[u8]| is_strong_tag(candidate) && tag == Some(candidate);
+        return !any_tag(request.all("if-match"), is);
+    }
+    let Some(since) = request.first("if-unmodified-since").and_then(|value| date(value)) else {
+        return false;
+    };
+    response
+        .first("last-modified")
+        .and_then(|value| date(value))
+        .is_some_and(|modified| modified > since)
+}
 
 /// Does the client have what `response` describes (RFC 9110 13.2.2, for GET and HEAD)?
 /// If-None-Match counts where it is there, else If-Modified-Since. To be asked only where the
 /// answer would be a success.
 pub fn not_modified(request: &Fields, response: &Fields) -> bool {
     if request.contains("if-none-match") {
-        let tag = response.first("etag").map(Bytes::as_ref);
-        return request.all("if-none-match").any(|list| matches(list, tag));
+        let tag = response.first("etag").map(|tag| opaque_tag(tag));
+        // Weak comparison (RFC 9110 8.8.3.2).
+        return any_tag(request.all("if-none-match"), |candidate| {
+            tag == Some(opaque_tag(candidate))
+        });
     }
     let Some(since) = request.first("if-modified-since") else { return false };
-    let Some(modified) = response.first("last-modified") else { return false };
+    // Without Last-Modified the time at which the response was made stands in (RFC 9111 4.3.2).
+    let modified = response.first("last-modified").or_else(|| response.first("date"));
+    let Some(modified) = modified else { return false };
     if since == modified {
         return true;
     }
@@ -24,32 +72,24 @@ pub fn not_modified(request: &Fields, response: &Fields) -> bool {
     }
 }
 
-/// Is `tag` in the list? Weak comparison (RFC 9110 8.8.3.2), `*` matches whatever there is.
-fn matches(list: &[u8], tag: Option<&[u8]>) -> bool {
-    let mut rest = list.trim_ascii();
-    if rest == b"*" {
-        return true;
+/// Does If-Range allow to send a part (RFC 9110 13.1.5)? It does where it is not there, and where it
+/// has the strong entity tag of what is stored, or its very date where that is as good: at least a
+/// second before the Date of the response (RFC 9110 8.8.2.2).
+pub(super) fn allows_range(request: &Fields, response: &Fields) -> bool {
+    let mut lines = request.all("if-range");
+    let validator = match (lines.next(), lines.next()) {
+        (None, _) => return true,
+        (Some(validator), None) => validator,
+        (Some(_), Some(_)) => return false,
+    };
+    if is_strong_tag(validator) {
+        return response.first("etag") == Some(validator);
     }
-    let Some(opaque) = tag.and_then(opaque) else { return false };
-    // An entity tag holds no quotes, but may hold commas: go from quote to quote.
-    while let Some(open) = memchr(b'"', rest) {
-        let Some(length) = memchr(b'"', &rest[open + 1..]) else { return false };
-        if rest[open + 1..][..length] == *opaque {
-            return true;
-        }
-        rest = &rest[open + 1 + length + 1..];
+    let date_of = |name| response.first(name).and_then(|value| date(value));
+    match (date(validator), date_of("last-modified"), date_of("date")) {
+        (Some(wanted), Some(modified), Some(sent)) => wanted == modified && modified < sent,
+        _ => false,
     }
-    false
-}
-
-/// What stands between the quotes of an entity tag.
-fn opaque(tag: &[u8]) -> Option<&[u8]> {
-    let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
-    tag.strip_prefix(b"\"")?.strip_suffix(b"\"")
-}
-
-fn date(value: &[u8]) -> Option<std::time::SystemTime> {
-    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -127,6 +167,82 @@ mod tests {
     }
 
     #[test]
+    fn if_match_compares_strongly_and_beats_if_unmodified_since() {
+        for (list, tag, expected) in [
+            (r#""a""#, Some(r#""a""#), Precondition::Holds),
+            (r#""b", "a""#, Some(r#""a""#), Precondition::Holds),
+            ("*", Some(r#""a""#), Precondition::Holds),
+            ("*", None, Precondition::Holds),
+            (r#""b""#, Some(r#""a""#), Precondition::Failed),
+            (r#"W/"a""#, Some(r#""a""#), Precondition::Failed),
+            (r#""a""#, Some(r#"W/"a""#), Precondition::Failed),
+            (r#"W/"a""#, Some(r#"W/"a""#), Precondition::Failed),
+            (r#""a""#, None, Precondition::Failed),
+            ("a", Some("a"), Precondition::Failed),
+        ] {
+            let mut response = Fields::from([("Last-Modified", DATE)]);
+            if let Some(tag) = tag {
+                response.push_static("ETag", tag.to_owned());
+            }
+            let request = Fields::from([("If-Match", list), ("If-Unmodified-Since", EARLIER)]);
+            assert_eq!(evaluate(&request, &response), expected, "{list} {tag:?}");
+        }
+    }
+
+    #[test]
+    fn if_unmodified_since_counts_where_there_is_a_date() {
+        let dated = Fields::from([("Last-Modified", DATE)]);
+        for (since, expected) in [
+            (DATE, Precondition::Holds),
+            (LATER, Precondition::Holds),
+            (EARLIER, Precondition::Failed),
+            ("yesterday", Precondition::Holds),
+        ] {
+            let request = Fields::from([("If-Unmodified-Since", since)]);
+            assert_eq!(evaluate(&request, &dated), expected, "{since}");
+            assert_eq!(evaluate(&request, &Fields::new()), Precondition::Holds);
+        }
+    }
+
+    #[test]
+    fn what_fails_beats_what_is_not_modified() {
+        let response = Fields::from([("ETag", "\"a\"")]);
+        let request = Fields::from([("If-None-Match", "\"a\""), ("If-Match", "\"b\"")]);
+        assert_eq!(evaluate(&request, &response), Precondition::Failed);
+        let request = Fields::from([("If-None-Match", "\"a\""), ("If-Match", "\"a\"")]);
+        assert_eq!(evaluate(&request, &response), Precondition::NotModified);
+    }
+
+    #[test]
+    fn a_range_is_sent_of_the_very_version_alone() {
+        let strong = [("ETag", "\"a\""), ("Last-Modified", EARLIER), ("Date", DATE)];
+        let weak = [("ETag", "W/\"a\""), ("Last-Modified", DATE), ("Date", DATE)];
+        for (if_range, response, expected) in [
+            ("\"a\"", strong, true),
+            (EARLIER, strong, true),
+            ("Sun Nov  6 08:49:36 1994", strong, true),
+            ("\"b\"", strong, false),
+            ("W/\"a\"", strong, false),
+            (DATE, strong, false),
+            (LATER, strong, false),
+            ("", strong, false),
+            ("*", strong, false),
+            ("\"a\", \"b\"", strong, false),
+            ("\"a\"", weak, false),
+            ("W/\"a\"", weak, false),
+            (DATE, weak, false),
+        ] {
+            let request = Fields::from([("If-Range", if_range)]);
+            assert_eq!(allows_range(&request, &Fields::from(response)), expected, "{if_range}");
+        }
+        assert!(allows_range(&Fields::new(), &Fields::new()));
+        let undated = Fields::from([("Last-Modified", DATE)]);
+        assert!(!allows_range(&Fields::from([("If-Range", DATE)]), &undated));
+        let twice = Fields::from([("If-Range", "\"a\""), ("If-Range", "\"a\"")]);
+        assert!(!allows_range(&twice, &Fields::from(strong)));
+    }
+
+    #[test]
     fn a_request_without_conditions_gets_the_content() {
         let response = Fields::from([("ETag", "\"a\""), ("Last-Modified", DATE)]);
         assert!(!not_modified(&Fields::new(), &response));
@@ -137,6 +253,9 @@ mod tests {
         fn any_list_is_read_without_a_panic(list in "[\"W/,a* ]{0,20}", tag in "[\"W/a]{0,6}") {
             let request = Fields::from([("If-None-Match", &*list)]);
             not_modified(&request, &Fields::from([("ETag", &*tag)]));
+            let request = Fields::from([("If-Match", &*list), ("If-Range", &*list)]);
+            evaluate(&request, &Fields::from([("ETag", &*tag)]));
+            allows_range(&request, &Fields::from([("ETag", &*tag)]));
         }
     }
 }

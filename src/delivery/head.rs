@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::gzip;
+use super::negotiation::Offered;
+use super::{brotli, gzip};
 use crate::exchange::has_whole_content;
 use crate::fields::Fields;
-use crate::store::{Segment, StoredBody};
+use crate::store::{Encoded, Segment, StoredBody};
 
 /// The coding of a response's content, as its Content-Encoding says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,12 @@ pub enum Coding {
     Identity,
     /// gzip, once.
     Gzip,
+    /// br, once.
+    Brotli,
+    /// deflate, once.
+    Deflate,
+    /// zstd, once.
+    Zstd,
     /// Another one, or several.
     Other,
 }
@@ -23,13 +30,13 @@ pub enum Coding {
 pub fn content_coding(fields: &Fields) -> Coding {
     let mut codings =
         fields.list("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    let is = |coding: &[u8], name: &str| coding.eq_ignore_ascii_case(name.as_bytes());
     match (codings.next(), codings.next()) {
         (None, _) => Coding::Identity,
-        (Some(coding), None)
-            if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") =>
-        {
-            Coding::Gzip
-        }
+        (Some(coding), None) if is(coding, "gzip") || is(coding, "x-gzip") => Coding::Gzip,
+        (Some(coding), None) if is(coding, "br") => Coding::Brotli,
+        (Some(coding), None) if is(coding, "deflate") => Coding::Deflate,
+        (Some(coding), None) if is(coding, "zstd") => Coding::Zstd,
         _ => Coding::Other,
     }
 }
@@ -71,41 +78,63 @@ fn is_text(content_type: &[u8]) -> bool {
         || TYPES.iter().any(|known| known.eq_ignore_ascii_case(media_type))
 }
 
-/// Does a stored response have a compressed variant?
-pub(super) fn offers_gzip(body: &StoredBody) -> bool {
-    body.gzip.is_some()
-        || body
-            .segments
-            .iter()
-            .any(|segment| matches!(segment, Segment::Literal(text) if text.deflate.is_some()))
+/// The compressed forms of a stored response.
+pub(super) fn offered(body: &StoredBody) -> Offered {
+    let any =
+        |kept: fn(&Encoded) -> bool| body.segments.iter().filter_map(Segment::literal).any(kept);
+    Offered {
+        gzip: body.gzip.is_some() || any(|literal| literal.deflate.is_some()),
+        brotli: body.brotli.is_some() || any(|literal| literal.brotli.is_some()),
+        zstd: body.zstd.is_some(),
+    }
+}
+
+/// Does a stored response have compressed forms besides the bytes themselves?
+pub fn has_variants(body: &StoredBody) -> bool {
+    offered(body).any()
 }
 
 /// Makes a response ready to be delivered from the store, before its head is serialised: its
-/// framing fields go, `Vary: Accept-Encoding` and weak validators come where it has a compressed
-/// variant, and its gzip file is put together. A page with includes loses its validators: they say
-/// nothing about the fragments.
-///
-/// Its content must be identity: a Content-Encoding is taken off as undone.
+/// length goes, which each delivery says anew, `Vary: Accept-Encoding` and weak validators come
+/// where it has compressed forms, and the files of these are put together. A page with includes
+/// loses its validators: they say nothing about the fragments. What has one form alone keeps all
+/// that was said of it, a coding by the origin included.
 pub fn prepare(fields: &mut Fields, body: &mut StoredBody) {
-    fields.remove("content-encoding");
-    forget_bytes(fields);
-    if offers_gzip(body) {
+    fields.remove("content-length");
+    if has_variants(body) {
+        forget_bytes(fields);
         vary_by_encoding(fields);
         weaken_entity_tag(fields);
     }
-    if body.segments.iter().any(|segment| matches!(segment, Segment::Include(_))) {
-        fields.remove("etag");
-        fields.remove("last-modified");
+    if has_includes(body) {
+        forget_bytes(fields);
+        for name in ["etag", "last-modified", "accept-ranges"] {
+            fields.remove(name);
+        }
     }
-    body.gzip = match &*body.segments {
-        [Segment::Literal(literal)] => gzip::file(literal),
-        _ => None,
-    };
+    if let [Segment::Literal(literal)] = &*body.segments {
+        body.gzip = gzip::file(literal);
+        body.brotli = brotli::file(literal);
+    }
+}
+
+/// Is something to be joined in?
+fn has_includes(body: &StoredBody) -> bool {
+    body.segments.iter().any(|segment| matches!(segment, Segment::Include(_)))
+}
+
+/// A coding was taken off: its name goes, and what was said about the bytes before.
+pub fn forget_coding(fields: &mut Fields) {
+    fields.remove("content-encoding");
+    forget_bytes(fields);
+    weaken_entity_tag(fields);
 }
 
 /// The content is gzip from here on: says so and takes off what was said about the bytes before.
 pub fn use_gzip(fields: &mut Fields) {
     forget_bytes(fields);
+    // Of what is compressed as it streams no part can be cut.
+    fields.remove("accept-ranges");
     weaken_entity_tag(fields);
     fields.set("Content-Encoding", Bytes::from_static(b"gzip"));
 }
@@ -120,17 +149,10 @@ pub fn vary_by_encoding(fields: &mut Fields) {
     }
 }
 
-/// Takes off what holds for just the bytes that the origin sent: their length, ranges of them
-/// (which are not served) and digests.
+/// Takes off what holds for just the bytes that the origin sent: their length and digests.
 fn forget_bytes(fields: &mut Fields) {
-    const NAMES: [&str; 6] = [
-        "content-length",
-        "accept-ranges",
-        "content-md5",
-        "digest",
-        "content-digest",
-        "repr-digest",
-    ];
+    const NAMES: [&str; 5] =
+        ["content-length", "content-md5", "digest", "content-digest", "repr-digest"];
     fields.retain(|field| !NAMES.iter().any(|name| field.is(name)));
 }
 
@@ -146,7 +168,7 @@ fn weaken_entity_tag(fields: &mut Fields) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Encoded, Include};
+    use crate::store::Include;
 
     #[test]
     fn text_is_compressed_and_nothing_that_is_compressed_already() {
@@ -196,7 +218,10 @@ mod tests {
             ("identity", Coding::Identity),
             ("identity, gzip", Coding::Gzip),
             ("", Coding::Identity),
-            ("br", Coding::Other),
+            ("br", Coding::Brotli),
+            ("Deflate", Coding::Deflate),
+            ("zstd", Coding::Zstd),
+            ("compress", Coding::Other),
             ("gzip, gzip", Coding::Other),
             ("gzip, br", Coding::Other),
         ] {
@@ -207,7 +232,7 @@ mod tests {
     }
 
     fn body(segments: Vec<Segment>) -> StoredBody {
-        StoredBody { segments: segments.into(), gzip: None }
+        StoredBody::new(segments)
     }
 
     fn literal(level: Option<u32>) -> Segment {
@@ -226,10 +251,51 @@ mod tests {
         let mut fields = Fields::from(origin);
         let mut page = body(vec![literal(Some(6))]);
         prepare(&mut fields, &mut page);
-        let expected =
-            Fields::from([("Last-Modified", "x"), ("vary", origin[4].1), ("ETag", "W/\"a\"")]);
+        let expected = Fields::from([
+            ("Last-Modified", "x"),
+            ("Accept-Ranges", "bytes"),
+            ("vary", origin[4].1),
+            ("ETag", "W/\"a\""),
+        ]);
         assert_eq!(fields, expected);
-        assert!(page.gzip.is_some());
+        assert!(page.gzip.is_some() && page.brotli.is_none());
+    }
+
+    #[test]
+    fn what_is_kept_in_brotli_is_ready_to_send() {
+        let mut fields = Fields::from([("ETag", "\"a\"")]);
+        let mut page = body(vec![literal(None)]);
+        page.add_brotli(5, 100);
+        prepare(&mut fields, &mut page);
+        assert_eq!(fields, Fields::from([("Vary", "Accept-Encoding"), ("ETag", "W/\"a\"")]));
+        assert!(page.gzip.is_none() && page.brotli.is_some());
+    }
+
+    #[test]
+    fn what_the_origin_coded_and_is_stored_so_keeps_its_fields() {
+        let origin = [
+            ("Content-Encoding", "br"),
+            ("ETag", "\"a\""),
+            ("Accept-Ranges", "bytes"),
+            ("Repr-Digest", "x"),
+        ];
+        let mut fields = Fields::from(origin);
+        fields.push_static("Content-Length", "2000");
+        prepare(&mut fields, &mut body(vec![literal(None)]));
+        assert_eq!(fields, Fields::from(origin));
+    }
+
+    #[test]
+    fn what_is_decoded_keeps_nothing_that_was_said_about_the_coded_bytes() {
+        let mut fields = Fields::from([
+            ("Content-Encoding", "br"),
+            ("Content-Length", "20"),
+            ("Content-MD5", "x"),
+            ("ETag", "\"a\""),
+            ("Vary", "Accept-Encoding"),
+        ]);
+        forget_coding(&mut fields);
+        assert_eq!(fields, Fields::from([("Vary", "Accept-Encoding"), ("ETag", "W/\"a\"")]));
     }
 
     #[test]
@@ -244,7 +310,7 @@ mod tests {
     #[test]
     fn a_page_with_includes_loses_its_validators() {
         let mut fields = Fields::from([("ETag", "\"a\""), ("Last-Modified", "x")]);
-        let include = Segment::Include(Include { source: Bytes::from("/m") });
+        let include = Segment::Include(Include::new("/m"));
         let mut page = body(vec![literal(Some(6)), include]);
         prepare(&mut fields, &mut page);
         assert_eq!(fields, Fields::from([("Vary", "Accept-Encoding")]));

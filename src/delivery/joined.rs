@@ -1,8 +1,8 @@
 //! A page and its fragments as one content, without compressing anything again.
 
 use bytes::Bytes;
-use crc32fast::Hasher;
 
+use super::joined_framing::{Framing, GzipFraming, IdentityFraming};
 use super::{DeliveryError, gzip};
 use crate::body::Body;
 use crate::store::{Encoded, Segment, StoredBody};
@@ -10,7 +10,7 @@ use crate::store::{Encoded, Segment, StoredBody};
 /// Stored pieces in the order in which they leave. Cheap to make: the bytes are shared.
 #[derive(Clone, Debug, Default)]
 pub struct Joined {
-    pieces: Vec<Encoded>,
+    pub(super) pieces: Vec<Encoded>,
 }
 
 /// Puts the fragments of a page in the places of its includes, in order; an include without a
@@ -32,19 +32,7 @@ impl Joined {
     /// another, with the checksum made from theirs. Pieces that are not deflated become stored
     /// blocks.
     pub fn gzip(&self) -> Result<Body, DeliveryError> {
-        let mut parts = Vec::with_capacity(self.pieces.len() + 2);
-        let mut checksum = Hasher::new();
-        parts.push(gzip::head());
-        for piece in &self.pieces {
-            checksum.combine(&Hasher::new_with_initial_len(piece.crc32, piece.identity_bytes));
-            match (&piece.deflate, &piece.identity) {
-                (Some(deflate), _) => parts.push(deflate.clone()),
-                (None, Some(identity)) => gzip::push_stored_blocks(identity, &mut parts),
-                (None, None) => return Err(DeliveryError::Damaged),
-            }
-        }
-        parts.push(gzip::tail(checksum.finalize(), self.identity_bytes()));
-        Ok(Body::parts(parts))
+        self.framed(&mut GzipFraming::default())
     }
 
     /// The content as it is. `identity` inflates a piece, or knows its bytes already; `None` where
@@ -53,8 +41,28 @@ impl Joined {
         &self,
         identity: impl Fn(&Encoded) -> Option<Bytes>,
     ) -> Result<Body, DeliveryError> {
-        let parts = self.pieces.iter().map(|piece| own_bytes(piece, &identity));
-        parts.collect::<Result<Vec<_>, _>>().map(Body::parts)
+        self.framed(&mut IdentityFraming(identity))
+    }
+
+    /// All of the content at once.
+    pub(super) fn framed(&self, framing: &mut impl Framing) -> Result<Body, DeliveryError> {
+        let mut parts = Vec::with_capacity(self.pieces.len() + 2);
+        framing.head(&mut parts);
+        for piece in &self.pieces {
+            framing.piece(piece, &mut parts)?;
+        }
+        framing.tail(&mut parts);
+        Ok(Body::parts(parts))
+    }
+
+    /// Its pieces in order.
+    pub(super) fn pieces(&self) -> &[Encoded] {
+        &self.pieces
+    }
+
+    /// Is there nothing in it?
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
     }
 
     /// Length of [`Joined::gzip`].
@@ -81,15 +89,20 @@ pub(super) fn own_bytes(
     piece.identity.clone().or_else(|| identity(piece)).ok_or(DeliveryError::Damaged)
 }
 
+/// A literal of a page.
+impl From<Encoded> for Joined {
+    fn from(literal: Encoded) -> Self {
+        Self { pieces: vec![literal] }
+    }
+}
+
 /// A fragment that is not stored.
 impl From<Bytes> for Joined {
     fn from(bytes: Bytes) -> Self {
         if bytes.is_empty() {
             return Self::default();
         }
-        let (crc32, identity_bytes) = (crc32fast::hash(&bytes), bytes.len() as u64);
-        let piece = Encoded { identity: Some(bytes), deflate: None, crc32, identity_bytes };
-        Self { pieces: vec![piece] }
+        Self { pieces: vec![Encoded::plain(bytes)] }
     }
 }
 
@@ -124,11 +137,11 @@ mod tests {
     }
 
     fn include() -> Segment {
-        Segment::Include(Include { source: Bytes::from("/menu") })
+        Segment::Include(Include::new("/menu"))
     }
 
     fn page(segments: Vec<Segment>) -> StoredBody {
-        StoredBody { segments: segments.into(), gzip: None }
+        StoredBody::new(segments)
     }
 
     /// A page with a menu that has a fragment in itself; one include has no fragment.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
+use super::conditional::{self, Precondition};
 use super::joined::{Joined, join, own_bytes};
-use super::{DeliveryError, accepts_gzip, gzip_stream, head, not_modified};
+use super::negotiation::{Offered, Variant, choose};
+use super::{DeliveryError, gzip_stream, head, ranged};
 use crate::body::Body;
 use crate::exchange::{Response, StoredHead};
 use crate::fields::Fields;
@@ -21,8 +23,34 @@ const DELIVERY_FIELDS: usize = 8;
 pub struct RequestFacts<'a> {
     /// GET or HEAD.
     pub method: &'a Method,
-    /// Conditions and Accept-Encoding are read from these.
+    /// Conditions, Range and Accept-Encoding are read from these.
     pub fields: &'a Fields,
+    /// Ranges that one answer has at most; where more are asked for, the whole is sent.
+    pub ranges_max: usize,
+}
+
+/// Which fields a request has that are rare: found in one pass, since most have none.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    conditions: bool,
+    range: bool,
+}
+
+impl Asked {
+    fn of(fields: &Fields) -> Self {
+        let mut asked = Self::default();
+        for field in fields {
+            match field.name.len() {
+                5 => asked.range |= field.is("range"),
+                8 => asked.conditions |= field.is("if-match"),
+                13 => asked.conditions |= field.is("if-none-match"),
+                17 => asked.conditions |= field.is("if-modified-since"),
+                19 => asked.conditions |= field.is("if-unmodified-since"),
+                _ => {}
+            }
+        }
+        asked
+    }
 }
 
 /// What delivery looks at in a stored response.
@@ -48,12 +76,13 @@ impl<'a> From<&'a Arc<Entry>> for Stored<'a> {
     }
 }
 
-/// Answers from a stored response: 304 where the client has it, else its status, in the coding
-/// that the client takes. The length of the content is always known. `fragments` go in the places
-/// of the includes, in order. `identity` gives the bytes of a piece that is kept compressed alone.
+/// Answers from a stored response: 304 where the client has it, 412 where it wants another, 206
+/// where it wants parts, else its status, in the coding that the client likes best. The length of
+/// the content is always known. `fragments` go in the places of the includes, in order. `identity`
+/// gives the bytes of a piece that is kept compressed alone.
 ///
-/// Range is left aside, as RFC 9110 14.2 allows. Fields such as Age and those for debugging are
-/// the caller's to add. A whole page that leaves compressed costs no more than a few counters.
+/// Fields such as Age and those for debugging are the caller's to add. A whole page that leaves
+/// compressed costs no more than a few counters.
 pub fn respond<'a>(
     stored: impl Into<Stored<'a>>,
     request: RequestFacts<'_>,
@@ -61,49 +90,81 @@ pub fn respond<'a>(
     identity: impl Fn(&Encoded) -> Option<Bytes>,
 ) -> Result<Response, DeliveryError> {
     let stored = stored.into();
-    if stored.status.is_success() && not_modified(request.fields, &stored.head.fields) {
-        return Ok(without_content(stored.head));
+    let asked = Asked::of(request.fields);
+    let may_be_known = stored.status.is_success() && !has_includes(stored.body);
+    if asked.conditions && may_be_known {
+        match conditional::evaluate(request.fields, &stored.head.fields) {
+            Precondition::Holds => {}
+            Precondition::NotModified => return Ok(without_content(&stored.head.fields)),
+            Precondition::Failed => {
+                return Ok(Response::new(StatusCode::PRECONDITION_FAILED, Body::empty()));
+            }
+        }
     }
-    let is_head = request.method == Method::HEAD;
-    let gzip = head::offers_gzip(stored.body) && accepts_gzip(request.fields);
-    if is_head {
-        return Ok(to_head(stored, gzip, &join(stored.body, fragments)));
+    if asked.range
+        && let Some(response) = ranged::respond(stored, request, &identity)?
+    {
+        return Ok(response);
     }
-    let body = match (&stored.body.gzip, &*stored.body.segments) {
-        (Some(file), _) if gzip => Body::parts(Arc::clone(file)),
-        (_, [Segment::Literal(only)]) if !gzip => own_bytes(only, &identity)?.into(),
-        _ if gzip => join(stored.body, fragments).gzip()?,
-        _ => join(stored.body, fragments).identity(identity)?,
+    let variant = choose(request.fields, head::offered(stored.body));
+    if request.method == Method::HEAD {
+        return Ok(to_head(stored, variant, &join(stored.body, fragments)));
+    }
+    let whole = match variant {
+        Variant::Gzip => &stored.body.gzip,
+        Variant::Brotli => &stored.body.brotli,
+        Variant::Identity | Variant::Zstd => &None,
     };
-    Ok(assemble(stored, gzip, body))
+    let body = match (whole, &*stored.body.segments, variant) {
+        (.., Variant::Zstd) => stored.body.zstd.clone().unwrap_or_default().into(),
+        (Some(file), ..) => Body::parts(Arc::clone(file)),
+        (_, [Segment::Literal(only)], Variant::Identity) => own_bytes(only, &identity)?.into(),
+        (.., Variant::Identity) => join(stored.body, fragments).identity(identity)?,
+        (.., Variant::Gzip) => join(stored.body, fragments).gzip()?,
+        (.., Variant::Brotli) => join(stored.body, fragments).brotli(identity)?,
+    };
+    Ok(assemble(stored, variant, body))
+}
+
+/// What is joined has parts that the head says nothing of.
+fn has_includes(body: &StoredBody) -> bool {
+    body.segments.iter().any(|segment| matches!(segment, Segment::Include(_)))
 }
 
 /// HEAD gets the fields of GET (RFC 9110 9.3.2).
-fn to_head(stored: Stored<'_>, gzip: bool, joined: &Joined) -> Response {
-    let length = if gzip { joined.gzip_bytes() } else { joined.identity_bytes() };
-    let mut response = assemble(stored, gzip, Body::empty());
+fn to_head(stored: Stored<'_>, variant: Variant, joined: &Joined) -> Response {
+    let length = match variant {
+        Variant::Identity => joined.identity_bytes(),
+        Variant::Gzip => joined.gzip_bytes(),
+        Variant::Brotli => joined.brotli_bytes(),
+        Variant::Zstd => stored.body.zstd.as_ref().map_or(0, |frame| frame.len() as u64),
+    };
+    let mut response = assemble(stored, variant, Body::empty());
     response.fields.push_static("Content-Length", length.to_string());
     response
 }
 
-fn assemble(stored: Stored<'_>, gzip: bool, body: Body) -> Response {
+pub(super) fn assemble(stored: Stored<'_>, variant: Variant, body: Body) -> Response {
     let mut response = Response::new(stored.status, body);
     response.stored = Some(Arc::clone(stored.head));
     response.fields = Fields::with_capacity(DELIVERY_FIELDS);
-    if gzip {
-        response.fields.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
-    }
+    let coding = match variant {
+        Variant::Identity => return response,
+        Variant::Gzip => "gzip",
+        Variant::Brotli => "br",
+        Variant::Zstd => "zstd",
+    };
+    response.fields.push_static("Content-Encoding", coding);
     response
 }
 
 /// 304 with what guides the client's own cache, and nothing that describes content which is not
 /// sent (RFC 9110 15.4.5).
-fn without_content(head: &StoredHead) -> Response {
+pub fn without_content(fields: &Fields) -> Response {
     const DESCRIPTIONS: [&str; 4] =
         ["content-type", "content-encoding", "content-language", "content-disposition"];
     let mut response = Response::new(StatusCode::NOT_MODIFIED, Body::empty());
-    response.fields = head
-        .fields
+    response.fields = fields
         .iter()
         .filter(|field| !DESCRIPTIONS.iter().any(|name| field.is(name)))
         .cloned()
@@ -111,8 +172,8 @@ fn without_content(head: &StoredHead) -> Response {
     response
 }
 
-/// Compresses a response that is not from the store, where that makes sense and the client takes
-/// it; adapts its fields. HEAD gets the fields that GET would get.
+/// Compresses a response that is not from the store with gzip, where that makes sense and the
+/// client takes it; adapts its fields. HEAD gets the fields that GET would get.
 pub fn compress(
     status: StatusCode,
     fields: &mut Fields,
@@ -127,7 +188,8 @@ pub fn compress(
         return body;
     }
     head::vary_by_encoding(fields);
-    if !accepts_gzip(request.fields) {
+    let offered = Offered { gzip: true, ..Offered::default() };
+    if choose(request.fields, offered) != Variant::Gzip {
         return body;
     }
     head::use_gzip(fields);

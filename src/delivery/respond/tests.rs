@@ -1,6 +1,7 @@
 use std::io::Read;
 
 use super::*;
+use crate::delivery::brotli::tests::unbrotli;
 use crate::delivery::prepare;
 use crate::store::Include;
 
@@ -21,7 +22,7 @@ impl Page {
             ("Cache-Control", "public"),
             ("Content-Length", "1"),
         ]);
-        let mut body = StoredBody { segments: segments.into(), gzip: None };
+        let mut body = StoredBody::new(segments);
         prepare(&mut fields, &mut body);
         Self { status: StatusCode::OK, head: Arc::new(StoredHead::new(fields)), body }
     }
@@ -30,8 +31,17 @@ impl Page {
         Self::new(vec![literal(&text())])
     }
 
+    /// Kept in brotli besides.
+    fn with_brotli(mut self) -> Self {
+        let mut fields = self.head.fields.clone();
+        self.body.add_brotli(5, 1_024);
+        prepare(&mut fields, &mut self.body);
+        self.head = Arc::new(StoredHead::new(fields));
+        self
+    }
+
     fn with_menu() -> Self {
-        let include = Segment::Include(Include { source: Bytes::from("/m") });
+        let include = Segment::Include(Include::new("/m"));
         Self::new(vec![literal(&text()), include, literal(&text())])
     }
 
@@ -40,7 +50,7 @@ impl Page {
     }
 
     fn respond(&self, method: &Method, request: &Fields) -> Response {
-        let request = RequestFacts { method, fields: request };
+        let request = RequestFacts { method, fields: request, ranges_max: 4 };
         let menu = Joined::from(Bytes::from("<menu>"));
         respond(self.stored(), request, [menu], |piece| piece.inflate().ok()).expect("sound")
     }
@@ -104,8 +114,30 @@ fn a_page_is_joined_with_its_menu_in_either_coding() {
 }
 
 #[test]
+fn a_client_that_takes_brotli_gets_what_was_compressed_when_storing() {
+    let page = Page::whole().with_brotli();
+    let response = page.get(&gzip());
+    assert_eq!(response.fields, Fields::from([("Content-Encoding", "br")]));
+    assert_eq!(unbrotli(&bytes_of(&response)).expect("sound"), text());
+    let parts = response.body.ready_parts().expect("in memory");
+    let literal = page.body.segments[0].literal().expect("a literal");
+    assert_eq!(parts[1].as_ptr(), literal.brotli.as_ref().expect("kept").as_ptr());
+    let old = page.get(&Fields::from([("Accept-Encoding", "gzip")]));
+    assert_eq!(gunzip(&bytes_of(&old)), text());
+}
+
+#[test]
+fn a_page_is_joined_with_its_menu_in_brotli() {
+    let expected = [&text()[..], b"<menu>", &text()[..]].concat();
+    let response = Page::with_menu().with_brotli().get(&gzip());
+    assert_eq!(response.fields, Fields::from([("Content-Encoding", "br")]));
+    assert_eq!(unbrotli(&bytes_of(&response)).expect("sound"), expected);
+}
+
+#[test]
 fn head_gets_the_fields_of_get_and_its_length_without_content() {
-    for page in [Page::whole(), Page::with_menu()] {
+    let brotli = [Page::whole().with_brotli(), Page::with_menu().with_brotli()];
+    for page in [Page::whole(), Page::with_menu()].into_iter().chain(brotli) {
         for request in [gzip(), Fields::new()] {
             let length = page.get(&request).body.len().expect("known").to_string();
             let response = page.respond(&Method::HEAD, &request);
@@ -145,13 +177,6 @@ fn conditions_count_for_successes_alone() {
 }
 
 #[test]
-fn range_is_left_aside() {
-    let response = Page::whole().get(&Fields::from([("Range", "bytes=0-1")]));
-    assert_eq!(response.status, StatusCode::OK);
-    assert_eq!(response.body.len(), Some(TEXT_BYTES as u64));
-}
-
-#[test]
 fn a_response_without_content_is_delivered_so() {
     let mut page = Page::new(Vec::new());
     page.status = StatusCode::MOVED_PERMANENTLY;
@@ -163,7 +188,7 @@ fn a_response_without_content_is_delivered_so() {
 #[test]
 fn damaged_bytes_are_an_error() {
     let page = Page::whole();
-    let request = RequestFacts { method: &Method::GET, fields: &Fields::new() };
+    let request = RequestFacts { method: &Method::GET, fields: &Fields::new(), ranges_max: 4 };
     let result = respond(page.stored(), request, [], |_| None);
     assert_eq!(result.err(), Some(DeliveryError::Damaged));
 }
@@ -173,7 +198,7 @@ async fn compressed(method: Method, length: usize, request: &Fields) -> (Fields,
     fields.push_static("Content-Length", length.to_string());
     let content =
         if method == Method::HEAD { Bytes::new() } else { Bytes::from(vec![b'a'; length]) };
-    let request = RequestFacts { method: &method, fields: request };
+    let request = RequestFacts { method: &method, fields: request, ranges_max: 4 };
     let encoding = settings::Encoding::default();
     let body = compress(StatusCode::OK, &mut fields, content.into(), request, &encoding);
     (fields, body.collect(100_000).await.expect("whole"))
