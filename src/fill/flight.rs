@@ -41,6 +41,8 @@ pub struct SharedHead {
     pub takes_esi: bool,
     /// What the rules said of it.
     pub storable: Storable,
+    /// The key it is stored under: that of its variant, where it varies.
+    pub key: CacheKey,
 }
 
 /// A storable response which arrives.
@@ -66,6 +68,8 @@ impl Shared {
 pub enum Release {
     /// The response is for one client alone: fetch for yourself.
     Uncacheable(Reason),
+    /// What is stored is still right: look again.
+    Validated,
     /// There is no usable response.
     Failed {
         /// Why.
@@ -140,6 +144,11 @@ impl FillPermit {
     /// The store's purge number when the flight began; storing needs it.
     pub fn mark(&self) -> FillMark {
         self.flight.mark
+    }
+
+    /// May others join? Not a fetch after hit-for-miss, nor one that a newer flight replaced.
+    pub fn can_be_joined(&self) -> bool {
+        self.flights.holds(&self.key, &self.flight)
     }
 
     /// The leader's own way to what it fetches; it does not count as a waiter.

@@ -108,6 +108,11 @@ impl Flights {
         self.shards.iter().map(count).sum()
     }
 
+    /// May requests still join this flight?
+    fn holds(&self, key: &CacheKey, flight: &Arc<Flight>) -> bool {
+        self.shard(key).lock().get(key).is_some_and(|current| Arc::ptr_eq(current, flight))
+    }
+
     /// The flight has ended; a newer one that took its place stays.
     fn land(&self, key: &CacheKey, flight: &Arc<Flight>) {
         let mut shard = self.shard(key).lock();

@@ -42,8 +42,8 @@ fn follow(flights: &Arc<Flights>) -> FillWait {
 
 fn share(permit: FillPermit) -> FillSharing {
     let storable = Storable::for_tests(Duration::from_secs(60));
-    let head =
-        SharedHead { status: StatusCode::OK, fields: Fields::new(), takes_esi: false, storable };
+    let (status, fields, key) = (StatusCode::OK, Fields::new(), key());
+    let head = SharedHead { status, fields, takes_esi: false, storable, key };
     permit.share(head, None)
 }
 
@@ -138,4 +138,12 @@ async fn a_wait_ends_at_its_timeout() {
     let _permit = lead(&flights);
     let outcome = follow(&flights).outcome(Duration::from_millis(5)).await;
     assert!(matches!(outcome, Outcome::TimedOut));
+}
+
+#[tokio::test]
+async fn a_fetch_after_hit_for_miss_cannot_be_joined() {
+    let flights = Arc::new(Flights::default());
+    let permit = lead(&flights);
+    assert!(permit.can_be_joined());
+    assert!(!flights.alone(&key(), mark(), Moment::default()).can_be_joined());
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
+use super::fragments::{Fragment, fragment_failure};
 use super::visit::Visit;
 use super::{Node, Outcome};
-use crate::body::{Body, SpoolError};
+use crate::body::{Body, BodyError, SpoolError};
 use crate::clock::Moment;
 use crate::delivery::{self, RequestFacts};
-use crate::esi;
+use crate::esi::{self, FragmentFailed};
 use crate::exchange::Response;
 use crate::fields::Fields;
 use crate::fill::Shared;
@@ -29,10 +30,21 @@ impl Node {
         verdict: Verdict,
         reason: Option<Reason>,
     ) -> Outcome {
-        let fragments = self.fragments(visit, entry.body()).await;
-        let identity = |encoded: &Encoded| self.identity(entry, encoded);
+        let Ok(fragments) = self.fragments(visit, entry.body()) else {
+            return fragment_failure();
+        };
         let now = self.parts.clock.now();
-        let mut response = match delivery::respond(entry, facts(visit), fragments, identity) {
+        let response = if fragments.iter().all(Fragment::is_ready) {
+            let fragments = fragments.into_iter().map(Fragment::into_ready);
+            let identity = |encoded: &Encoded| self.identity(entry, encoded);
+            delivery::respond(entry, facts(visit), fragments, identity)
+        } else {
+            match self.respond_in_parts(visit, entry, fragments).await {
+                Ok(response) => Ok(response),
+                Err(FragmentFailed) => return fragment_failure(),
+            }
+        };
+        let mut response = match response {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!(%error, "a stored response cannot be delivered");
@@ -50,7 +62,7 @@ impl Node {
 
     /// The bytes of a literal that is kept compressed alone. The store remembers those of the
     /// page's own; a fragment's are inflated.
-    fn identity(&self, entry: &Entry, encoded: &Encoded) -> Option<Bytes> {
+    pub(super) fn identity(&self, entry: &Entry, encoded: &Encoded) -> Option<Bytes> {
         let start = |literal: &Encoded| literal.deflate.as_ref().map(|bytes| bytes.as_ptr());
         let own = entry.body().segments.iter().position(|segment| match segment {
             Segment::Literal(literal) => start(literal) == start(encoded),
@@ -71,10 +83,22 @@ impl Node {
         reason: Option<Reason>,
     ) -> Outcome {
         let head = shared.head();
-        let body = shared.body();
-        let body = if head.takes_esi { self.joined_stream(visit, body) } else { body };
-        let response = compressed(visit, head.status, head.fields.clone(), body);
+        let known = |fields| delivery::not_modified(&visit.request.fields, fields);
+        let is_known = head.status.is_success() && !head.takes_esi && known(&head.fields);
+        let body = if is_known { Body::empty() } else { shared.body() };
+        let (body, begins) =
+            if head.takes_esi { self.joined_stream(visit, body) } else { (body, None) };
+        let mut response = if is_known {
+            delivery::without_content(&head.fields)
+        } else {
+            compressed(visit, head.status, head.fields.clone(), body)
+        };
+        let age = head.storable.age().as_secs();
+        if visit.rules.settings.site.age && age > 0 {
+            response.fields.push_static("Age", age.to_string());
+        }
         let mut outcome = Outcome::new(response, verdict, reason);
+        outcome.begins = begins;
         outcome.stored = true;
         outcome.ttl_seconds = i64::try_from(head.storable.ttl().as_secs()).ok();
         outcome.debug = head.storable.debug();
@@ -97,14 +121,15 @@ impl Node {
         let may_include = visit.request.method != Method::HEAD && kind != Delivery::StaticFile;
         let takes_esi = may_include && takes_esi(visit, status, &fields);
         let mut fields = visit.rules.policy.delivered(kind, fields);
-        let body = if takes_esi {
+        let (body, begins) = if takes_esi {
             fields.remove("Content-Length");
             self.joined_stream(visit, body)
         } else {
-            body
+            (body, None)
         };
         let response = compressed(visit, status, fields, body);
         let mut outcome = Outcome::new(response, verdict, Some(reason));
+        outcome.begins = begins;
         outcome.debug = debug;
         outcome
     }
@@ -127,8 +152,9 @@ fn compressed(visit: &Visit, status: StatusCode, mut fields: Fields, body: Body)
     response
 }
 
-fn facts(visit: &Visit) -> RequestFacts<'_> {
-    RequestFacts { method: &visit.request.method, fields: &visit.request.fields }
+pub(super) fn facts(visit: &Visit) -> RequestFacts<'_> {
+    let ranges_max = visit.rules.settings.store.ranges_max;
+    RequestFacts { method: &visit.request.method, fields: &visit.request.fields, ranges_max }
 }
 
 /// Seconds for which an entry is fresh; negative: stale for.
@@ -163,5 +189,11 @@ pub(super) fn origin_failure(error: &OriginError) -> Outcome {
 pub(super) fn spool_failure(error: &SpoolError) -> Outcome {
     let mut response = Response::text(error.status(), format!("{error}\n"));
     response.close = true;
-    Outcome::new(response, Verdict::Refused, None)
+    let reason = match error {
+        SpoolError::TooLarge { .. } => Some(Reason::OversizedRequest),
+        SpoolError::Sender(BodyError::TimedOut) => Some(Reason::SlowRequest),
+        SpoolError::Sender(_) => Some(Reason::MalformedRequest),
+        SpoolError::Storage(_) => None,
+    };
+    Outcome::new(response, Verdict::Refused, reason)
 }

@@ -1,26 +1,28 @@
 //! Fetches from the origin: for everybody (a fill), or for one client (a pass).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::answer::{origin_failure, spool_failure, takes_esi};
+use super::lookup::Stale;
+use super::partial::{completed, rest_of};
+use super::prepare::{Decoded, decoded, prepared};
+use super::validate::{Destination, conditions, is_ranged};
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
 use crate::body::{Body, BodyError, Spooled};
-use crate::delivery::{self, Coding};
-use crate::esi;
-use crate::exchange::StoredHead;
+use crate::exchange::Beside;
 use crate::fields::Fields;
 use crate::fill::{FillPermit, FillSharing, Release, Shared, SharedHead};
 use crate::observe::Verdict;
 use crate::origin::{OriginError, OriginResponse};
 use crate::policy::{Delivery, Judgement, LookupPlan, OriginHead, Purpose, Storable};
 use crate::reason::Reason;
-use crate::settings::Settings;
-use crate::store::{NewEntry, StoredBody};
+use crate::store::Entry;
 
 /// What the request that leads a fill gets.
 pub(super) enum LeaderAnswer {
@@ -38,6 +40,8 @@ pub(super) enum LeaderAnswer {
         /// Why it is not shared.
         reason: Reason,
     },
+    /// What is stored is still right; this is it, with its fields brought up to date.
+    Validated(Arc<Entry>),
     /// There is none that may be given out.
     Failed {
         /// Why.
@@ -52,10 +56,31 @@ pub(super) struct FillTask {
     pub(super) visit: Arc<Visit>,
     pub(super) plan: LookupPlan,
     pub(super) permit: FillPermit,
-    /// Something stale is stored: a failing origin must not replace it.
-    pub(super) has_stale: bool,
+    /// What is stored: it is validated where that is possible, and a failing origin does not
+    /// replace it.
+    pub(super) stale: Option<Stale>,
     /// A background refresh's place, given back at the end.
     pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+/// Who gets the origin's interim responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hints {
+    /// The client whose request fetches.
+    ToClient,
+    /// Nobody: it has its response already.
+    Unwanted,
+}
+
+/// What is stored when the origin is asked.
+#[derive(Clone, Copy)]
+enum Prior<'a> {
+    /// Nothing of use.
+    Nothing,
+    /// A response that may still be right.
+    Whole(&'a Entry),
+    /// The first bytes.
+    Beginning(&'a Entry, &'a Bytes),
 }
 
 impl Node {
@@ -67,26 +92,75 @@ impl Node {
         answered
     }
 
-    async fn fill(&self, task: FillTask, answer: oneshot::Sender<LeaderAnswer>) {
-        let FillTask { visit, plan, permit, has_stale, place: _place } = task;
-        let response = match self.ask_origin(&visit, &plan).await {
+    async fn fill(&self, task: FillTask, mut answer: oneshot::Sender<LeaderAnswer>) {
+        let FillTask { visit, plan, permit, stale, place } = task;
+        let hints = if place.is_some() { Hints::Unwanted } else { Hints::ToClient };
+        let validated = stale.as_ref().map(|stale| &stale.entry);
+        let validated = validated.filter(|entry| entry.validation().is_some());
+        let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
+        let for_one = !permit.can_be_joined();
+        let response = tokio::select! {
+            response = self.ask_or_complete(&visit, &plan, asked, hints) => response,
+            // What is likely uncacheable ends with the one who waits for it.
+            () = answer.closed(), if for_one => return,
+        };
+        let response = match response {
             Ok(response) => response,
             Err(error) => return fail(permit, answer, error.reason(), error.status()),
         };
+        if let Some(entry) = validated.filter(|_| response.status == StatusCode::NOT_MODIFIED) {
+            return self.validated(&visit, &plan, permit, entry, &response.fields, answer);
+        }
+        let has_stale = stale.is_some_and(|stale| stale.for_error);
         match self.judge(&visit, &plan, &response) {
             Judgement::Store(storable) => {
-                self.share_and_store(&visit, permit, response, storable, answer).await;
+                let (status, fields) = (response.status, &response.fields);
+                let destination = Destination::of(&visit, &plan, status, fields, &storable);
+                match decoded(&visit.rules.settings, response).await {
+                    Decoded::Ready(response) => {
+                        if let Some(vary) = storable.vary() {
+                            self.parts.store.announce(&plan.key, vary);
+                        }
+                        let (status, fields) = (response.status, &response.fields);
+                        self.announce_beginning(&plan, &destination.key, status, fields);
+                        self.share_and_store(
+                            &visit,
+                            permit,
+                            response,
+                            storable,
+                            destination,
+                            answer,
+                        )
+                        .await;
+                    }
+                    Decoded::Undecodable(response) => {
+                        let remember = visit.rules.settings.site.hit_for_miss;
+                        let reason = Reason::ContentEncoding;
+                        self.keep_private(permit, response, (reason, remember), answer);
+                    }
+                }
             }
             Judgement::Uncacheable { .. } if has_stale && response.status.is_server_error() => {
                 fail(permit, answer, Reason::Status, response.status);
             }
             Judgement::Uncacheable { reason, remember } => {
-                let store = &self.parts.store;
-                store.remember_uncacheable(permit.mark(), &plan.key, reason, remember);
-                permit.release(Release::Uncacheable(reason));
-                drop(answer.send(LeaderAnswer::Private { response, reason }));
+                self.keep_private(permit, response, (reason, remember), answer);
             }
         }
+    }
+
+    /// The response is the leader's alone, for a reason that is remembered for some time.
+    fn keep_private(
+        &self,
+        permit: FillPermit,
+        response: OriginResponse,
+        (reason, remember): (Reason, Duration),
+        answer: oneshot::Sender<LeaderAnswer>,
+    ) {
+        let store = &self.parts.store;
+        store.remember_uncacheable(permit.mark(), permit.key(), reason, remember);
+        permit.release(Release::Uncacheable(reason));
+        drop(answer.send(LeaderAnswer::Private { response, reason }));
     }
 
     fn judge(&self, visit: &Visit, plan: &LookupPlan, response: &OriginResponse) -> Judgement {
@@ -106,33 +180,76 @@ impl Node {
         &self,
         visit: &Visit,
         plan: &LookupPlan,
+        prior: Prior<'_>,
+        hints: Hints,
     ) -> Result<OriginResponse, OriginError> {
         let nothing = Spooled::default();
-        let request = visit.for_origin(Method::GET, &plan.target, Purpose::Fill, nothing);
+        let mut request = visit.for_origin(Method::GET, &plan.target, Purpose::Fill, nothing);
+        if hints == Hints::Unwanted {
+            request.beside = Beside::default();
+        }
+        match prior {
+            Prior::Whole(entry) => request.fields.extend(conditions(entry)),
+            Prior::Beginning(entry, bytes) => request.fields.extend(rest_of(entry, bytes)),
+            Prior::Nothing if plan.range.is_some() => {
+                let asked = visit.request.fields.iter();
+                request.fields.extend(asked.filter(|field| is_ranged(field)).cloned());
+            }
+            Prior::Nothing => {}
+        }
         self.parts.origin.fetch(&request).await
     }
 
-    async fn share_and_store(
+    /// Asks for the whole, or for the rest where its beginning is stored.
+    async fn ask_or_complete(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        prior: Prior<'_>,
+        hints: Hints,
+    ) -> Result<OriginResponse, OriginError> {
+        let beginning = if matches!(prior, Prior::Nothing) { self.beginning(plan) } else { None };
+        let Some((entry, bytes)) = beginning else {
+            return self.ask_origin(visit, plan, prior, hints).await;
+        };
+        let rest = Prior::Beginning(&entry, &bytes);
+        let response = self.ask_origin(visit, plan, rest, hints).await?;
+        let is_answer = matches!(response.status.as_u16(), 206 | 416);
+        if !is_answer {
+            return Ok(response);
+        }
+        let bytes_max = visit.rules.settings.store.object_max_bytes;
+        match completed(&entry, &bytes, response, bytes_max).await {
+            Some(whole) => Ok(whole),
+            None => self.ask_origin(visit, plan, Prior::Nothing, hints).await,
+        }
+    }
+
+    pub(super) async fn share_and_store(
         &self,
         visit: &Visit,
         permit: FillPermit,
         response: OriginResponse,
         storable: Storable,
+        destination: Destination,
         answer: oneshot::Sender<LeaderAnswer>,
     ) {
         let rules = &visit.rules;
-        let OriginResponse { status, mut fields, body } = decoded(&rules.settings, response);
-        let cookies = rules.policy.fetcher_cookies(&fields);
+        let OriginResponse { status, mut fields, body } = response;
+        let mut cookies = rules.policy.fetcher_cookies(&fields);
+        cookies.extend(fields.iter().filter(|field| storable.withholds(field)).cloned());
+        fields.retain(|field| !storable.withholds(field));
         let takes_esi = takes_esi(visit, status, &fields);
         fields.remove("Content-Length");
         let fields = rules.policy.delivered(Delivery::Stored, fields);
         let length = if takes_esi { None } else { body.len() };
-        let sharing = permit.share(SharedHead { status, fields, takes_esi, storable }, length);
+        let key = destination.key.clone();
+        let sharing = permit.share(SharedHead { status, fields, takes_esi, storable, key }, length);
         let shared = Arc::clone(sharing.shared());
         drop(answer.send(LeaderAnswer::Shared { shared, cookies }));
         let bound = rules.settings.origin.response_memory_max_bytes;
         match take_in(body, &sharing, bound).await {
-            Ok(Some(content)) => self.store(rules, sharing, content).await,
+            Ok(Some(content)) => self.store(rules, sharing, content, destination).await,
             Ok(None) => {
                 let remember = rules.settings.site.hit_for_miss;
                 let permit = sharing.finish();
@@ -146,28 +263,20 @@ impl Node {
         }
     }
 
-    async fn store(&self, rules: &Rules, sharing: FillSharing, content: Bytes) {
+    async fn store(
+        &self,
+        rules: &Rules,
+        sharing: FillSharing,
+        content: Bytes,
+        destination: Destination,
+    ) {
         let shared = Arc::clone(sharing.shared());
         let permit = sharing.finish();
         let (settings, head) = (&rules.settings, shared.head());
         let Some((stored_head, body)) = prepared(settings, head, content).await else {
             return;
         };
-        let storable = &head.storable;
-        let stale = (!storable.must_revalidate()).then_some(&settings.store);
-        let entry = NewEntry {
-            key: permit.key().clone(),
-            status: head.status,
-            head: stored_head,
-            body,
-            tags: storable.tags().to_vec(),
-            pool: storable.pool().cloned(),
-            ttl: storable.ttl(),
-            grace: stale.map(|store| store.grace).unwrap_or_default(),
-            keep: stale.map(|store| store.keep).unwrap_or_default(),
-            age: storable.age(),
-            debug: storable.debug(),
-        };
+        let entry = destination.entry(head.status, stored_head, body, &head.storable);
         if let Err(reason) = self.parts.store.insert(permit.mark(), entry) {
             tracing::debug!(reason = reason.as_str(), "not stored");
             if reason == Reason::TooLarge {
@@ -181,7 +290,7 @@ impl Node {
     /// A waiter that gave up fetches for itself; what it gets is not stored.
     pub(super) async fn fetch_unstored(&self, visit: &Arc<Visit>, plan: &LookupPlan) -> Outcome {
         let reason = Reason::FillAbandoned;
-        match self.ask_origin(visit, plan).await {
+        match self.ask_origin(visit, plan, Prior::Nothing, Hints::ToClient).await {
             Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason),
             Err(error) => origin_failure(&error),
         }
@@ -198,7 +307,13 @@ impl Node {
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
         let request = visit.for_origin(method, target, Purpose::Pass, spooled);
         match self.parts.origin.fetch(&request).await {
-            Ok(response) => self.deliver_private(visit, response, Verdict::Pass, reason),
+            Ok(response) => {
+                self.invalidate(visit, &response);
+                match self.store_content_of_post(visit, response).await {
+                    Ok(outcome) => outcome,
+                    Err(response) => self.deliver_private(visit, response, Verdict::Pass, reason),
+                }
+            }
             Err(error) => origin_failure(&error),
         }
     }
@@ -238,41 +353,4 @@ async fn take_in(
         sharing.push_paced(piece, bytes_max).await?;
     }
     Ok(content.map(BytesMut::freeze))
-}
-
-/// The origin's gzip taken apart: pages are searched for includes and compressed by us.
-fn decoded(settings: &Settings, response: OriginResponse) -> OriginResponse {
-    let OriginResponse { status, mut fields, body } = response;
-    if delivery::content_coding(&fields) != Coding::Gzip {
-        return OriginResponse { status, fields, body };
-    }
-    fields.remove("Content-Encoding");
-    let (encoding, max) = (&settings.encoding, settings.store.object_max_bytes);
-    let (ratio, buffer) = (encoding.ratio_max, encoding.buffer_max_bytes);
-    let body = delivery::inflate_stream(body, ratio, max, buffer);
-    OriginResponse { status, fields, body }
-}
-
-/// Head and content as they are stored. Compressing a page takes milliseconds, which belong to
-/// none of the threads that serve requests.
-async fn prepared(
-    settings: &Settings,
-    head: &SharedHead,
-    content: Bytes,
-) -> Option<(Arc<StoredHead>, StoredBody)> {
-    let mut fields = head.fields.clone();
-    let encoding = &settings.encoding;
-    let compress = encoding.gzip && delivery::compressible(head.status, &fields);
-    let (level, min_bytes) = (compress.then_some(encoding.gzip_level), encoding.min_bytes);
-    let (takes_esi, limits) = (head.takes_esi, esi::Limits::from(&settings.esi));
-    let prepared = tokio::task::spawn_blocking(move || {
-        let mut body = if takes_esi {
-            esi::split(&content, limits, level, min_bytes).body
-        } else {
-            esi::whole(&content, level, min_bytes)
-        };
-        delivery::prepare(&mut fields, &mut body);
-        (Arc::new(StoredHead::new(fields)), body)
-    });
-    prepared.await.ok()
 }

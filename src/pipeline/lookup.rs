@@ -1,5 +1,6 @@
 //! A request that may be answered from the store.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +9,62 @@ use http::StatusCode;
 use super::answer::failure;
 use super::fetch::{FillTask, LeaderAnswer};
 use super::visit::Visit;
-use super::{Node, Outcome};
-use crate::fill::{FillPermit, FillWait, JoinLimits, Joined, Outcome as Waited, Release};
+use super::{Fetch, Node, Outcome};
+use crate::fill::{FillPermit, FillWait, JoinLimits, Joined, Outcome as Waited, Release, Shared};
 use crate::observe::Verdict;
-use crate::policy::LookupPlan;
+use crate::policy::{CacheKey, LookupPlan};
 use crate::reason::Reason;
 use crate::store::{Entry, Found, Purgeable};
+
+/// How often a request looks again, after what it waited for turned out to be another's variant or
+/// to have been validated.
+const LOOKS_MAX: usize = 3;
 
 /// What a miss knows about what it missed.
 pub(super) struct Missed {
     /// The word for log and metrics.
     pub(super) reason: Reason,
-    /// A stale response, in case the origin fails.
-    pub(super) stale: Option<Arc<Entry>>,
+    /// What is stored and may not be served as it is.
+    pub(super) stale: Option<Stale>,
+    /// What is to be fetched: the primary key, that of the variant which the request selects, or
+    /// that of its range.
+    pub(super) key: CacheKey,
+    /// How often the request has looked already.
+    pub(super) looks: usize,
+}
+
+impl Missed {
+    /// What may be served where the origin cannot be reached.
+    fn for_failure(&self) -> Option<&Arc<Entry>> {
+        self.stale.as_ref().filter(|stale| stale.for_failure).map(|stale| &stale.entry)
+    }
+}
+
+/// A stored response that is to be fetched anew or validated.
+#[derive(Clone)]
+pub(super) struct Stale {
+    /// The response.
+    pub(super) entry: Arc<Entry>,
+    /// May it be served where the origin cannot be reached (RFC 9111 4.2.4)?
+    pub(super) for_failure: bool,
+    /// May it be served where the origin answers with an error (RFC 5861 4)?
+    pub(super) for_error: bool,
+}
+
+impl Stale {
+    fn new(entry: Arc<Entry>, stale_for: Duration) -> Self {
+        let for_error = stale_for < entry.stale_if_error();
+        Self { for_failure: entry.stale_if_disconnected(), for_error, entry }
+    }
+
+    /// Somebody asked for a fetch though it is fresh: it serves where that brings nothing.
+    fn fresh(entry: Arc<Entry>) -> Self {
+        Self { entry, for_failure: true, for_error: true }
+    }
 }
 
 /// What the store said of a request.
+#[expect(clippy::large_enum_variant, reason = "it stands on the stack for a moment")]
 pub(super) enum Finding {
     /// Serve this.
     Serve {
@@ -53,21 +94,62 @@ impl Node {
     /// Asks the store; starts a refresh of what is served stale.
     pub(super) fn find(&self, visit: &Arc<Visit>, plan: LookupPlan) -> Finding {
         let found = self.parts.store.lookup(&plan.key, self.parts.clock.now());
+        let (found, key) = match found {
+            Found::Fresh(_) | Found::Stale { .. } => (found, None),
+            Found::HitForMiss(_) | Found::Nothing(_) => self.select(visit, &plan, found),
+        };
         let (reason, stale) = match found {
-            Found::Fresh(entry) if plan.force => (Reason::Forced, Some(entry)),
-            Found::Fresh(entry) => return Finding::Serve { entry, verdict: Verdict::Hit },
-            Found::Stale { entry, .. } if plan.force => (Reason::Forced, Some(entry)),
+            Found::Fresh(entry) if !plan.force => {
+                return Finding::Serve { entry, verdict: Verdict::Hit };
+            }
+            Found::Fresh(entry) => (Reason::Forced, Some(Stale::fresh(entry))),
             Found::Stale { entry, stale_for } => {
-                if stale_for <= entry.grace() || !self.parts.origin.health().healthy() {
-                    self.refresh(visit, plan);
-                    return Finding::Serve { entry, verdict: Verdict::Grace };
+                let healthy = self.parts.origin.health().healthy();
+                let in_grace = stale_for < entry.grace();
+                let stale = Stale::new(entry, stale_for);
+                let servable = in_grace || (stale.for_failure && !healthy);
+                if servable && !plan.force {
+                    self.refresh(visit, plan, stale.clone());
+                    return Finding::Serve { entry: stale.entry, verdict: Verdict::Grace };
                 }
-                (Reason::Expired, Some(entry))
+                (if plan.force { Reason::Forced } else { Reason::Expired }, Some(stale))
             }
             Found::HitForMiss(_) => (Reason::HitForMiss, None),
             Found::Nothing(reason) => (reason, None),
         };
-        Finding::Ask { plan, missed: Missed { reason, stale } }
+        let key = key.or_else(|| stale.as_ref().map(|stale| stale.entry.key().clone()));
+        let key = key.unwrap_or_else(|| plan.key.clone());
+        let plan = LookupPlan { range: plan.range.filter(|range| *range == key), ..plan };
+        Finding::Ask { plan, missed: Missed { reason, stale, key, looks: 0 } }
+    }
+
+    /// Nothing stands under the primary key: looks for the variant that the request selects, then
+    /// for the range that it asks for. Gives what was found, and the key to fetch where that is
+    /// another than the primary one.
+    fn select(&self, visit: &Visit, plan: &LookupPlan, found: Found) -> (Found, Option<CacheKey>) {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let mut selected = (found, None);
+        if let Some(variants) = store.variants(&plan.key) {
+            let candidates = variants.candidates(&plan.key, &visit.request.fields);
+            let mut stale = None;
+            for key in &candidates {
+                match store.lookup(key, now) {
+                    found @ Found::Fresh(_) => return (found, Some(key.clone())),
+                    found @ Found::Stale { .. } => stale = stale.or(Some((found, key.clone()))),
+                    Found::HitForMiss(_) | Found::Nothing(_) => {}
+                }
+            }
+            if let Some((found, key)) = stale {
+                return (found, Some(key));
+            }
+            if let Some(first) = candidates.into_iter().next() {
+                selected = (store.lookup(&first, now), Some(first));
+            }
+        }
+        match &plan.range {
+            Some(range) => (store.lookup(range, now), Some(range.clone())),
+            None => selected,
+        }
     }
 
     /// Fetches, or waits for who fetches already.
@@ -77,10 +159,14 @@ impl Node {
         plan: LookupPlan,
         missed: Missed,
     ) -> Outcome {
-        if missed.reason == Reason::HitForMiss {
+        if plan.only_if_cached {
+            return failure(missed.reason, StatusCode::GATEWAY_TIMEOUT);
+        }
+        // Who forces a fetch does not mean one that is under way already.
+        if missed.reason == Reason::HitForMiss || plan.force {
             return self.lead_alone(visit, plan, missed).await;
         }
-        match self.join(visit, &plan) {
+        match self.join(visit, &missed.key) {
             Joined::Lead(permit) => self.lead(visit, plan, missed, permit).await,
             Joined::Follow(wait) => self.follow(visit, plan, missed, wait).await,
             Joined::Full => {
@@ -90,16 +176,16 @@ impl Node {
         }
     }
 
-    fn join(&self, visit: &Visit, plan: &LookupPlan) -> Joined {
+    fn join(&self, visit: &Visit, key: &CacheKey) -> Joined {
         let (store, fill) = (&self.parts.store, &visit.rules.settings.fill);
         let limits =
             JoinLimits { leader_timeout: fill.leader_timeout, waiters_max: fill.waiters_max };
         let now = self.parts.clock.now();
-        self.parts.flights.join(&plan.key, store.mark(), now, limits, |flight| {
+        self.parts.flights.join(key, store.mark(), now, limits, |flight| {
             let shared = flight.shared();
             let purgeable = shared.as_ref().map(|shared| {
                 let storable = &shared.head().storable;
-                Purgeable { key: &plan.key, tags: storable.tags(), pool: storable.pool() }
+                Purgeable { key, tags: storable.tags(), pool: storable.pool() }
             });
             store.fenced(flight.mark(), purgeable.as_ref())
         })
@@ -113,16 +199,25 @@ impl Node {
         permit: FillPermit,
     ) -> Outcome {
         let patience = patience(visit, &missed);
-        let (task_visit, has_stale) = (Arc::clone(visit), missed.stale.is_some());
+        let (task_visit, stale) = (Arc::clone(visit), missed.stale.clone());
         let answer =
-            self.spawn_fill(FillTask { visit: task_visit, plan, permit, has_stale, place: None });
-        let answer =
-            if has_stale { tokio::time::timeout(patience, answer).await } else { Ok(answer.await) };
+            self.spawn_fill(FillTask { visit: task_visit, plan, permit, stale, place: None });
+        let answer = if missed.for_failure().is_some() {
+            tokio::time::timeout(patience, answer).await
+        } else {
+            Ok(answer.await)
+        };
         match answer {
             Ok(Ok(LeaderAnswer::Shared { shared, cookies })) => {
                 let mut outcome =
                     self.deliver_shared(visit, &shared, Verdict::Miss, Some(missed.reason));
                 outcome.response.fields.extend(cookies);
+                outcome
+            }
+            Ok(Ok(LeaderAnswer::Validated(entry))) => {
+                let reason = Some(missed.reason);
+                let mut outcome = self.deliver(visit, &entry, Verdict::Miss, reason).await;
+                (outcome.stored, outcome.fetch) = (true, Fetch::Validated);
                 outcome
             }
             Ok(Ok(LeaderAnswer::Private { response, reason })) => {
@@ -155,14 +250,26 @@ impl Node {
         wait: FillWait,
     ) -> Outcome {
         match wait.outcome(patience(visit, &missed)).await {
-            Waited::Shared(shared) => self.deliver_shared(visit, &shared, Verdict::Hit, None),
+            Waited::Shared(shared) if shared.head().storable.ttl().is_zero() => {
+                // It may be used again only once the origin has said so (RFC 9111 4).
+                let reason = Reason::NoLifetime;
+                self.lead_alone(visit, plan, Missed { reason, ..missed }).await
+            }
+            Waited::Shared(shared) if is_for(visit, &plan, &shared) => {
+                let mut outcome = self.deliver_shared(visit, &shared, Verdict::Hit, None);
+                outcome.fetch = Fetch::Collapsed;
+                outcome
+            }
+            Waited::Shared(_) | Waited::Released(Release::Validated) => {
+                self.look_again(visit, plan, missed.looks + 1).await
+            }
             Waited::Released(Release::Uncacheable(reason)) => {
                 self.lead_alone(visit, plan, Missed { reason, ..missed }).await
             }
             Waited::Released(Release::Failed { reason, status }) => {
                 self.fail(visit, &missed, reason, status).await
             }
-            Waited::TimedOut if missed.stale.is_some() => {
+            Waited::TimedOut if missed.for_failure().is_some() => {
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 self.fail(visit, &missed, Reason::OriginTimeout, status).await
             }
@@ -170,22 +277,46 @@ impl Node {
         }
     }
 
+    /// What was waited for is another variant, or stored by now. Boxed, since it goes in circles,
+    /// though not for long.
+    fn look_again<'a>(
+        &'a self,
+        visit: &'a Arc<Visit>,
+        plan: LookupPlan,
+        looks: usize,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        Box::pin(async move {
+            match self.find(visit, plan) {
+                Finding::Serve { entry, verdict } => {
+                    self.deliver(visit, &entry, verdict, None).await
+                }
+                Finding::Ask { plan, .. } if looks > LOOKS_MAX => {
+                    self.fetch_unstored(visit, &plan).await
+                }
+                Finding::Ask { plan, missed } => {
+                    self.miss(visit, plan, Missed { looks, ..missed }).await
+                }
+            }
+        })
+    }
+
     /// Fetches without anybody waiting for it: responses for this key were uncacheable. If this
     /// one is cacheable again, it is stored.
     async fn lead_alone(&self, visit: &Arc<Visit>, plan: LookupPlan, missed: Missed) -> Outcome {
         let (mark, now) = (self.parts.store.mark(), self.parts.clock.now());
-        let permit = self.parts.flights.alone(&plan.key, mark, now);
+        let permit = self.parts.flights.alone(&missed.key, mark, now);
         self.lead(visit, plan, missed, permit).await
     }
 
     /// Refreshes in the background, at most `fill.refreshes_max` at once and one per key.
-    fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan) {
+    fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan, stale: Stale) {
         let Ok(place) = Arc::clone(&self.parts.refreshes).try_acquire_owned() else {
             return;
         };
-        if let Joined::Lead(permit) = self.join(visit, &plan) {
-            let (visit, place) = (Arc::clone(visit), Some(place));
-            drop(self.spawn_fill(FillTask { visit, plan, permit, has_stale: true, place }));
+        if let Joined::Lead(permit) = self.join(visit, stale.entry.key()) {
+            let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
+            let plan = LookupPlan { range: None, ..plan };
+            drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place }));
         }
     }
 
@@ -197,7 +328,7 @@ impl Node {
         reason: Reason,
         status: StatusCode,
     ) -> Outcome {
-        match &missed.stale {
+        match missed.for_failure() {
             Some(entry) => self.deliver(visit, entry, Verdict::Grace, Some(reason)).await,
             None => failure(reason, status),
         }
@@ -208,5 +339,11 @@ impl Node {
 /// stale to give.
 fn patience(visit: &Visit, missed: &Missed) -> Duration {
     let fill = &visit.rules.settings.fill;
-    if missed.stale.is_some() { fill.stale_after } else { fill.wait_timeout }
+    if missed.for_failure().is_some() { fill.stale_after } else { fill.wait_timeout }
+}
+
+/// Is a response that others share the variant which this request selects?
+fn is_for(visit: &Visit, plan: &LookupPlan, shared: &Shared) -> bool {
+    let head = shared.head();
+    head.storable.vary().is_none_or(|vary| vary.key(&plan.key, &visit.request.fields) == head.key)
 }

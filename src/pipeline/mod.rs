@@ -7,20 +7,27 @@ mod answer;
 mod fetch;
 mod fragments;
 mod lookup;
+mod partial;
+mod prepare;
 mod purge;
 mod stamp;
+mod upgrade;
+mod validate;
 mod visit;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use http::StatusCode;
+use bytes::Bytes;
+use http::{StatusCode, Version};
 use tokio::sync::Semaphore;
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{Client, Handler, Request, Response};
+use crate::esi::MistakeLog;
+use crate::exchange::{Beside, Client, Completion, Handler, RefusedRequest, Request, Response};
+use crate::fields::Fields;
 use crate::fill::Flights;
 use crate::observe::{Observer, State, Verdict};
 use crate::origin::Origin;
@@ -29,6 +36,7 @@ use crate::reason::Reason;
 use crate::settings::Settings;
 use crate::store::Store;
 
+use fragments::{Begins, Nesting};
 use visit::Visit;
 
 /// What a reload replaces as a whole.
@@ -65,6 +73,8 @@ pub struct Parts {
     pub readiness: Arc<State>,
     /// Were forwarding headers from a hop that is not trusted seen?
     pub forgery_seen: AtomicBool,
+    /// What was wrong in the ESI of pages.
+    pub esi_mistakes: MistakeLog,
 }
 
 /// A response and what the log says of it.
@@ -78,11 +88,36 @@ struct Outcome {
     ttl_seconds: Option<i64>,
     /// Did Magento ask for debugging headers (developer mode)?
     debug: bool,
+    /// What the fetch was like, where there was one.
+    fetch: Fetch,
+    /// What may still turn the response into an error, before its head leaves.
+    begins: Option<Begins>,
+}
+
+/// What a fetch was like (RFC 9211 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fetch {
+    /// It brought the response, or there was none.
+    #[default]
+    Plain,
+    /// The origin said that what is stored is still right (304).
+    Validated,
+    /// It was another's, and was waited for.
+    Collapsed,
 }
 
 impl Outcome {
     fn new(response: Response, verdict: Verdict, reason: Option<Reason>) -> Self {
-        Self { response, verdict, reason, stored: false, ttl_seconds: None, debug: false }
+        Self {
+            response,
+            verdict,
+            reason,
+            stored: false,
+            ttl_seconds: None,
+            debug: false,
+            fetch: Fetch::default(),
+            begins: None,
+        }
     }
 }
 
@@ -99,6 +134,7 @@ impl Node {
 
     async fn respond(&self, visit: &Arc<Visit>, plan: Plan, body: Body) -> Outcome {
         match plan {
+            plan if upgrade::is_offered(self, visit, &plan) => self.switch(visit).await,
             Plan::Lookup(plan) => self.lookup(visit, plan).await,
             Plan::Pass(reason) => self.pass(visit, body, reason).await,
             Plan::Purge => self.purge(visit),
@@ -130,6 +166,25 @@ impl Node {
 }
 
 impl Handler for Node {
+    fn refused(&self, refused: RefusedRequest<'_>) -> Completion {
+        let RefusedRequest { connection, method, target, status, reason } = refused;
+        let request = Request {
+            method,
+            target,
+            authority: Bytes::new(),
+            version: Version::HTTP_11,
+            fields: Fields::new(),
+            body: Body::empty(),
+            connection: connection.clone(),
+            beside: Beside::default(),
+        };
+        let trusted = &self.parts.rules.load().settings.listen.trusted;
+        let client = policy::client::resolve(trusted, &request);
+        let mut observation = self.parts.observer.begin(&request, &client);
+        observation.answer(status, Verdict::Refused, Some(reason));
+        observation.into_completion()
+    }
+
     async fn handle(&self, mut request: Request) -> Response {
         let started = self.parts.clock.now();
         let rules = self.parts.rules.load_full();
@@ -137,9 +192,10 @@ impl Handler for Node {
         self.warn_of_forgery(&client);
         let plan = rules.policy.plan(&request, &client);
         let body = std::mem::take(&mut request.body);
-        let visit = Arc::new(Visit { request, client, rules, started, depth: 0 });
+        let visit =
+            Arc::new(Visit { request, client, rules, started, nesting: Nesting::default() });
         let observation = self.parts.observer.begin(&visit.request, &visit.client);
-        let outcome = self.respond(&visit, plan, body).await;
+        let outcome = self.respond(&visit, plan, body).await.begun().await;
         self.stamp(&visit, outcome, observation)
     }
 }
@@ -156,8 +212,15 @@ fn refuse(refusal: Refusal) -> Outcome {
         Refusal::MissingHost => (StatusCode::BAD_REQUEST, "a Host is required\n"),
     };
     let mut response = Response::text(status, text);
+    // Who sends such a request takes us for somebody else: what follows is not read either.
+    response.close = true;
     if refusal == Refusal::MethodNotAllowed {
         response.fields.push_static("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     }
-    Outcome::new(response, Verdict::Refused, None)
+    let reason = match refusal {
+        Refusal::MisdirectedHost => Reason::UnknownHost,
+        Refusal::UnknownMethod | Refusal::MethodNotAllowed => Reason::Method,
+        Refusal::MissingHost => Reason::MalformedRequest,
+    };
+    Outcome::new(response, Verdict::Refused, Some(reason))
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::visit::Visit;
-use super::{Node, Outcome};
+use super::{Fetch, Node, Outcome};
 use crate::exchange::Response;
 use crate::fields::Fields;
 use crate::observe::{Observation, Verdict};
@@ -33,7 +33,7 @@ impl Node {
             self.push_debug(&mut response.fields, verdict);
         }
         observation.answer(response.status, verdict, reason);
-        if !matches!(verdict, Verdict::Hit | Verdict::Grace) {
+        if matches!(verdict, Verdict::Miss | Verdict::HitForMiss | Verdict::Pass) {
             observation.first_byte(self.parts.clock.now().since(visit.started));
         }
         response.completion = observation.into_completion();
@@ -71,6 +71,9 @@ fn cache_status(outcome: &Outcome) -> Option<String> {
         (Verdict::HitForMiss | Verdict::Failed, _) => "fwd=miss",
         _ => return None,
     });
+    if outcome.fetch == Fetch::Validated {
+        text.push_str("; fwd-status=304");
+    }
     if outcome.stored && outcome.verdict == Verdict::Miss {
         text.push_str("; stored");
     }
@@ -81,6 +84,8 @@ fn cache_status(outcome: &Outcome) -> Option<String> {
         let _ = write!(text, "; detail={}", reason.as_str());
     } else if outcome.verdict == Verdict::Grace {
         text.push_str("; detail=grace");
+    } else if outcome.fetch == Fetch::Collapsed {
+        text.push_str("; detail=collapsed");
     }
     Some(text)
 }

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::Method;
 
 use super::Rules;
+use super::fragments::Nesting;
 use crate::body::{Body, Spooled};
 use crate::clock::Moment;
-use crate::exchange::{Client, Request};
+use crate::exchange::{Beside, Client, Request};
 use crate::origin::OriginRequest;
 use crate::policy::Purpose;
 
@@ -18,13 +19,13 @@ pub(super) struct Visit {
     pub(super) client: Client,
     pub(super) rules: Arc<Rules>,
     pub(super) started: Moment,
-    /// 0 for a client's request, 1 for a fragment of a page, and so on.
-    pub(super) depth: usize,
+    /// Is it a client's request, or one for a fragment of a page?
+    pub(super) nesting: Nesting,
 }
 
 impl Visit {
     /// A fragment of this request's page, fetched for the same client.
-    pub(super) fn fragment(&self, target: Bytes, started: Moment) -> Self {
+    pub(super) fn fragment(self: &Arc<Self>, target: Bytes, started: Moment) -> Self {
         let parent = &self.request;
         let mut fields = parent.fields.clone();
         // Conditions, range, coding and content were the page's.
@@ -37,9 +38,16 @@ impl Visit {
             fields,
             body: Body::empty(),
             connection: parent.connection.clone(),
+            beside: Beside::default(),
         };
         let (client, rules) = (self.client.clone(), Arc::clone(&self.rules));
-        Self { request, client, rules, started, depth: self.depth + 1 }
+        Self { request, client, rules, started, nesting: Nesting::within(self) }
+    }
+
+    /// What the client's connection takes; fields that it may not see are left out of hints too.
+    fn beside(&self) -> Beside {
+        let Beside { interim, upgrade } = self.request.beside.clone();
+        Beside { interim: interim.hiding(self.rules.policy.hidden_fields()), upgrade }
     }
 
     /// The request as the origin gets it: `target` is the plan's where there is one.
@@ -61,6 +69,7 @@ impl Visit {
             fields,
             body,
             client: self.client.clone(),
+            beside: self.beside(),
         }
     }
 }

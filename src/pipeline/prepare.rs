@@ -1,0 +1,90 @@
+//! What the origin sent, made ready for storing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::delivery::{self, Coding, DecodeLimits};
+use crate::esi;
+use crate::exchange::StoredHead;
+use crate::fill::SharedHead;
+use crate::origin::OriginResponse;
+use crate::settings::{PolicyKind, Settings};
+use crate::store::StoredBody;
+
+/// What the origin sent, as it is to be shared and stored.
+pub(super) enum Decoded {
+    /// In identity, or in the coding in which it is to be stored.
+    Ready(OriginResponse),
+    /// Untouched: its content is not coded as it says. It is for one client alone.
+    Undecodable(OriginResponse),
+}
+
+/// Takes off the origin's coding: by the Magento policy pages are searched for includes and
+/// compressed by us. By the generic one what comes coded is stored as it came.
+pub(super) async fn decoded(settings: &Settings, mut response: OriginResponse) -> Decoded {
+    if settings.site.policy == PolicyKind::Generic {
+        return Decoded::Ready(response);
+    }
+    let coding = delivery::content_coding(&response.fields);
+    if coding == Coding::Identity {
+        // `identity` has no place in this field (RFC 9110 8.4.1).
+        response.fields.remove("Content-Encoding");
+        return Decoded::Ready(response);
+    }
+    let limits = DecodeLimits::of(settings);
+    let OriginResponse { status, mut fields, body } = response;
+    match delivery::decode(body, coding, limits).await {
+        delivery::Decoded::Identity(body) => {
+            delivery::forget_coding(&mut fields);
+            Decoded::Ready(OriginResponse { status, fields, body })
+        }
+        delivery::Decoded::Coded(body) => {
+            tracing::warn!("a response is not coded as it says; it is passed on and not stored");
+            Decoded::Undecodable(OriginResponse { status, fields, body })
+        }
+    }
+}
+
+/// Content up to this size that is not compressed is made ready on the spot: to look through it
+/// takes less than to change threads.
+const PREPARED_INLINE_MAX_BYTES: usize = 16 << 10;
+
+/// Head and content as they are stored. Compressing a page takes milliseconds, which belong to
+/// none of the threads that serve requests.
+pub(super) async fn prepared(
+    settings: &Settings,
+    head: &SharedHead,
+    content: Bytes,
+) -> Option<(Arc<StoredHead>, StoredBody)> {
+    let mut fields = head.fields.clone();
+    let encoding = &settings.encoding;
+    let compressible = delivery::compressible(head.status, &fields);
+    let gzip_level = (compressible && encoding.gzip).then_some(encoding.gzip_level);
+    let brotli_level = (compressible && encoding.brotli).then_some(encoding.brotli_level);
+    let zstd_level = (compressible && encoding.zstd).then_some(encoding.zstd_level);
+    let min_bytes = encoding.min_bytes;
+    let (takes_esi, limits) = (head.takes_esi, esi::Limits::from(&settings.esi));
+    let is_cheap = gzip_level.is_none() && brotli_level.is_none() && zstd_level.is_none();
+    let is_cheap = is_cheap && content.len() <= PREPARED_INLINE_MAX_BYTES;
+    let prepare = move || {
+        let mut body = if takes_esi {
+            esi::split(&content, limits, gzip_level, min_bytes).body
+        } else {
+            esi::whole(&content, gzip_level, min_bytes)
+        };
+        if let Some(level) = brotli_level {
+            body.add_brotli(level, min_bytes);
+        }
+        if let Some(level) = zstd_level {
+            body.add_zstd(level, min_bytes);
+        }
+        delivery::prepare(&mut fields, &mut body);
+        (Arc::new(StoredHead::new(fields)), body)
+    };
+    if is_cheap {
+        // The next request may come at once: it finds the response stored.
+        return Some(prepare());
+    }
+    tokio::task::spawn_blocking(prepare).await.ok()
+}

@@ -1,0 +1,254 @@
+//! What is stored and where: variants, ranges, and responses that the origin says are still right.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tokio::sync::oneshot;
+
+use super::answer::failure;
+use super::fetch::LeaderAnswer;
+use super::visit::Visit;
+use super::{Node, Outcome, Rules};
+use crate::delivery;
+use crate::exchange::StoredHead;
+use crate::fields::{Field, Fields};
+use crate::fill::{FillPermit, Release};
+use crate::observe::Verdict;
+use crate::origin::OriginResponse;
+use crate::policy::{
+    CacheKey, Delivery, Judgement, LookupPlan, OriginHead, PurgeScope, Storable, language_of,
+};
+use crate::reason::Reason;
+use crate::store::{Entry, NewEntry, Segment, StoredBody, Variant};
+
+/// Where a response is stored.
+pub(super) struct Destination {
+    /// The key.
+    pub(super) key: CacheKey,
+    /// Which variant it is, where it is one.
+    pub(super) variant: Option<Variant>,
+    /// Its fields as the origin sent them, where it can be validated.
+    pub(super) validation: Option<Arc<StoredHead>>,
+}
+
+impl Destination {
+    /// The place of a response with these fields, as the origin sent them.
+    pub(super) fn of(
+        visit: &Visit,
+        plan: &LookupPlan,
+        status: StatusCode,
+        fields: &Fields,
+        storable: &Storable,
+    ) -> Self {
+        let has_validator = fields.contains("ETag") || fields.contains("Last-Modified");
+        let validation = has_validator.then(|| Arc::new(StoredHead::new(fields.clone())));
+        let request = &visit.request.fields;
+        let variant = storable.vary().map(|vary| Variant {
+            primary: plan.key.clone(),
+            vary: vary.clone(),
+            by_language: language_of(fields)
+                .and_then(|language| vary.key_by_language(&plan.key, request, &language)),
+        });
+        let partial = plan.range.as_ref().filter(|_| status == StatusCode::PARTIAL_CONTENT);
+        let key = match (&variant, partial) {
+            (_, Some(range)) => range.clone(),
+            (Some(variant), None) => variant.vary.key(&plan.key, request),
+            (None, None) => plan.key.clone(),
+        };
+        Self { key, variant, validation }
+    }
+
+    /// The response as it is stored.
+    pub(super) fn entry(
+        self,
+        status: StatusCode,
+        head: Arc<StoredHead>,
+        body: StoredBody,
+        storable: &Storable,
+    ) -> NewEntry {
+        NewEntry {
+            key: self.key,
+            status,
+            head,
+            body,
+            tags: storable.tags().to_vec(),
+            pool: storable.pool().cloned(),
+            ttl: storable.ttl(),
+            grace: storable.grace(),
+            keep: storable.keep(),
+            stale_if_error: storable.stale_if_error(),
+            stale_if_disconnected: storable.stale_if_disconnected(),
+            age: storable.age(),
+            debug: storable.debug(),
+            validation: self.validation,
+            variant: self.variant,
+        }
+    }
+}
+
+/// The conditions with which the origin is asked whether a stored response is still right
+/// (RFC 9111 4.3.1).
+pub(super) fn conditions(stored: &Entry) -> Fields {
+    let mut conditions = Fields::new();
+    let validators = [("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since")];
+    for (validator, condition) in validators {
+        if let Some(value) = stored.validation().and_then(|fields| fields.first(validator)) {
+            conditions.push_static(condition, value.clone());
+        }
+    }
+    conditions
+}
+
+/// Does a request for a range say this, and must the origin know?
+pub(super) fn is_ranged(field: &Field) -> bool {
+    field.is("Range") || field.is("If-Range")
+}
+
+impl Node {
+    /// The origin said 304: what is stored is fresh again, with the fields that came
+    /// (RFC 9111 4.3.4). A purge that came since the request went out is stronger.
+    pub(super) fn validated(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        permit: FillPermit,
+        stored: &Entry,
+        update: &Fields,
+        answer: oneshot::Sender<LeaderAnswer>,
+    ) {
+        let (rules, status) = (&*visit.rules, stored.status());
+        let told = stored.validation().map(|fields| overlaid(fields, update)).unwrap_or_default();
+        let head = OriginHead { status, fields: told.clone() };
+        let judgement = rules.policy.judge(plan, &head, self.parts.clock.wall());
+        let (storable, release) = match judgement {
+            Judgement::Store(storable) => (storable, Release::Validated),
+            Judgement::Uncacheable { reason, remember } => {
+                let store = &self.parts.store;
+                store.remember_uncacheable(permit.mark(), permit.key(), reason, remember);
+                (Storable::never(), Release::Uncacheable(reason))
+            }
+        };
+        let head = updated_head(rules, stored, update, &storable);
+        let destination = Destination::of(visit, plan, status, &told, &storable);
+        let new = destination.entry(status, head, stored.body().clone(), &storable);
+        let kept = match release {
+            Release::Validated => self.parts.store.insert(permit.mark(), new.clone()).ok(),
+            _ => None,
+        };
+        let entry = kept.unwrap_or_else(|| self.parts.store.unstored(new));
+        permit.release(release);
+        drop(answer.send(LeaderAnswer::Validated(entry)));
+    }
+}
+
+impl Node {
+    /// Ends what is stored for the URLs that a request has changed (RFC 9111 4.4).
+    pub(super) fn invalidate(&self, visit: &Visit, response: &OriginResponse) {
+        let (policy, status) = (&visit.rules.policy, response.status);
+        let scopes = policy.invalidated(&visit.request, &visit.client, status, &response.fields);
+        for scope in scopes {
+            if let PurgeScope::Url(url) = scope {
+                self.parts.store.purge_url(&url, false);
+            }
+        }
+    }
+
+    /// Stores the response to a POST where that may answer a later GET (RFC 9110 9.3.3), and
+    /// delivers it; else gives it back.
+    pub(super) async fn store_content_of_post(
+        &self,
+        visit: &Arc<Visit>,
+        response: OriginResponse,
+    ) -> Result<Outcome, OriginResponse> {
+        let head = OriginHead { status: response.status, fields: response.fields.clone() };
+        let (policy, received) = (&visit.rules.policy, self.parts.clock.wall());
+        let stored = policy.content_of_post(&visit.request, &visit.client, &head, received);
+        let Some((plan, storable)) = stored else { return Err(response) };
+        let destination = Destination::of(visit, &plan, head.status, &head.fields, &storable);
+        let (mark, now) = (self.parts.store.mark(), self.parts.clock.now());
+        let permit = self.parts.flights.alone(&destination.key, mark, now);
+        let (answer, answered) = oneshot::channel();
+        let (node, task_visit) = (self.clone(), Arc::clone(visit));
+        tokio::spawn(async move {
+            node.share_and_store(&task_visit, permit, response, storable, destination, answer)
+                .await;
+        });
+        Ok(match answered.await {
+            Ok(LeaderAnswer::Shared { shared, .. }) => {
+                self.deliver_shared(visit, &shared, Verdict::Pass, Some(Reason::Method))
+            }
+            _ => failure(Reason::FillAbandoned, StatusCode::BAD_GATEWAY),
+        })
+    }
+}
+
+/// The head that is delivered, brought up to date.
+fn updated_head(
+    rules: &Rules,
+    stored: &Entry,
+    update: &Fields,
+    storable: &Storable,
+) -> Arc<StoredHead> {
+    let mut update = update.clone();
+    update.retain(|field| !storable.withholds(field));
+    let update = rules.policy.delivered(Delivery::Stored, update);
+    let mut fields = overlaid(&stored.head().fields, &update);
+    let includes = |segment: &Segment| matches!(segment, Segment::Include(_));
+    if stored.body().segments.iter().any(includes) {
+        // It says nothing of the fragments.
+        fields.remove("Last-Modified");
+    }
+    if delivery::has_variants(stored.body()) {
+        delivery::vary_by_encoding(&mut fields);
+    }
+    Arc::new(StoredHead::new(fields))
+}
+
+/// The fields of a stored response with those of a 304 in the places of their namesakes
+/// (RFC 9111 3.2), but for those that describe the stored bytes.
+fn overlaid(stored: &Fields, update: &Fields) -> Fields {
+    const OF_THE_BYTES: [&str; 9] = [
+        "accept-ranges",
+        "content-digest",
+        "content-encoding",
+        "content-length",
+        "content-md5",
+        "content-range",
+        "digest",
+        "etag",
+        "repr-digest",
+    ];
+    let is_update = |field: &Field| !OF_THE_BYTES.iter().any(|name| field.is(name));
+    let mut fields = stored.clone();
+    fields.retain(|old| {
+        !update.iter().any(|new| is_update(new) && new.name.eq_ignore_ascii_case(&old.name))
+    });
+    fields.extend(update.iter().filter(|field| is_update(field)).cloned());
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_304_brings_fields_up_to_date_and_leaves_those_of_the_bytes() {
+        let stored = Fields::from([
+            ("A", "1"),
+            ("a", "2"),
+            ("B", "3"),
+            ("ETag", "\"x\""),
+            ("Content-Length", "9"),
+        ]);
+        let update =
+            Fields::from([("a", "4"), ("etag", "\"y\""), ("Content-Length", "0"), ("C", "5")]);
+        let expected = Fields::from([
+            ("B", "3"),
+            ("ETag", "\"x\""),
+            ("Content-Length", "9"),
+            ("a", "4"),
+            ("C", "5"),
+        ]);
+        assert_eq!(overlaid(&stored, &update), expected);
+    }
+}
