@@ -1,5 +1,7 @@
 //! One request and its response, whatever protocol carried them.
 
+mod beside;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,8 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 
+pub use beside::{Beside, Interim, InterimQueue, InterimResponse, Stream, Tunnel};
+
 use crate::body::Body;
 use crate::fields::Fields;
+use crate::reason::Reason;
 
 /// A request as it came in: nothing is decoded, folded, sorted or removed yet.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub struct Request {
     pub body: Body,
     /// The connection it came on.
     pub connection: Connection,
+    /// What that connection takes besides the response.
+    pub beside: Beside,
 }
 
 impl Request {
@@ -97,6 +104,8 @@ pub struct Response {
     pub completion: Completion,
     /// End the connection after this response.
     pub close: bool,
+    /// With 101, and where the request offered it: what the connection becomes.
+    pub tunnel: Option<Tunnel>,
 }
 
 impl Response {
@@ -109,6 +118,7 @@ impl Response {
             body,
             completion: Completion::default(),
             close: false,
+            tunnel: None,
         }
     }
 
@@ -209,8 +219,29 @@ impl fmt::Debug for Completion {
     }
 }
 
+/// A request that a listener refuses: there is none that could be handled.
+#[derive(Debug)]
+pub struct RefusedRequest<'a> {
+    /// The connection it came on.
+    pub connection: &'a Connection,
+    /// Its method; `-` where that cannot be told.
+    pub method: Method,
+    /// Its target as it came; `-` where that cannot be told.
+    pub target: Bytes,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
 /// What a listener hands its requests to.
 pub trait Handler: Send + Sync + 'static {
+    /// Learns of a request that the listener answers itself; told of the answer's end by what it
+    /// returns.
+    fn refused(&self, _request: RefusedRequest<'_>) -> Completion {
+        Completion::default()
+    }
+
     /// Answers a request. Dropping the future means that the client has gone.
     fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Body, BodyError};
+use crate::fields::Fields;
 
 /// The reader has gone; nobody wants the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,7 @@ pub fn channel(bytes_max: usize, length: Option<u64>) -> (BodySender, Body) {
         queue: VecDeque::new(),
         queued_bytes: 0,
         end: None,
+        trailers: Fields::new(),
         reader_gone: false,
         wanted: false,
         reader: None,
@@ -37,6 +39,7 @@ struct State {
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     end: Option<Result<(), BodyError>>,
+    trailers: Fields,
     reader_gone: bool,
     wanted: bool,
     reader: Option<Waker>,
@@ -121,6 +124,14 @@ impl BodySender {
         self.end(Ok(()));
     }
 
+    /// The content is complete, and these fields follow it.
+    pub fn finish_with(self, trailers: Fields) {
+        if !trailers.is_empty() {
+            self.state.lock().trailers = trailers;
+        }
+        self.finish();
+    }
+
     /// The content is broken: the reader sees `error` after what was queued.
     pub fn abort(mut self, error: BodyError) {
         self.end(Err(error));
@@ -153,6 +164,10 @@ pub struct BodyReceiver {
 impl BodyReceiver {
     pub(super) fn remaining(&self) -> Option<u64> {
         self.remaining
+    }
+
+    pub(super) fn take_trailers(&mut self) -> Fields {
+        std::mem::take(&mut self.state.lock().trailers)
     }
 
     pub(super) fn poll_next(

@@ -15,6 +15,8 @@ pub use channel::{BodySender, Closed, channel};
 pub use shared::{SharedBody, SharedReader, SharedSource};
 pub use spool::{SpoolError, Spooled};
 
+use crate::fields::Fields;
+
 /// Why content ended before its end. What was sent up to there must not pass for a whole message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -123,6 +125,16 @@ impl Body {
             }
             Kind::Channel(receiver) => receiver.poll_next(context),
             Kind::Shared(reader) => reader.poll_next(context),
+        }
+    }
+
+    /// The fields that follow the content (RFC 9110 6.5), once [`Body::next`] has come to the
+    /// proper end. Only what one producer sends to one reader has any: what is shared or stored is
+    /// without (RFC 9111 3).
+    pub fn take_trailers(&mut self) -> Fields {
+        match &mut self.0 {
+            Kind::Channel(receiver) => receiver.take_trailers(),
+            Kind::Empty | Kind::Full(_) | Kind::Parts { .. } | Kind::Shared(_) => Fields::new(),
         }
     }
 

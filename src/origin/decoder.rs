@@ -1,20 +1,31 @@
 //! What an origin's bytes mean, without I/O: one interface over FastCGI and HTTP/1.1.
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 
 use super::fastcgi::reply::Reply as FastCgiReply;
 use super::head::ResponseHead;
 use super::http::reply::Reply as HttpReply;
+use crate::fields::Fields;
 
 /// What comes next in a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing until more bytes are read.
     More,
-    /// The head; once, and first.
+    /// An interim response (1xx) other than 100, before the head.
+    Interim {
+        /// Its status.
+        status: StatusCode,
+        /// Its end-to-end fields.
+        fields: Fields,
+    },
+    /// The head; once. 101 only where a switch was offered, and then nothing follows.
     Head(ResponseHead),
     /// A piece of the content, never empty.
     Content(Bytes),
+    /// What follows the content: those fields that may be trailers. Once at most.
+    Trailers(Fields),
     /// The proper end.
     End {
         /// May the connection carry another exchange, as far as the reply goes?

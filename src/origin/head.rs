@@ -10,7 +10,7 @@ use super::decoder::Fault;
 use crate::fields::{Field, Fields};
 
 /// Fields that belong to one connection (RFC 9110 7.6.1) and never travel on.
-const HOP_BY_HOP: [&str; 8] = [
+const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -19,19 +19,74 @@ const HOP_BY_HOP: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
     "proxy-authenticate",
+    "proxy-authentication-info",
 ];
 
+/// Fields that mean nothing, or something else, after the content (RFC 9110 6.5.1): they frame or
+/// route a message, steer what is done with it, authenticate, or belong to one connection.
+/// Besides these all that begin with `content-`, `if-`, `proxy-`, `x-forwarded-` or `x-magento-`.
+const NEVER_TRAILERS: [&str; 32] = [
+    "accept-ranges",
+    "age",
+    "authentication-info",
+    "authorization",
+    "cache-control",
+    "cdn-cache-control",
+    "clear-site-data",
+    "connection",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "refresh",
+    "retry-after",
+    "set-cookie",
+    "strict-transport-security",
+    "surrogate-control",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+];
+const NEVER_TRAILERS_PREFIXES: [&str; 5] =
+    ["content-", "if-", "proxy-", "x-forwarded-", "x-magento-"];
+
 /// Fields that `Connection` cannot name: without them a response would mean something else.
-const NOT_TO_BE_NAMED: [&str; 8] = [
+const NOT_TO_BE_NAMED: [&str; 19] = [
+    "age",
+    "cdn-cache-control",
+    "clear-site-data",
     "content-length",
     "content-type",
     "content-encoding",
     "cache-control",
+    "content-range",
+    "content-security-policy",
+    "etag",
+    "expires",
+    "pragma",
+    "strict-transport-security",
     "surrogate-control",
     "set-cookie",
     "vary",
     "location",
+    "www-authenticate",
+    "x-magento-tags",
 ];
+
+/// Options of Connection that are looked for among the fields; a response has two at most.
+const CONNECTION_OPTIONS_MAX: usize = 100;
 
 /// How lines may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +191,8 @@ pub(super) fn read_fields(mut head: Bytes, line_end: LineEnd) -> Result<Fields, 
     }
 }
 
-fn read_field(line: &Bytes) -> Result<Field, Fault> {
+/// One field line, without its end.
+pub(super) fn read_field(line: &Bytes) -> Result<Field, Fault> {
     let colon =
         memchr::memchr(b':', line).ok_or(Fault::Malformed("a head line has no colon in it"))?;
     let name = line.slice(..colon);
@@ -189,9 +245,19 @@ pub(super) fn content_length(fields: &Fields) -> Result<Option<u64>, Fault> {
     }
 }
 
+/// May this field follow the content on its way to a client?
+pub(super) fn may_be_trailer(field: &Field) -> bool {
+    let begins = |prefix: &&str| {
+        let start = field.name.get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    };
+    !NEVER_TRAILERS.iter().any(|name| field.is(name)) && !NEVER_TRAILERS_PREFIXES.iter().any(begins)
+}
+
 /// Takes out what belongs to the connection, with what `Connection` names.
 pub(super) fn remove_hop_by_hop(fields: &mut Fields) {
-    let named: Vec<Vec<u8>> = fields.list("connection").map(<[u8]>::to_ascii_lowercase).collect();
+    let named = fields.list("connection").take(CONNECTION_OPTIONS_MAX);
+    let named: Vec<Vec<u8>> = named.map(<[u8]>::to_ascii_lowercase).collect();
     fields.retain(|field| {
         let is_one_of = |names: &[&str]| names.iter().any(|name| field.is(name));
         let is_named = named.iter().any(|name| field.name.eq_ignore_ascii_case(name));

@@ -29,7 +29,7 @@ use self::gate::Gate;
 use self::health::{Health, Sign};
 use crate::body::{Body, Spooled};
 use crate::clock::Clock;
-use crate::exchange::Client;
+use crate::exchange::{Beside, Client, Tunnel};
 use crate::fields::Fields;
 use crate::reason::Reason;
 use crate::settings::{self, PolicyKind, Settings};
@@ -50,6 +50,8 @@ pub struct OriginRequest {
     pub body: Spooled,
     /// Who asks.
     pub client: Client,
+    /// What the client's connection takes besides the response.
+    pub beside: Beside,
 }
 
 /// A response as it arrives. Hop-by-hop fields are gone; Content-Length is what the origin said
@@ -62,6 +64,20 @@ pub struct OriginResponse {
     pub fields: Fields,
     /// The content.
     pub body: Body,
+}
+
+/// What an origin makes of a request to switch protocols (RFC 9110 7.8).
+#[derive(Debug)]
+pub enum Switched {
+    /// 101: the connection speaks another protocol from here on.
+    Tunnel {
+        /// The end-to-end fields of the 101.
+        fields: Fields,
+        /// The connection.
+        tunnel: Tunnel,
+    },
+    /// It stays with HTTP.
+    Response(OriginResponse),
 }
 
 /// Why there is no response.
@@ -194,6 +210,24 @@ impl Origin {
         };
         self.health.note(Sign::of(&outcome));
         outcome.inspect_err(|error| self.failures.note(error))
+    }
+
+    /// Can connections to it leave HTTP?
+    pub fn can_switch(&self) -> bool {
+        matches!(self.backend, Backend::Http(_))
+    }
+
+    /// As [`Origin::fetch`], and offers the origin the protocols of `request.beside.upgrade`. Only
+    /// an HTTP origin can switch; another answers as ever.
+    pub async fn switch(&self, request: &OriginRequest) -> Result<Switched, OriginError> {
+        let Backend::Http(client) = &self.backend else {
+            return self.fetch(request).await.map(Switched::Response);
+        };
+        let outcome = client.switch(request).await;
+        if let Err(error) = &outcome {
+            self.failures.note(error);
+        }
+        outcome
     }
 
     /// Does the origin accept connections? For [`probe::Check::Connection`].

@@ -24,6 +24,7 @@ pub(super) fn request(method: Method, target: &str) -> OriginRequest {
         authority: Bytes::from("shop.test"),
         fields: Fields::from([("Host", "shop.test")]),
         body: Spooled::default(),
+        beside: crate::exchange::Beside::default(),
         client: Client {
             address: IpAddr::from([192, 0, 2, 7]),
             port: 4_711,

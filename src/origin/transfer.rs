@@ -16,6 +16,8 @@ use super::gate::Place;
 use super::head::ResponseHead;
 use super::pool::Pool;
 use crate::body::{Body, BodyError, BodySender, Spooled};
+use crate::exchange::{Interim, Tunnel};
+use crate::fields::Fields;
 
 /// Bytes that one read or write asks for.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -31,6 +33,8 @@ pub(super) struct Message {
     pub wrapping: Wrapping,
     /// May it be sent again when it is not known what became of it?
     pub repeatable: bool,
+    /// Where interim responses go.
+    pub interim: Interim,
 }
 
 /// How a request's content is framed.
@@ -58,6 +62,7 @@ pub(super) struct Exchange {
     input: BytesMut,
     decoder: Decoder,
     waits: Waits,
+    interim: Interim,
     answered: bool,
 }
 
@@ -78,7 +83,7 @@ enum WriteFault {
 
 /// How relaying the content ended.
 enum Relayed {
-    Whole { reusable: bool },
+    Whole { reusable: bool, trailers: Fields },
     Broken(BodyError),
     Unwanted,
 }
@@ -92,6 +97,7 @@ impl Exchange {
         waits: Waits,
     ) -> Self {
         let (reader, writer) = tokio::io::split(connection);
+        let interim = message.interim.clone();
         let writing = Box::pin(write_message(writer, message, waits.between_bytes));
         Self {
             reader,
@@ -99,6 +105,7 @@ impl Exchange {
             input: BytesMut::new(),
             decoder,
             waits,
+            interim,
             answered: false,
         }
     }
@@ -124,7 +131,8 @@ impl Exchange {
                 match step {
                     Ok(Step::More) => {}
                     Ok(Step::Head(head)) => return Ok(head),
-                    Ok(Step::Content(_) | Step::End { .. }) => {
+                    Ok(Step::Interim { status, fields }) => self.interim.send(status, &fields),
+                    Ok(Step::Content(_) | Step::Trailers(_) | Step::End { .. }) => {
                         return Err(OriginError::Malformed { what: "the reply has no head" });
                     }
                     Err(Fault::Malformed(what)) => return Err(OriginError::Malformed { what }),
@@ -153,12 +161,12 @@ impl Exchange {
         pool: std::sync::Arc<Pool>,
     ) {
         match self.relay_content(&mut sender).await {
-            Relayed::Whole { reusable } => {
+            Relayed::Whole { reusable, trailers } => {
                 if reusable {
                     self.give_back(&pool);
                 }
                 drop(place);
-                sender.finish();
+                sender.finish_with(trailers);
             }
             Relayed::Broken(error) => {
                 drop((self, place));
@@ -169,10 +177,12 @@ impl Exchange {
     }
 
     async fn relay_content(&mut self, sender: &mut BodySender) -> Relayed {
+        let mut trailers = Fields::new();
         loop {
             match self.next_step(sender).await {
-                Ok(Step::More | Step::Head(_)) => {}
-                Ok(Step::End { reusable }) => return Relayed::Whole { reusable },
+                Ok(Step::More | Step::Head(_) | Step::Interim { .. }) => {}
+                Ok(Step::Trailers(fields)) => trailers = fields,
+                Ok(Step::End { reusable }) => return Relayed::Whole { reusable, trailers },
                 Ok(Step::Content(piece)) => {
                     if sender.send(piece).await.is_err() {
                         return Relayed::Unwanted;
@@ -221,7 +231,7 @@ impl Exchange {
             }
         };
         match timeout(wait, end).await {
-            Ok(Some(reusable)) => Relayed::Whole { reusable },
+            Ok(Some(reusable)) => Relayed::Whole { reusable, trailers: Fields::new() },
             Ok(None) | Err(_) => Relayed::Unwanted,
         }
     }
@@ -253,6 +263,19 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// The connection after a 101, once the request is out. `None`: it was lost meanwhile.
+    pub(super) async fn into_tunnel(mut self, protocol: Bytes) -> Option<Tunnel> {
+        let writer = match self.writing {
+            Writing::Active(writing) => {
+                timeout(self.waits.between_bytes, writing).await.ok()?.ok()?
+            }
+            Writing::Sent(writer) => writer,
+            Writing::Failed => return None,
+        };
+        let ahead = self.input.split().freeze();
+        Some(Tunnel { io: Box::new(self.reader.unsplit(writer)), ahead, protocol })
     }
 
     /// Gives the connection back, unless the request is not out in whole.

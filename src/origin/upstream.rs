@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::connection::{Connection, connect};
 use super::decoder::Decoder;
 use super::gate::{Gate, Place};
@@ -10,7 +12,7 @@ use super::head::{Content, ResponseHead};
 use super::pool::Pool;
 use super::transfer::{Exchange, Waits};
 pub(super) use super::transfer::{Message, Wrapping};
-use super::{OriginError, OriginResponse};
+use super::{OriginError, OriginResponse, Switched};
 use crate::body::{Body, channel};
 use crate::clock::Clock;
 use crate::settings::{self, Endpoint};
@@ -90,12 +92,41 @@ impl Upstream {
         message: &Message,
         decoder: impl Fn() -> Decoder,
     ) -> Result<OriginResponse, OriginError> {
+        let (head, exchange, place) = self.begin(message, decoder).await?;
+        Ok(self.respond(head, exchange, place))
+    }
+
+    /// As [`Upstream::fetch`], for a request that offers another protocol. A tunnel takes no place
+    /// in the gate: it lasts for hours, and what bounds tunnels is their own number.
+    pub(super) async fn switch(
+        &self,
+        message: &Message,
+        decoder: impl Fn() -> Decoder,
+    ) -> Result<Switched, OriginError> {
+        let (head, exchange, place) = self.begin(message, decoder).await?;
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Switched::Response(self.respond(head, exchange, place)));
+        }
+        let mut fields = head.fields;
+        let protocol = fields.first("upgrade").cloned().unwrap_or_default();
+        fields.remove("upgrade");
+        match exchange.into_tunnel(protocol).await {
+            Some(tunnel) => Ok(Switched::Tunnel { fields, tunnel }),
+            None => Err(OriginError::Malformed { what: "101 before the request was read" }),
+        }
+    }
+
+    async fn begin(
+        &self,
+        message: &Message,
+        decoder: impl Fn() -> Decoder,
+    ) -> Result<(ResponseHead, Exchange, Place), OriginError> {
         let place = self.gate.enter().await?;
         let mut retries = self.retries;
         let mut reuse = message.repeatable;
         loop {
             let failure = match self.attempt(message, decoder(), reuse).await {
-                Ok((head, exchange)) => return Ok(self.respond(head, exchange, place)),
+                Ok((head, exchange)) => return Ok((head, exchange, place)),
                 Err(failure) => failure,
             };
             match failure.progress {

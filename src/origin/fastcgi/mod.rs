@@ -24,6 +24,7 @@ use super::gate::Gate;
 use super::upstream::{Message, Upstream, Wrapping};
 use super::{OriginError, OriginRequest, OriginResponse};
 use crate::clock::Clock;
+use crate::exchange::Interim;
 use crate::fields::Fields;
 use crate::settings::{Endpoint, Settings};
 
@@ -66,6 +67,7 @@ impl Client {
             body: request.body.clone(),
             wrapping: Wrapping::Stdin,
             repeatable: super::is_repeatable(&request.method),
+            interim: Interim::default(),
         };
         let head_request = request.method == Method::HEAD;
         let decoder = || {
@@ -113,7 +115,9 @@ pub fn decode_pieces<'a>(
             loop {
                 match reply.next(&mut input) {
                     Ok(Step::More) => break,
-                    Ok(Step::End { .. }) => break 'reading None,
+                    Ok(Step::End { .. } | Step::Interim { .. } | Step::Trailers(_)) => {
+                        break 'reading None;
+                    }
                     Err(fault) => break 'reading Some(fault),
                     Ok(Step::Head(head)) => {
                         let (status, fields) = (head.status, head.fields);

@@ -88,6 +88,7 @@ fn request(method: Method, lines: &[(&'static str, &str)]) -> OriginRequest {
         fields,
         body,
         client,
+        beside: crate::exchange::Beside::default(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::fields::Fields;
 use crate::origin::decoder::Fault;
-use crate::origin::head::is_field_text;
+use crate::origin::head::{is_field_text, may_be_trailer, read_field};
 
 /// Bytes of a line with a chunk's size and extensions.
 const SIZE_LINE_BYTES_MAX: usize = 256;
@@ -14,6 +15,7 @@ const SIZE_DIGITS_MAX: usize = 15;
 #[derive(Debug)]
 pub(super) struct Chunked {
     state: State,
+    trailers: Fields,
     trailer_bytes: usize,
     trailers_max_bytes: usize,
 }
@@ -32,13 +34,14 @@ enum State {
 pub(super) enum Chunk {
     More,
     Content(Bytes),
-    End,
+    /// With the trailers that may travel on.
+    End(Fields),
 }
 
 impl Chunked {
-    /// A decoder that allows `trailers_max_bytes` of trailers, which are dropped.
+    /// A decoder that allows `trailers_max_bytes` of trailers.
     pub(super) fn new(trailers_max_bytes: usize) -> Self {
-        Self { state: State::Size, trailer_bytes: 0, trailers_max_bytes }
+        Self { state: State::Size, trailers: Fields::new(), trailer_bytes: 0, trailers_max_bytes }
     }
 
     /// Takes the next piece off `input`.
@@ -80,10 +83,15 @@ impl Chunked {
                     };
                     if line.is_empty() {
                         self.state = State::End;
+                        continue;
                     }
                     self.trailer_bytes += line.len();
+                    let field = read_field(&line.freeze())?;
+                    if may_be_trailer(&field) {
+                        self.trailers.extend([field]);
+                    }
                 }
-                State::End => return Ok(Chunk::End),
+                State::End => return Ok(Chunk::End(std::mem::take(&mut self.trailers))),
             }
         }
     }
@@ -133,7 +141,7 @@ mod tests {
                 match chunked.next(&mut input)? {
                     Chunk::More => break,
                     Chunk::Content(piece) => content.extend_from_slice(&piece),
-                    Chunk::End => return Ok((content, input.len())),
+                    Chunk::End(_) => return Ok((content, input.len())),
                 }
             }
         }

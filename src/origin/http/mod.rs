@@ -15,10 +15,11 @@ use std::time::Duration;
 use http::Method;
 
 use self::reply::Reply;
+use self::request::Persistence;
 use super::decoder::Decoder;
 use super::gate::Gate;
 use super::upstream::{Message, Upstream, Wrapping};
-use super::{OriginError, OriginRequest, OriginResponse};
+use super::{OriginError, OriginRequest, OriginResponse, Switched};
 use crate::clock::Clock;
 use crate::settings::{Endpoint, Settings};
 
@@ -46,21 +47,39 @@ impl Client {
     /// Sends `request` and reads the head of the response; the content arrives ahead of its reader
     /// by at most `origin.response_memory_max_bytes`.
     pub async fn fetch(&self, request: &OriginRequest) -> Result<OriginResponse, OriginError> {
-        let head = request::serialise(request, self.upstream.keeps_connections())
-            .ok_or(OriginError::Malformed { what: "the request's target is none" })?;
-        let message = Message {
-            head,
-            body: request.body.clone(),
-            wrapping: Wrapping::Plain,
-            repeatable: super::is_repeatable(&request.method),
-        };
+        let keeps = self.upstream.keeps_connections();
+        let persistence = if keeps { Persistence::Keep } else { Persistence::Close };
+        let message = message(request, persistence)?;
         let head_request = request.method == Method::HEAD;
         let decoder = || Decoder::Http(Reply::new(head_request, self.head_max_bytes));
         self.upstream.fetch(&message, decoder).await
+    }
+
+    /// As [`Client::fetch`], and offers the protocols of `request.beside.upgrade`.
+    pub async fn switch(&self, request: &OriginRequest) -> Result<Switched, OriginError> {
+        let offered = request.beside.upgrade.clone().unwrap_or_default();
+        // What came of a request that was sent is not known: none is sent twice.
+        let message =
+            Message { repeatable: false, ..message(request, Persistence::Switch(&offered))? };
+        let decoder =
+            || Decoder::Http(Reply::new(false, self.head_max_bytes).offering(offered.clone()));
+        self.upstream.switch(&message, decoder).await
     }
 
     /// Does the server accept connections?
     pub async fn try_connect(&self) -> Result<(), OriginError> {
         self.upstream.try_connect().await
     }
+}
+
+fn message(request: &OriginRequest, persistence: Persistence<'_>) -> Result<Message, OriginError> {
+    let head = request::serialise(request, persistence)
+        .ok_or(OriginError::Malformed { what: "the request's target is none" })?;
+    Ok(Message {
+        head,
+        body: request.body.clone(),
+        wrapping: Wrapping::Plain,
+        repeatable: super::is_repeatable(&request.method),
+        interim: request.beside.interim.clone(),
+    })
 }

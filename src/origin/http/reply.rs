@@ -19,6 +19,8 @@ pub(in crate::origin) struct Reply {
     /// Bytes of 1xx responses so far; with the head they share its bound.
     skipped_bytes: usize,
     reusable: bool,
+    /// The protocols to which the request offered to switch; empty: none.
+    offered: Bytes,
     phase: Phase,
 }
 
@@ -35,7 +37,13 @@ impl Reply {
     /// A reply to a HEAD request has no content.
     pub(in crate::origin) fn new(head_request: bool, head_max_bytes: usize) -> Self {
         let phase = Phase::Head { searched: 0 };
-        Self { head_request, head_max_bytes, skipped_bytes: 0, reusable: false, phase }
+        let offered = Bytes::new();
+        Self { head_request, head_max_bytes, skipped_bytes: 0, reusable: false, offered, phase }
+    }
+
+    /// A reply to a request that offers to switch to one of these protocols.
+    pub(in crate::origin) fn offering(self, offered: Bytes) -> Self {
+        Self { offered, ..self }
     }
 
     /// Takes the next step's bytes off `input`.
@@ -50,10 +58,15 @@ impl Reply {
                     let Some(end) = end else {
                         return Ok(Step::More);
                     };
-                    if let Some(head) = self.head(input.split_to(end).freeze())? {
-                        return Ok(Step::Head(head));
+                    let step = self.head(input.split_to(end).freeze())?;
+                    if matches!(step, Step::More) {
+                        self.skipped_bytes += end;
+                        continue;
                     }
-                    self.skipped_bytes += end;
+                    if matches!(step, Step::Interim { .. }) {
+                        self.skipped_bytes += end;
+                    }
+                    return Ok(step);
                 }
                 Phase::Length(0) => self.phase = Phase::Ended,
                 Phase::Length(remaining) => {
@@ -68,7 +81,12 @@ impl Reply {
                 Phase::Chunked(chunked) => match chunked.next(input)? {
                     Chunk::More => return Ok(Step::More),
                     Chunk::Content(piece) => return Ok(Step::Content(piece)),
-                    Chunk::End => self.phase = Phase::Ended,
+                    Chunk::End(trailers) => {
+                        self.phase = Phase::Ended;
+                        if !trailers.is_empty() {
+                            return Ok(Step::Trailers(trailers));
+                        }
+                    }
                 },
                 Phase::UntilClose if input.is_empty() => return Ok(Step::More),
                 Phase::UntilClose => return Ok(Step::Content(input.split().freeze())),
@@ -95,16 +113,21 @@ impl Reply {
         matches!(self.phase, Phase::Length(0) | Phase::Ended)
     }
 
-    /// Reads a head; `None` for an interim one, after which the next begins.
-    fn head(&mut self, mut head: Bytes) -> Result<Option<ResponseHead>, Fault> {
+    /// Reads a head; [`Step::More`] for a 100, which each connection has for itself.
+    fn head(&mut self, mut head: Bytes) -> Result<Step, Fault> {
         let (version, status) = read_status_line(&take_line(&mut head, LineEnd::Strict)?)?;
         let mut fields = read_fields(head, LineEnd::Strict)?;
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Fault::Malformed("101 without a request to switch protocols"));
+            return self.switched(version, fields).map(Step::Head);
         }
         if status.is_informational() {
             self.phase = Phase::Head { searched: 0 };
-            return Ok(None);
+            if status == StatusCode::CONTINUE {
+                return Ok(Step::More);
+            }
+            remove_hop_by_hop(&mut fields);
+            fields.remove("content-length");
+            return Ok(Step::Interim { status, fields });
         }
         let content = self.frame(version, status, &fields)?;
         self.reusable = stays_open(version, &fields) && !matches!(self.phase, Phase::UntilClose);
@@ -115,7 +138,33 @@ impl Reply {
         if status == StatusCode::NO_CONTENT {
             fields.remove("content-length");
         }
-        Ok(Some(ResponseHead { status, fields, content, unbuffered }))
+        Ok(Step::Head(ResponseHead { status, fields, content, unbuffered }))
+    }
+
+    /// A 101: what follows is no HTTP any more. It must name protocols that were offered.
+    fn switched(&mut self, version: Version, mut fields: Fields) -> Result<ResponseHead, Fault> {
+        let protocols: Vec<&[u8]> = fields.list("upgrade").collect();
+        let is_offered = |protocol: &&[u8]| {
+            let mut offered = self.offered.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            offered.any(|one| one.eq_ignore_ascii_case(protocol))
+        };
+        let says_so =
+            fields.list("connection").any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+        let is_proper = version == Version::Http11
+            && says_so
+            && !protocols.is_empty()
+            && protocols.iter().all(is_offered)
+            && !fields.contains("transfer-encoding");
+        if !is_proper {
+            return Err(Fault::Malformed("101 to what was not offered"));
+        }
+        let protocols = Bytes::from(protocols.join(&b", "[..]));
+        remove_hop_by_hop(&mut fields);
+        fields.remove("content-length");
+        fields.push_static("Upgrade", protocols);
+        self.phase = Phase::Ended;
+        let (status, content) = (StatusCode::SWITCHING_PROTOCOLS, Content::Never);
+        Ok(ResponseHead { status, fields, content, unbuffered: true })
     }
 
     /// How the content ends (RFC 9112 6.3). Whatever two readers could understand in two ways is
@@ -132,12 +181,13 @@ impl Reply {
         let chunked = match (coding, codings.next()) {
             (None, _) => false,
             (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => true,
+            (Some(coding), None) if is_meaningless(coding) && length.is_none() => false,
             _ => return Err(Fault::Malformed("Transfer-Encoding is not exactly chunked")),
         };
         if chunked && length.is_some() {
             return Err(Fault::Malformed("Content-Length together with Transfer-Encoding"));
         }
-        if chunked && version == Version::Http10 {
+        if coding.is_some() && version == Version::Http10 {
             return Err(Fault::Malformed("Transfer-Encoding in HTTP/1.0"));
         }
         let content = Content::of(self.head_request, status, length);
@@ -182,4 +232,17 @@ fn stays_open(version: Version, fields: &Fields) -> bool {
         Version::Http11 => !says(b"close"),
         Version::Http10 => says(b"keep-alive") && !says(b"close"),
     }
+}
+
+/// A word that is no transfer coding anybody knows: the content ends with the connection
+/// (RFC 9112 6.3). A known one was never asked for, and what we cannot decode must not be handed on.
+fn is_meaningless(coding: &[u8]) -> bool {
+    const KNOWN: [&[u8]; 7] =
+        [b"chunked", b"compress", b"deflate", b"gzip", b"identity", b"x-compress", b"x-gzip"];
+    let contains = |known: &&[u8]| {
+        coding.windows(known.len()).any(|window| window.eq_ignore_ascii_case(known))
+    };
+    !coding.is_empty()
+        && coding.iter().all(u8::is_ascii_alphanumeric)
+        && !KNOWN.iter().any(contains)
 }

@@ -21,8 +21,19 @@ const OURS: [&str; 10] = [
     "upgrade",
 ];
 
+/// What the connection is to become after the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence<'a> {
+    /// Used again.
+    Keep,
+    /// Closed.
+    Close,
+    /// One of another protocol, of this list.
+    Switch(&'a [u8]),
+}
+
 /// The head; `None` for a target that would not stay within its line.
-pub(super) fn serialise(request: &OriginRequest, keep_alive: bool) -> Option<Bytes> {
+pub(super) fn serialise(request: &OriginRequest, persistence: Persistence<'_>) -> Option<Bytes> {
     let is_visible = |byte: &u8| *byte > 0x20 && *byte != 0x7f;
     if request.target.is_empty() || !request.target.iter().all(is_visible) {
         return None;
@@ -40,8 +51,13 @@ pub(super) fn serialise(request: &OriginRequest, keep_alive: bool) -> Option<Byt
     if let Some(length) = content_length(request) {
         write_line(&mut out, b"Content-Length", length.to_string().as_bytes());
     }
-    if !keep_alive {
-        write_line(&mut out, b"Connection", b"close");
+    match persistence {
+        Persistence::Keep => {}
+        Persistence::Close => write_line(&mut out, b"Connection", b"close"),
+        Persistence::Switch(protocols) => {
+            write_line(&mut out, b"Connection", b"upgrade");
+            write_line(&mut out, b"Upgrade", protocols);
+        }
     }
     out.extend_from_slice(b"\r\n");
     Some(Bytes::from(out))

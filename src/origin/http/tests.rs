@@ -82,6 +82,7 @@ fn decode<'a>(
             Step::Content(piece) => {
                 decoded.as_mut().expect("a head").content.extend_from_slice(&piece);
             }
+            Step::Interim { .. } | Step::Trailers(_) => {}
             Step::End { reusable } => {
                 return Ok(Decoded { reusable, ..decoded.expect("a head") });
             }
@@ -114,6 +115,8 @@ fn content_ends_by_length_by_chunks_or_with_the_connection() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage", true),
         ("HTTP/1.1 200\r\nTransfer-Encoding: Chunked\r\n\r\n4\r\npage\r\n0\r\n\r\n", true),
         ("HTTP/1.1 200 OK\r\n\r\npage", false),
+        // No coding that anybody knows (RFC 9112 6.3).
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: abc\r\n\r\npage", false),
         ("HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\npage", false),
         ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\npage", true),
         ("HTTP/1.1 200 OK\r\nConnection: x, close\r\nContent-Length: 4\r\n\r\npage", false),
@@ -159,6 +162,9 @@ fn what_two_readers_could_read_in_two_ways_is_malformed() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: abc",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: abc",
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked",
         "HTTP/1.1 200 OK\r\nA: b\nContent-Length: 4",
         "HTTP/1.1 200 OK\r\nA: b\r\n c",
@@ -374,4 +380,55 @@ async fn a_full_gate_refuses_and_a_missing_socket_is_refused() {
     }
     drop(peer);
     assert!(matches!(fetch(&client, Method::GET).await, Err(OriginError::Refused { .. })));
+}
+
+/// The steps up to the head, as text.
+fn heads(offered: &'static str, stream: &str) -> Result<Vec<String>, Fault> {
+    let mut reply = Reply::new(false, 4_096).offering(Bytes::from(offered));
+    let mut input = BytesMut::from(stream);
+    let mut steps = Vec::new();
+    loop {
+        let (status, fields) = match reply.next(&mut input)? {
+            Step::Interim { status, fields } => (status, fields),
+            Step::Head(head) => {
+                steps.push(format!("{} {:?}", head.status.as_u16(), head.fields.first("upgrade")));
+                return Ok(steps);
+            }
+            Step::More => return Err(Fault::Cut),
+            step => panic!("{step:?}"),
+        };
+        let names: Vec<_> = fields.iter().map(|field| field.name.clone()).collect();
+        steps.push(format!("{} {names:?}", status.as_u16()));
+    }
+}
+
+#[test]
+fn interim_responses_come_out_without_hop_by_hop_fields_and_100_does_not() {
+    let stream = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\
+        Connection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+        HTTP/1.1 199 Odd\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+    let expected = ["103 [b\"Link\"]", "199 []", "204 None"].map(str::to_owned);
+    assert_eq!(heads("", stream), Ok(expected.to_vec()));
+    let long = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n".repeat(100);
+    assert!(matches!(heads("", &long), Err(Fault::Malformed(_))), "they share the head's bound");
+}
+
+#[test]
+fn a_switch_is_one_to_an_offered_protocol_alone() {
+    let to = |upgrade: &str| {
+        format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n{upgrade}\r\n\r\n")
+    };
+    let switched = heads("websocket, b/2", &to("Upgrade: WebSocket"));
+    assert_eq!(switched, Ok(vec!["101 Some(b\"WebSocket\")".to_owned()]));
+    for (offered, answer) in [
+        ("", to("Upgrade: websocket")),
+        ("websocket", to("Upgrade: web")),
+        ("websocket", to("Upgrade: websocket, b/2")),
+        ("websocket", to("Upgrade:")),
+        ("websocket", to("X: y")),
+        ("websocket", to("Upgrade: websocket").replace("HTTP/1.1", "HTTP/1.0")),
+        ("websocket", to("Upgrade: websocket").replace("Connection", "X")),
+    ] {
+        assert!(matches!(heads(offered, &answer), Err(Fault::Malformed(_))), "{answer}");
+    }
 }
