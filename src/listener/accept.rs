@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::DuplexStream;
 
 use super::connections::{Event, Shutdown, Slot};
 use super::door::Door;
@@ -67,9 +68,17 @@ pub async fn serve<H: Handler>(
     }
 }
 
+/// Serves one cleartext connection that comes from within this process: for fuzzing and for tests.
+pub async fn serve_pipe<H: Handler>(pipe: DuplexStream, handler: Arc<H>, limits: Arc<Limits>) {
+    let door = Door { handler, limits, clock: Clock::system(), shutdown: Shutdown::new() };
+    let connection = Connection { peer: Peer::Unix, local: None, tls: false };
+    serve_clear(pipe, connection, Arc::new(door)).await;
+}
+
 /// What the limits allow, or less where this process may not open so many descriptors.
 fn connections_max(limits: &Limits) -> usize {
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else {
+    let wanted = (limits.connections_max as u64).saturating_add(DESCRIPTORS_RESERVED);
+    let Some(descriptors) = raised_descriptors(wanted) else {
         return limits.connections_max;
     };
     // A very low limit is shared evenly.
@@ -84,6 +93,20 @@ fn connections_max(limits: &Limits) -> usize {
         );
     }
     limits.connections_max.min(possible)
+}
+
+/// The descriptors that this process may open, if that is bounded. Of what the system allows, it
+/// takes as many as are wanted: shells and service managers give 1,024 to who does not ask, for
+/// the sake of programs that know no more.
+fn raised_descriptors(wanted: u64) -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let current = current?;
+    let possible = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if possible <= current {
+        return Some(current);
+    }
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum });
+    Some(if raised.is_ok() { possible } else { current })
 }
 
 fn is_shortage(error: &io::Error) -> bool {

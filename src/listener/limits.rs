@@ -1,6 +1,9 @@
 //! The bounds of the door, taken from `[listen]`.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use crate::settings::{Listen, Networks};
 
@@ -16,6 +19,9 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// The longest time a client may take nothing of a response.
     pub write_timeout: Duration,
+    /// Bytes per second below which a client is given up: over all the time that a request's
+    /// content or a response was waited for, once that exceeds the timeout.
+    pub rate_min_bytes: u64,
     /// Connections at once, over all listeners.
     pub connections_max: usize,
     /// Connections at once from one untrusted address (IPv6: one /64).
@@ -26,6 +32,20 @@ pub struct Limits {
     pub body_max_bytes: u64,
     /// Concurrent streams of an HTTP/2 connection.
     pub http2_streams_max: u32,
+    /// Interim responses that are passed on for one request.
+    pub interim_responses_max: usize,
+    /// Places for connections that have left HTTP; clones share them.
+    pub upgrades: Arc<Semaphore>,
+    /// How long nothing may move on such a connection.
+    pub upgrade_idle_timeout: Duration,
+    /// Streams that an HTTP/2 client may cancel, or make us reset, while that is most of them.
+    pub http2_resets_max: u32,
+    /// HTTP/2 frames that are neither requests nor content, beyond those that these explain.
+    pub http2_control_max: u32,
+    /// Bytes of the fields of all requests under way on an HTTP/2 connection.
+    pub http2_fields_memory_max_bytes: usize,
+    /// How long an HTTP/2 client may leave content waiting while nothing moves.
+    pub http2_stall_timeout: Duration,
     /// Peers to which `connections_per_address_max` does not apply.
     pub trusted: Networks,
 }
@@ -50,6 +70,7 @@ impl From<&Listen> for Limits {
             header_timeout: listen.header_timeout,
             body_timeout: listen.body_timeout,
             write_timeout: listen.write_timeout,
+            rate_min_bytes: listen.rate_min_bytes,
             connections_max: listen.connections_max,
             connections_per_address_max: listen.connections_per_address_max,
             head: HeadLimits {
@@ -60,6 +81,13 @@ impl From<&Listen> for Limits {
             },
             body_max_bytes: listen.body_max_bytes,
             http2_streams_max: listen.http2_streams_max,
+            interim_responses_max: listen.interim_responses_max,
+            upgrades: Arc::new(Semaphore::new(listen.upgrades_max)),
+            upgrade_idle_timeout: listen.upgrade_idle_timeout,
+            http2_resets_max: listen.http2_resets_max,
+            http2_control_max: listen.http2_control_max,
+            http2_fields_memory_max_bytes: listen.http2_fields_memory_max_bytes,
+            http2_stall_timeout: listen.http2_stall_timeout,
             trusted: listen.trusted.clone(),
         }
     }

@@ -11,11 +11,12 @@ mod door;
 pub mod http1;
 mod http2;
 mod limits;
+mod pace;
 mod socket;
 pub mod tls;
 mod watchdog;
 
-pub use accept::serve;
+pub use accept::{serve, serve_pipe};
 pub use connections::{Connections, Counts, Shutdown, Stage};
 pub use limits::{HeadLimits, Limits};
 pub use socket::{BoundListener, ListenError, bind};

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::exchange::Peer;
@@ -256,6 +256,10 @@ impl Transport for TcpStream {
 }
 
 impl Transport for UnixStream {
+    fn close_as_broken(&self) {}
+}
+
+impl Transport for DuplexStream {
     fn close_as_broken(&self) {}
 }
 

@@ -7,9 +7,10 @@ use std::task::Poll;
 use super::Refused;
 use super::body::{Decoder, Framing, Taken};
 use super::head::Head;
+use super::respond::serialised;
 use super::wire::{Filled, Wire};
 use crate::body::{Body, BodyError, BodySender, channel};
-use crate::exchange::Response;
+use crate::exchange::{InterimQueue, Response};
 use crate::listener::limits::Limits;
 use crate::listener::socket::Transport;
 
@@ -92,13 +93,15 @@ impl Intake {
         Ok((intake, body, Some(sender)))
     }
 
-    /// Runs `handling` while content is fed to it and the client is watched. `None`: the client
+    /// Runs `handling` while content is fed to it and the client is watched. Once all content is
+    /// in, `hints` go to the client as they come. `None`: the client
     /// has gone, and the handler was dropped.
     pub(super) async fn answer<S: Transport>(
         &mut self,
         wire: &mut Wire<S>,
         sender: Option<BodySender>,
         limits: &Limits,
+        hints: &InterimQueue,
         handling: impl Future<Output = Response>,
     ) -> Option<Response> {
         let mut handling = pin!(handling);
@@ -121,6 +124,12 @@ impl Intake {
         poll_fn(|context| {
             if let Poll::Ready(response) = handling.as_mut().poll(context) {
                 return Poll::Ready(Some(response));
+            }
+            while let Poll::Ready(hint) = hints.poll_next(context) {
+                wire.queue_interim(&serialised(&hint));
+            }
+            if !wire.poll_interim(context) {
+                return Poll::Ready(None);
             }
             // A client that sends its next request already is there; nothing more is read, so
             // that it cannot fill our memory.

@@ -10,21 +10,27 @@ pub mod head;
 mod intake;
 mod refused;
 mod respond;
+mod tunnel;
 mod wire;
 
 use std::future::poll_fn;
+use std::io::IoSlice;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, Version};
 
 pub use refused::Refused;
 
 use super::connections::{Event, Stage};
 use super::door::Door;
+use super::limits::Limits;
 use super::socket::Transport;
-use crate::exchange::{Connection, Handler, Request, Response};
+use crate::exchange::{
+    Beside, Connection, Handler, Interim, InterimQueue, RefusedRequest, Request, Response, Tunnel,
+};
 use head::{Head, Scanner};
 use intake::Intake;
 use respond::{Asked, Sent, respond};
@@ -62,19 +68,26 @@ pub(super) async fn serve<S: Transport, H: Handler>(
     door: &Door<H>,
     sniff: bool,
 ) -> Served<S> {
-    let mut wire = Wire::new(io, door.limits.header_timeout);
+    let mut wire = Wire::new(io, door.limits.header_timeout, door.limits.rate_min_bytes);
+    let mut hints = None;
     let mut first = Some(First { may_be_http2: sniff });
     loop {
         let next = match receive(&mut wire, door, first.take()).await {
             Received::Head(head) => {
                 // On the heap, so that an idle connection is not as large as a busy one.
-                Box::pin(exchange(&mut wire, head, connection, door)).await
+                let hints = hints.get_or_insert_with(|| {
+                    let limits = &door.limits;
+                    InterimQueue::new(limits.interim_responses_max, limits.head.head_max_bytes)
+                });
+                Box::pin(exchange(&mut wire, head, connection, hints, door)).await
             }
             Received::Http2 => {
                 let (io, read) = wire.into_parts();
                 return Served::Http2(io, read);
             }
-            Received::Refused(refused) => Box::pin(refuse(&mut wire, refused, door)).await,
+            Received::Refused(refused, named) => {
+                Box::pin(refuse(&mut wire, refused, named, connection, door)).await
+            }
             Received::Nothing => Next::Close,
         };
         match next {
@@ -102,11 +115,15 @@ struct First {
 /// A request, or what came instead of one.
 enum Received {
     Head(Head),
-    Refused(Refused),
+    /// Why, and what it said of its method and target.
+    Refused(Refused, Named),
     Http2,
     /// The client has gone or was idle for too long, or the door is closing.
     Nothing,
 }
+
+/// Method and target of a request, as far as they can be told.
+type Named = (Method, Bytes);
 
 /// Waits for a request head. The watchdog is armed for the wait for its first byte.
 async fn receive<S: Transport, H: Handler>(
@@ -121,6 +138,12 @@ async fn receive<S: Transport, H: Handler>(
             return Received::Nothing;
         }
         // RFC 9112 2.2: empty lines before a request are skipped; here, one.
+        if may_skip_line && wire.input[..] == b"\r"[..] {
+            wire.watchdog.arm(door.limits.header_timeout);
+            if wire.fill().await != Filled::Bytes {
+                return Received::Nothing;
+            }
+        }
         if !may_skip_line || !wire.input.starts_with(b"\r\n") {
             break;
         }
@@ -139,7 +162,7 @@ async fn receive<S: Transport, H: Handler>(
             match scanner.advance(&wire.input, &door.limits.head) {
                 Ok(Some(length)) => return parse(wire, length),
                 Ok(None) => {}
-                Err(refused) => return Received::Refused(refused),
+                Err(refused) => return Received::Refused(refused, head::named(&wire.input)),
             }
         } else if seen == PREFACE.len() {
             return Received::Http2;
@@ -147,7 +170,9 @@ async fn receive<S: Transport, H: Handler>(
         match wire.fill().await {
             Filled::Bytes => {}
             Filled::Gone => return Received::Nothing,
-            Filled::Expired => return Received::Refused(Refused::HeadTimedOut),
+            Filled::Expired => {
+                return Received::Refused(Refused::HeadTimedOut, head::named(&wire.input));
+            }
         }
     }
 }
@@ -156,7 +181,7 @@ fn parse<S: Transport>(wire: &mut Wire<S>, length: usize) -> Received {
     let bytes = wire.input.split_to(length).freeze();
     match head::parse(&bytes) {
         Ok(head) => Received::Head(head),
-        Err(refused) => Received::Refused(refused),
+        Err(refused) => Received::Refused(refused, head::named(&bytes)),
     }
 }
 
@@ -176,24 +201,47 @@ async fn exchange<S: Transport, H: Handler>(
     wire: &mut Wire<S>,
     head: Head,
     connection: &Connection,
+    hints: &Arc<InterimQueue>,
     door: &Door<H>,
 ) -> Next {
     let limits = &*door.limits;
     let (mut intake, body, sender) = match Intake::begin(wire, &head, limits) {
         Ok(begun) => begun,
-        Err(refused) => return refuse(wire, refused, door).await,
+        Err(refused) => {
+            return refuse(wire, refused, (head.method, head.target), connection, door).await;
+        }
     };
+    // Where there is no place for another tunnel, Upgrade is ignored (RFC 9110 7.8).
+    let place =
+        head.upgrade.as_ref().and_then(|_| limits.upgrades.clone().try_acquire_owned().ok());
+    let upgrade = head.upgrade.filter(|_| place.is_some());
+    let (offers_switch, names_upgrade) = (upgrade.is_some(), head.names_upgrade);
     let Head { method, target, authority, version, fields, keep_alive, .. } = head;
     // Whatever is answered to CONNECT, the client may take what follows for a tunnel.
     let keep_alive = keep_alive && method != Method::CONNECT;
     let mut asked = Asked { head_only: method == Method::HEAD, version, keep_alive };
     let connection = connection.clone();
-    let request = Request { method, target, authority, version, fields, body, connection };
+    // HTTP/1.0 knows no interim responses (RFC 9110 15.2).
+    let interim = if version == Version::HTTP_11 { hints.open() } else { Interim::default() };
+    let beside = Beside { interim, upgrade };
+    let request = Request { method, target, authority, version, fields, body, connection, beside };
     let handling = door.handler.handle(request);
-    let Some(response) = intake.answer(wire, sender, limits, handling).await else {
+    let answered = intake.answer(wire, sender, limits, hints, handling).await;
+    let late = hints.close();
+    let Some(mut response) = answered else {
         return Next::Cut;
     };
-    asked.keep_alive &= intake.can_be_reused() && door.stage() == Stage::Serving;
+    for hint in late {
+        wire.queue_interim(&respond::serialised(&hint));
+    }
+    if let Some(tunnel) = response.tunnel.take_if(|_| offers_switch) {
+        // On the heap, so that a request which stays with HTTP does not carry a tunnel's room.
+        return Box::pin(switch(wire, response, tunnel, limits)).await;
+    }
+    // Bytes that a client sent before it had the answer to its Upgrade may be of the other
+    // protocol: they are never read as a request.
+    let may_be_misread = offers_switch || names_upgrade && !wire.input.is_empty();
+    asked.keep_alive &= intake.can_be_reused() && !may_be_misread && door.stage() == Stage::Serving;
     match respond(wire, response, asked, limits, &door.clock).await {
         Sent::Cut => Next::Cut,
         Sent::Close if intake.is_complete() && wire.input.is_empty() => Next::Close,
@@ -202,16 +250,40 @@ async fn exchange<S: Transport, H: Handler>(
     }
 }
 
+/// Sends the 101 and leaves HTTP.
+async fn switch<S: Transport>(
+    wire: &mut Wire<S>,
+    response: Response,
+    tunnel: Tunnel,
+    limits: &Limits,
+) -> Next {
+    let head = respond::switching(&response, &tunnel.protocol);
+    let Response { completion, .. } = response;
+    let mut written = 0;
+    wire.begin_message();
+    let sent = wire.write(&mut [IoSlice::new(&head)], limits.write_timeout, &mut written).await;
+    if sent.is_ok() {
+        let (client, ahead) = wire.leave_http();
+        tunnel::relay(client, ahead, tunnel, limits.upgrade_idle_timeout, completion).await;
+    }
+    Next::Cut
+}
+
 /// Answers a request that no handler is to see, and ends the connection: where the next request
 /// would begin is not known.
 async fn refuse<S: Transport, H: Handler>(
     wire: &mut Wire<S>,
     refused: Refused,
+    (method, target): Named,
+    connection: &Connection,
     door: &Door<H>,
 ) -> Next {
     tracing::debug!(%refused, status = refused.status().as_u16(), "request refused");
     door.note(Event::RequestRefused);
-    let response = Response::text(refused.status(), format!("{refused}\n"));
+    let (status, reason) = (refused.status(), refused.reason());
+    let mut response = Response::text(status, format!("{refused}\n"));
+    let request = RefusedRequest { connection, method, target, status, reason };
+    response.completion = door.handler.refused(request);
     let asked = Asked { head_only: false, version: Version::HTTP_11, keep_alive: false };
     match respond(wire, response, asked, &door.limits, &door.clock).await {
         Sent::Cut => Next::Cut,

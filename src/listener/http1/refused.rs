@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use super::body::BodyFault;
+use crate::reason::Reason;
 
 macro_rules! refusals {
     ($($(#[doc = $doc:expr])+ $variant:ident = $status:ident, $text:literal;)+) => {
@@ -74,8 +75,24 @@ refusals! {
     HeadTooLong = REQUEST_HEADER_FIELDS_TOO_LARGE, "request head too large";
     /// More field lines than `listen.headers_max`.
     TooManyFields = REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields";
+    /// More options in Connection than anybody needs.
+    TooManyOptions = REQUEST_HEADER_FIELDS_TOO_LARGE, "too many connection options";
     /// The head did not arrive within `listen.header_timeout`.
     HeadTimedOut = REQUEST_TIMEOUT, "the request head took too long";
+}
+
+impl Refused {
+    /// The word for log and metric.
+    pub fn reason(self) -> Reason {
+        match self.status() {
+            StatusCode::REQUEST_TIMEOUT => Reason::SlowRequest,
+            StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Reason::OversizedRequest
+            }
+            StatusCode::EXPECTATION_FAILED => Reason::Expectation,
+            _ => Reason::MalformedRequest,
+        }
+    }
 }
 
 impl From<BodyFault> for Refused {

@@ -14,8 +14,8 @@ use super::head::is_token_byte;
 use super::wire::{Filled, Wire, WriteFailed};
 use crate::body::{Body, BodyError};
 use crate::clock::Clock;
-use crate::exchange::{Completion, Delivered, Response};
-use crate::fields::Field;
+use crate::exchange::{Completion, Delivered, InterimResponse, Response};
+use crate::fields::{Field, Fields};
 use crate::listener::date::with_date;
 use crate::listener::limits::Limits;
 use crate::listener::socket::Transport;
@@ -24,8 +24,8 @@ use crate::listener::socket::Transport;
 const BATCH_PIECES: usize = 16;
 /// Bytes of content that are gathered for one write while more is ready.
 const BATCH_BYTES: usize = 128 << 10;
-/// Room for head, chunk size and chunk end around them.
-const BATCH_SLICES: usize = BATCH_PIECES + 5;
+/// Room for head, chunk size, chunk end and trailers around them.
+const BATCH_SLICES: usize = BATCH_PIECES + 7;
 
 /// What a response must know of its request.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,7 @@ pub(super) async fn respond<S: Transport>(
     }
 
     wire.begin_message();
-    let mut outgoing = Outgoing { wire, limits, delimiter, sent_bytes: 0 };
+    let mut outgoing = Outgoing { wire, limits, delimiter, sent_bytes: 0, trailers: Vec::new() };
     let end = match body.ready_parts() {
         Some(parts) => outgoing.whole(head, parts).await,
         None => outgoing.stream(head, body).await,
@@ -149,11 +149,6 @@ fn finish(completion: Completion, end: Result<(), Failure>, body_bytes: u64) {
 /// Guards the wire against a response that would not be one message: an interim or switching
 /// status, or a line that holds another line.
 fn checked(response: Response) -> Response {
-    let is_sound = |field: &Field| {
-        !field.name.is_empty()
-            && field.name.iter().copied().all(is_token_byte)
-            && memchr::memchr3(b'\r', b'\n', 0, &field.value).is_none()
-    };
     if !response.status.is_informational() && response.fields.iter().all(is_sound) {
         return response;
     }
@@ -161,6 +156,40 @@ fn checked(response: Response) -> Response {
     let Response { completion, .. } = response;
     completion.finish(Delivered::BodyFailed { body_bytes: 0 });
     Response::text(StatusCode::BAD_GATEWAY, "Bad Gateway\n")
+}
+
+fn is_sound(field: &Field) -> bool {
+    !field.name.is_empty()
+        && field.name.iter().copied().all(is_token_byte)
+        && memchr::memchr3(b'\r', b'\n', 0, &field.value).is_none()
+}
+
+/// An interim response (RFC 9110 15.2) as it goes to the client.
+pub(super) fn serialised(interim: &InterimResponse) -> Vec<u8> {
+    interim_head(interim.status, interim.fields.iter(), None)
+}
+
+/// The head of a 101 to `protocol`.
+pub(super) fn switching(response: &Response, protocol: &[u8]) -> Vec<u8> {
+    interim_head(StatusCode::SWITCHING_PROTOCOLS, response.all_fields(), Some(protocol))
+}
+
+fn interim_head<'a>(
+    status: StatusCode,
+    fields: impl Iterator<Item = &'a Field>,
+    protocol: Option<&[u8]>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write_status_line(&mut out, status);
+    for field in fields.filter(|field| is_sound(field) && !is_reserved(field)) {
+        write_line(&mut out, &field.name, &field.value);
+    }
+    if let Some(protocol) = protocol {
+        write_line(&mut out, b"Connection", b"upgrade");
+        write_line(&mut out, b"Upgrade", protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
 }
 
 /// Fields that this module writes itself.
@@ -270,6 +299,8 @@ struct Outgoing<'a, S> {
     delimiter: Delimiter,
     /// Bytes of content that were sent.
     sent_bytes: u64,
+    /// The lines that follow the last chunk.
+    trailers: Vec<u8>,
 }
 
 impl<S: Transport> Outgoing<'_, S> {
@@ -303,6 +334,11 @@ impl<S: Transport> Outgoing<'_, S> {
         loop {
             let batch = self.gather(&mut body, is_first).await?;
             is_first = false;
+            if let Some(Ok(())) = batch.end
+                && self.delimiter == Delimiter::Chunks
+            {
+                self.write_trailers(&body.take_trailers());
+            }
             if let Some(Err(_)) = batch.end {
                 return Err(Failure::Content);
             }
@@ -312,6 +348,13 @@ impl<S: Transport> Outgoing<'_, S> {
             if batch.end.is_some() {
                 return Ok(());
             }
+        }
+    }
+
+    /// The last chunk's trailers (RFC 9112 7.1.2): a client that has no use for them drops them.
+    fn write_trailers(&mut self, trailers: &Fields) {
+        for field in trailers.iter().filter(|field| is_sound(field) && !is_reserved(field)) {
+            write_line(&mut self.trailers, &field.name, &field.value);
         }
     }
 
@@ -357,19 +400,23 @@ impl<S: Transport> Outgoing<'_, S> {
 
     async fn send(&mut self, lead: [&[u8]; 3], batch: &Batch) -> Result<(), Failure> {
         let mut size_line = [0; 18];
-        let (mut opening, mut closing): (&[u8], &[u8]) = (&[], &[]);
+        let (mut opening, mut closing, mut end): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         if self.delimiter == Delimiter::Chunks {
             let is_last = batch.end.is_some();
             if batch.bytes > 0 {
                 opening = write_size(&mut size_line, batch.bytes);
-                closing = if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+                closing = if is_last { b"\r\n0\r\n" } else { b"\r\n" };
             } else if is_last {
-                closing = b"0\r\n\r\n";
+                closing = b"0\r\n";
+            }
+            if is_last {
+                end = b"\r\n";
             }
         }
         let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
         let pieces = batch.pieces[..batch.count].iter().map(|piece| &piece[..]);
-        let parts = lead.into_iter().chain([opening]).chain(pieces).chain([closing]);
+        let parts =
+            lead.into_iter().chain([opening]).chain(pieces).chain([closing, &self.trailers, end]);
         let used = fill(&mut slices, parts);
         let lead_bytes = lead.iter().map(|part| part.len()).sum::<usize>() + opening.len();
         let mut written = 0;

@@ -7,10 +7,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Instant;
 
+use crate::listener::pace::Pace;
 use crate::listener::socket::Transport;
 use crate::listener::watchdog::Watchdog;
 
@@ -19,8 +20,6 @@ use crate::listener::watchdog::Watchdog;
 const HEAD_READ_BYTES: usize = 8 << 10;
 /// Bytes that one read takes of content.
 const BODY_READ_BYTES: usize = 16 << 10;
-/// A client slower than this, over all the time we have waited for it, is given up.
-const RATE_MIN_BYTES_PER_SECOND: u128 = 128;
 /// The room for response heads that an idle connection keeps.
 const SCRATCH_IDLE_BYTES: usize = 1 << 10;
 
@@ -48,37 +47,25 @@ pub(super) struct Wire<S> {
     /// What has been read and not used.
     pub(super) input: BytesMut,
     pub(super) watchdog: Watchdog,
-    /// What is still to be sent of an interim response.
-    interim: &'static [u8],
+    /// What is still to be sent of interim responses.
+    interim: Bytes,
+    /// Some of them may wait to be flushed.
+    interim_unflushed: bool,
     /// Where response heads are put together.
     pub(super) scratch: Vec<u8>,
-    waiting: Waiting,
-}
-
-/// How long one message has kept us waiting, and how much of it has passed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Waiting {
-    time: Duration,
-    bytes: u64,
-}
-
-impl Waiting {
-    /// Has the client been slower than the least rate, after a first `allowance`?
-    fn is_too_slow(&self, allowance: Duration) -> bool {
-        self.time > allowance
-            && u128::from(self.bytes) * 1_000 < self.time.as_millis() * RATE_MIN_BYTES_PER_SECOND
-    }
+    pace: Pace,
 }
 
 impl<S: Transport> Wire<S> {
-    pub(super) fn new(io: S, first_timeout: Duration) -> Self {
+    pub(super) fn new(io: S, first_timeout: Duration, rate_min_bytes: u64) -> Self {
         Self {
             io,
             input: BytesMut::new(),
             watchdog: Watchdog::new(first_timeout),
-            interim: &[],
+            interim: Bytes::new(),
+            interim_unflushed: false,
             scratch: Vec::new(),
-            waiting: Waiting::default(),
+            pace: Pace::new(rate_min_bytes),
         }
     }
 
@@ -122,7 +109,7 @@ impl<S: Transport> Wire<S> {
 
     /// Begins to count how slow the client is with a message.
     pub(super) fn begin_message(&mut self) {
-        self.waiting = Waiting::default();
+        self.pace.begin();
     }
 
     /// Reads content once; a pause of more than `limit`, or a slow trickle, expires.
@@ -133,7 +120,7 @@ impl<S: Transport> Wire<S> {
             let read = pin!(self.io.read_buf(&mut self.input)).poll(context);
             match read {
                 Poll::Ready(Ok(bytes)) if bytes > 0 => {
-                    self.waiting.bytes += bytes as u64;
+                    self.pace.passed(bytes as u64, Duration::ZERO);
                     Poll::Ready(Filled::Bytes)
                 }
                 Poll::Ready(_) => Poll::Ready(Filled::Gone),
@@ -147,8 +134,8 @@ impl<S: Transport> Wire<S> {
             }
         })
         .await;
-        self.waiting.time += since.map_or(Duration::ZERO, |since| since.elapsed());
-        if filled == Filled::Bytes && self.waiting.is_too_slow(limit) {
+        self.pace.passed(0, since.map_or(Duration::ZERO, |since| since.elapsed()));
+        if filled == Filled::Bytes && self.pace.is_too_slow(limit) {
             return Filled::Expired;
         }
         filled
@@ -193,12 +180,9 @@ impl<S: Transport> Wire<S> {
                 }
             })
             .await?;
-        self.waiting.bytes += count as u64;
-        if let Some(since) = since {
-            self.waiting.time += since.elapsed();
-            if self.waiting.is_too_slow(limit) {
-                return Err(WriteFailed);
-            }
+        self.pace.passed(count as u64, since.map_or(Duration::ZERO, |since| since.elapsed()));
+        if since.is_some() && self.pace.is_too_slow(limit) {
+            return Err(WriteFailed);
         }
         Ok(count)
     }
@@ -224,8 +208,40 @@ impl<S: Transport> Wire<S> {
     /// Sends `100 Continue`. A caller may stop waiting in the middle: the rest goes out with the
     /// next write.
     pub(super) async fn send_continue(&mut self, limit: Duration) -> Result<(), WriteFailed> {
-        self.interim = CONTINUE;
+        self.queue_interim(CONTINUE);
         self.finish_interim(limit).await
+    }
+
+    /// Has an interim response sent before whatever is written next.
+    pub(super) fn queue_interim(&mut self, head: &[u8]) {
+        self.interim = [&self.interim, head].concat().into();
+    }
+
+    /// Sends what waits of interim responses as far as the client takes it. `false`: it is gone.
+    pub(super) fn poll_interim(&mut self, context: &mut Context<'_>) -> bool {
+        while !self.interim.is_empty() {
+            match Pin::new(&mut self.io).poll_write(context, &self.interim) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.interim.advance(count);
+                    self.interim_unflushed = true;
+                }
+                Poll::Ready(_) => return false,
+                Poll::Pending => return true,
+            }
+        }
+        if self.interim_unflushed {
+            match Pin::new(&mut self.io).poll_flush(context) {
+                Poll::Ready(Ok(())) => self.interim_unflushed = false,
+                Poll::Ready(Err(_)) => return false,
+                Poll::Pending => {}
+            }
+        }
+        true
+    }
+
+    /// The stream itself, for a connection that leaves HTTP, and what was read of it.
+    pub(super) fn leave_http(&mut self) -> (&mut S, Bytes) {
+        (&mut self.io, self.input.split().freeze())
     }
 
     async fn finish_interim(&mut self, limit: Duration) -> Result<(), WriteFailed> {
@@ -233,9 +249,9 @@ impl<S: Transport> Wire<S> {
             return Ok(());
         }
         while !self.interim.is_empty() {
-            let slice = [IoSlice::new(self.interim)];
-            let count = self.write_once(&slice, limit).await?;
-            self.interim = &self.interim[count..];
+            let interim = self.interim.clone();
+            let count = self.write_once(&[IoSlice::new(&interim)], limit).await?;
+            self.interim.advance(count);
         }
         self.flush(limit).await
     }

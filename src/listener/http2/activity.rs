@@ -1,24 +1,25 @@
 //! What happens on one HTTP/2 connection, so that one that only costs can be ended.
 //!
-//! h2 bounds frames, header lists and resets before a request is seen. It knows nothing of
-//! clients that open requests to cancel them at once (CVE-2023-44487), or that ask for content
-//! and give no window to send it in.
+//! The wire tells what passes on it, and each request what becomes of it; the connection's task
+//! judges from time to time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::clock::{Clock, Moment};
 use crate::listener::limits::Limits;
 
 /// How long content may wait for a window while nothing at all moves on the connection.
-const STALL_MAX: Duration = Duration::from_secs(10);
-/// Requests that a client may cancel before it is looked at whether it lets others finish.
-const CANCELLED_MAX: u64 = 100;
-
-/// A connection is judged at least this often; so a stall is seen when it is this old.
 pub(super) fn stall_max(limits: &Limits) -> Duration {
-    STALL_MAX.min(limits.write_timeout)
+    limits.http2_stall_timeout.min(limits.write_timeout)
+}
+
+/// A connection is judged at least this often.
+pub(super) fn judge_pause_max(limits: &Limits) -> Duration {
+    stall_max(limits).min(limits.header_timeout)
 }
 
 /// What to do with a connection.
@@ -37,12 +38,26 @@ pub(super) struct Activity {
     clock: Clock,
     /// Requests that are not answered in whole.
     active: AtomicUsize,
-    /// Responses with content that was handed to h2 and not asked on: they may wait for a window.
-    waiting: AtomicUsize,
     requests: AtomicU64,
-    cancelled: AtomicU64,
-    /// When a request came or went, or content was asked for; milliseconds of the clock.
+    /// Responses whose end has not left, as the wire sees it.
+    unsent: AtomicUsize,
+    /// When a request came or went, or content moved; milliseconds of the clock.
     moved: AtomicU64,
+    /// Since when the client owes the rest of what it began, in the same milliseconds and one
+    /// more; 0: it owes nothing.
+    owed: AtomicU64,
+    /// Bytes of the fields of active requests.
+    fields_bytes: AtomicUsize,
+    /// A response asked for the end of the connection.
+    is_to_close: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
+
+/// Responses with content that was handed to h2 and not asked on: they may wait for a window.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    since: Vec<(u64, Moment)>,
 }
 
 impl Activity {
@@ -51,15 +66,38 @@ impl Activity {
         Arc::new(Self {
             clock,
             active: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
-            cancelled: AtomicU64::new(0),
+            unsent: AtomicUsize::new(0),
             moved,
+            owed: AtomicU64::new(0),
+            fields_bytes: AtomicUsize::new(0),
+            is_to_close: AtomicBool::new(false),
+            waiting: Mutex::default(),
         })
     }
 
-    fn note_movement(&self) {
+    /// Something went on.
+    pub(super) fn note_movement(&self) {
         self.moved.store(self.clock.now().milliseconds(), Ordering::Relaxed);
+    }
+
+    /// How many responses the wire has begun and not ended.
+    pub(super) fn note_unsent(&self, unsent: usize) {
+        self.unsent.store(unsent, Ordering::Relaxed);
+    }
+
+    /// Does the client owe the rest of a frame, or of a list of fields?
+    pub(super) fn note_owed(&self, is_owed: bool) {
+        if !is_owed {
+            self.owed.store(0, Ordering::Relaxed);
+        } else if self.owed.load(Ordering::Relaxed) == 0 {
+            self.owed.store(self.clock.now().milliseconds() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Has a response asked for the connection's end?
+    pub(super) fn is_to_close(&self) -> bool {
+        self.is_to_close.load(Ordering::Relaxed)
     }
 
     /// A request has come.
@@ -67,31 +105,39 @@ impl Activity {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.note_movement();
-        Stream { activity: Arc::clone(self), is_waiting: false, is_answered: false }
+        Stream { activity: Arc::clone(self), waiting: None, fields_bytes: 0 }
     }
 
     /// What to do with the connection. Without requests it may stay for `idle_max`.
     pub(super) fn judge(&self, limits: &Limits, idle_max: Duration) -> Verdict {
-        let moved = Moment::from_milliseconds(self.moved.load(Ordering::Relaxed));
-        let still = self.clock.now().since(moved);
-        if self.is_abused() {
-            return Verdict::Cut("most requests were cancelled");
+        let now = self.clock.now();
+        let moment = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let still = now.since(Moment::from_milliseconds(moment(&self.moved)));
+        if let Some(owed) = moment(&self.owed).checked_sub(1)
+            && now.since(Moment::from_milliseconds(owed)) >= limits.header_timeout
+        {
+            return Verdict::Cut("the rest of a frame never came");
         }
-        let stall_max = stall_max(limits);
-        if self.waiting.load(Ordering::Relaxed) > 0 {
+        let (stall_max, pause_max) = (stall_max(limits), judge_pause_max(limits));
+        let oldest = self.waiting.lock().since.iter().map(|(_, since)| *since).min();
+        if oldest.is_some_and(|oldest| now.since(oldest) >= limits.write_timeout) {
+            return Verdict::Cut("no window for a response");
+        }
+        let is_active = self.active.load(Ordering::Relaxed) > 0;
+        if oldest.is_some() || (!is_active && self.unsent.load(Ordering::Relaxed) > 0) {
             return if still >= stall_max {
                 Verdict::Cut("no window for content")
             } else {
-                Verdict::Serve(stall_max.saturating_sub(still))
+                Verdict::Serve(pause_max.min(stall_max.saturating_sub(still)))
             };
         }
-        if self.active.load(Ordering::Relaxed) > 0 {
-            return Verdict::Serve(stall_max);
+        if is_active {
+            return Verdict::Serve(pause_max);
         }
         if still >= idle_max {
             Verdict::Retire
         } else {
-            Verdict::Serve(stall_max.min(idle_max.saturating_sub(still)))
+            Verdict::Serve(pause_max.min(idle_max.saturating_sub(still)))
         }
     }
 
@@ -100,41 +146,49 @@ impl Activity {
         let is_new = self.requests.load(Ordering::Relaxed) == 0;
         if is_new { limits.header_timeout } else { limits.keep_alive }
     }
-
-    /// Have more requests been cancelled than are borne?
-    pub(super) fn is_abused(&self) -> bool {
-        let cancelled = self.cancelled.load(Ordering::Relaxed);
-        cancelled > CANCELLED_MAX && cancelled * 2 > self.requests.load(Ordering::Relaxed)
-    }
 }
 
 /// One request until its response has gone.
 #[derive(Debug)]
 pub(super) struct Stream {
     activity: Arc<Activity>,
-    is_waiting: bool,
-    is_answered: bool,
+    /// The place among those that wait for a window.
+    waiting: Option<u64>,
+    fields_bytes: usize,
 }
 
 impl Stream {
+    /// Takes a share of the memory for fields, which all requests of the connection have in
+    /// common. `false`: there is not enough left.
+    pub(super) fn reserve_fields(&mut self, bytes: usize, max_bytes: usize) -> bool {
+        self.fields_bytes += bytes;
+        let before = self.activity.fields_bytes.fetch_add(bytes, Ordering::Relaxed);
+        before.saturating_add(bytes) <= max_bytes
+    }
+
+    /// The connection is to end when what is under way has ended.
+    pub(super) fn close_connection(&self) {
+        self.activity.is_to_close.store(true, Ordering::Relaxed);
+    }
+
     /// Content is asked for: what was handed over before has found its window.
     pub(super) fn asked(&mut self) {
-        if std::mem::take(&mut self.is_waiting) {
-            self.activity.waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Some(place) = self.waiting.take() {
+            self.activity.waiting.lock().since.retain(|(waiting, _)| *waiting != place);
         }
         self.activity.note_movement();
     }
 
     /// Content was handed over.
     pub(super) fn handed(&mut self) {
-        if !std::mem::replace(&mut self.is_waiting, true) {
-            self.activity.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.waiting.is_none() {
+            let now = self.activity.clock.now();
+            let mut waiting = self.activity.waiting.lock();
+            let place = waiting.next;
+            waiting.next += 1;
+            waiting.since.push((place, now));
+            self.waiting = Some(place);
         }
-    }
-
-    /// The handler has answered.
-    pub(super) fn answered(&mut self) {
-        self.is_answered = true;
     }
 }
 
@@ -142,9 +196,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.asked();
         self.activity.active.fetch_sub(1, Ordering::Relaxed);
-        if !self.is_answered {
-            self.activity.cancelled.fetch_add(1, Ordering::Relaxed);
-        }
+        self.activity.fields_bytes.fetch_sub(self.fields_bytes, Ordering::Relaxed);
     }
 }
 
@@ -153,47 +205,96 @@ mod tests {
     use super::*;
     use crate::settings::Listen;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Case {
+        limits: Limits,
+        clock: Clock,
+        activity: Arc<Activity>,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let clock = Clock::manual();
+            let activity = Activity::new(clock.clone());
+            Self { limits: Limits::from(&Listen::default()), clock, activity }
+        }
+
+        fn after(&self, seconds: u32) -> Verdict {
+            self.clock.advance(SECOND * seconds);
+            self.activity.judge(&self.limits, self.limits.keep_alive)
+        }
+    }
+
     #[test]
     fn a_connection_is_idle_only_without_requests() {
-        let limits = Limits::from(&Listen::default());
-        let clock = Clock::manual();
-        let activity = Activity::new(clock.clone());
-        let stream = activity.begin();
-        clock.advance(Duration::from_secs(1_000));
-        assert!(matches!(activity.judge(&limits, limits.keep_alive), Verdict::Serve(_)));
+        let case = Case::new();
+        let stream = case.activity.begin();
+        assert!(matches!(case.after(1_000), Verdict::Serve(_)));
         drop(stream);
-        clock.advance(Duration::from_secs(74));
-        assert_eq!(
-            activity.judge(&limits, limits.keep_alive),
-            Verdict::Serve(Duration::from_secs(1))
-        );
-        clock.advance(Duration::from_secs(1));
-        assert_eq!(activity.judge(&limits, limits.keep_alive), Verdict::Retire);
+        assert_eq!(case.after(74), Verdict::Serve(SECOND));
+        assert_eq!(case.after(1), Verdict::Retire);
     }
 
     #[test]
     fn content_that_finds_no_window_is_cut_after_ten_seconds() {
-        let limits = Limits::from(&Listen::default());
-        let clock = Clock::manual();
-        let activity = Activity::new(clock.clone());
-        let mut stream = activity.begin();
+        let case = Case::new();
+        let mut stream = case.activity.begin();
         stream.handed();
-        clock.advance(Duration::from_secs(9));
-        assert!(matches!(activity.judge(&limits, limits.keep_alive), Verdict::Serve(_)));
-        clock.advance(Duration::from_secs(1));
-        assert!(matches!(activity.judge(&limits, limits.keep_alive), Verdict::Cut(_)));
+        assert!(matches!(case.after(9), Verdict::Serve(_)));
+        assert!(matches!(case.after(1), Verdict::Cut(_)));
         stream.asked();
-        assert!(matches!(activity.judge(&limits, limits.keep_alive), Verdict::Serve(_)));
+        assert!(matches!(case.after(9), Verdict::Serve(_)));
     }
 
     #[test]
-    fn a_client_that_cancels_most_of_its_requests_is_cut() {
-        let activity = Activity::new(Clock::manual());
-        for _ in 0..CANCELLED_MAX {
-            drop(activity.begin());
+    fn other_streams_keep_a_stalled_one_for_no_longer_than_the_write_timeout() {
+        let case = Case::new();
+        let mut stalled = case.activity.begin();
+        stalled.handed();
+        for _ in 0..11 {
+            assert!(matches!(case.after(5), Verdict::Serve(_)));
+            drop(case.activity.begin());
         }
-        assert!(!activity.is_abused());
-        drop(activity.begin());
-        assert!(activity.is_abused());
+        assert!(matches!(case.after(5), Verdict::Cut(_)));
+    }
+
+    #[test]
+    fn what_h2_holds_for_a_client_without_a_window_is_cut_too() {
+        let case = Case::new();
+        let stream = case.activity.begin();
+        case.activity.note_unsent(1);
+        // The origin may take its time.
+        assert!(matches!(case.after(1_000), Verdict::Serve(_)));
+        drop(stream);
+        assert!(matches!(case.after(9), Verdict::Serve(_)));
+        assert!(matches!(case.after(1), Verdict::Cut(_)));
+        case.activity.note_unsent(0);
+        assert!(matches!(case.after(1), Verdict::Serve(_)));
+    }
+
+    #[test]
+    fn a_frame_must_be_whole_within_the_header_timeout() {
+        let case = Case::new();
+        let _stream = case.activity.begin();
+        case.activity.note_owed(true);
+        assert!(matches!(case.after(4), Verdict::Serve(_)));
+        // More of the same changes nothing.
+        case.activity.note_owed(true);
+        assert!(matches!(case.after(1), Verdict::Cut(_)));
+        case.activity.note_owed(false);
+        assert!(matches!(case.after(1), Verdict::Serve(_)));
+    }
+
+    #[test]
+    fn the_memory_for_fields_is_shared_and_given_back() {
+        let case = Case::new();
+        let (mut first, mut second) = (case.activity.begin(), case.activity.begin());
+        assert!(first.reserve_fields(60, 100));
+        assert!(!second.reserve_fields(60, 100));
+        drop(second);
+        assert!(case.activity.begin().reserve_fields(40, 100));
+        drop(first);
+        assert!(case.activity.begin().reserve_fields(100, 100));
     }
 }

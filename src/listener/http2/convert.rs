@@ -9,7 +9,7 @@ use http::{Method, StatusCode, Uri, Version};
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{Connection, Request, Response};
+use crate::exchange::{Beside, Connection, Request, Response};
 use crate::fields::Fields;
 use crate::listener::date::with_date;
 use crate::listener::http1::head::{is_authority, is_forbidden_in_value, is_target_byte};
@@ -19,6 +19,11 @@ use crate::listener::limits::HeadLimits;
 const CONNECTION_SPECIFIC: [&str; 5] =
     ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
+/// Bytes that the fields take. In HTTP/2 a few bytes can stand for kilobytes, again and again.
+pub(super) fn fields_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
 /// Makes our request of hyper's, but for its content.
 pub(super) fn request(
     head: http::request::Parts,
@@ -27,16 +32,28 @@ pub(super) fn request(
     limits: &HeadLimits,
 ) -> Result<Request, StatusCode> {
     let http::request::Parts { method, uri, headers, .. } = head;
+    // The scheme says nothing to an origin. hyper keeps none where the authority is a Host field.
+    let is_web =
+        |scheme: &str| ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
+    if !uri.scheme_str().is_none_or(is_web) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let authority = authority(&uri, &headers)?;
     let target = target(&method, &uri)?;
     if target.len() > limits.request_line_max_bytes {
         return Err(StatusCode::URI_TOO_LONG);
     }
+    // h2 takes several that agree; for us a length is said once (RFC 9110 8.6).
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let fields = fields(&headers, &authority, limits)?;
     if fields.wire_bytes() + target.len() > limits.head_max_bytes {
         return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
-    Ok(Request { method, target, authority, version: Version::HTTP_2, fields, body, connection })
+    // hyper has no way to send interim responses, and extended CONNECT (RFC 8441) is off.
+    let (version, beside) = (Version::HTTP_2, Beside::default());
+    Ok(Request { method, target, authority, version, fields, body, connection, beside })
 }
 
 /// `:authority`, or Host; where there are both they agree (RFC 9113 8.3.1).

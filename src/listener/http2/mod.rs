@@ -1,48 +1,66 @@
 //! HTTP/2 (RFC 9113): hyper's server behind our checks, bounds and timeouts.
 
 mod activity;
+mod budget;
 mod convert;
+mod frames;
 mod outgoing;
+mod wire;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::connections::{Event, Stage};
 use super::door::Door;
+use super::limits::Limits;
+use super::pace::Pace;
 use super::socket::Transport;
 use super::watchdog::Watchdog;
 use crate::body::{Body, BodyError, BodySender, channel};
 use crate::exchange::{Connection, Handler, Response};
 use activity::{Activity, Stream, Verdict};
+use budget::{Bounds, ENHANCE_YOUR_CALM};
 use outgoing::Outgoing;
+use wire::Wire;
 
 /// Bytes of content a client may send ahead of the handler, for a stream and for all of them.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes that h2 takes of a response ahead of the client.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
-/// Streams reset before we saw them, and streams that we had to reset, before h2 says goodbye
-/// (CVE-2023-44487, CVE-2025-8671).
-const RESETS_MAX: usize = 20;
-const OWN_RESETS_MAX: usize = 64;
+/// Streams that the client resets before hyper sees them (CVE-2023-44487): they hold memory while
+/// they wait to be seen, so these are few.
+const UNSEEN_RESETS_MAX: usize = 20;
 /// Bytes of content that wait for the handler.
 const CHANNEL_MAX_BYTES: usize = 64 << 10;
 /// How long a client may take to leave after goodbye while no request is in flight.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 /// A connection is judged no more often than this.
 const JUDGE_PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// How serving ended.
+enum End {
+    /// hyper is done with it.
+    Over,
+    /// hyper is done with it, since the client broke the protocol or a budget of its wire.
+    Broken,
+    /// It only costs.
+    Cut(&'static str),
+    /// It was idle, was told so, and has not left.
+    Idle,
+}
 
 /// Serves a connection until it ends. `read` is what was read of it while its protocol was found
 /// out.
@@ -53,40 +71,73 @@ pub(super) async fn serve<S: Transport, H: Handler>(
     door: Arc<Door<H>>,
 ) {
     let activity = Activity::new(door.clock.clone());
+    let limits = &door.limits;
+    let bounds =
+        Bounds { resets_max: limits.http2_resets_max, control_max: limits.http2_control_max };
+    let (wire, remains) = Wire::new(io, read, bounds, Arc::clone(&activity));
+    let end = run(wire, &activity, &connection, &door).await;
+    // hyper has been dropped, and its wire with it.
+    let Some(left) = remains.take() else { return };
+    match (end, left.fault) {
+        (End::Cut(why), _) => {
+            note_cut(&door, why);
+            left.say_goodbye(ENHANCE_YOUR_CALM).await;
+        }
+        (End::Broken, Some(fault)) => {
+            note_cut(&door, fault.as_str());
+            left.say_goodbye(fault.error()).await;
+        }
+        (End::Broken, None) => left.close().await,
+        (End::Over | End::Idle, _) => {}
+    }
+}
+
+fn note_cut<H>(door: &Door<H>, why: &'static str) {
+    tracing::debug!(why, "HTTP/2 connection cut");
+    door.note(Event::Http2Cut);
+}
+
+fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams_max)
+        .max_header_list_size(u32::try_from(limits.head.head_max_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
+        .max_local_error_reset_streams(limits.http2_resets_max as usize)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .auto_date_header(false);
+    builder
+}
+
+async fn run<S: Transport, H: Handler>(
+    wire: Wire<S>,
+    activity: &Arc<Activity>,
+    connection: &Connection,
+    door: &Arc<Door<H>>,
+) -> End {
     let service = service_fn(|request| {
         let stream = activity.begin();
-        let door = Arc::clone(&door);
+        let door = Arc::clone(door);
         let connection = connection.clone();
         async move { Ok::<_, Infallible>(answer(request, stream, connection, &door).await) }
     });
     let limits = &door.limits;
-    let served = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.http2_streams_max)
-        .max_header_list_size(u32::try_from(limits.head.head_max_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(RESETS_MAX)
-        .max_local_error_reset_streams(OWN_RESETS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(Rewound { read, io }), service);
-    let mut served = pin!(served);
-    let mut watchdog = Watchdog::new(activity::stall_max(limits).min(limits.header_timeout));
+    let mut served = pin!(builder(limits).serve_connection(TokioIo::new(wire), service));
+    let mut watchdog = Watchdog::new(activity::judge_pause_max(limits));
     let mut is_leaving = false;
     poll_fn(|context| {
-        if served.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+        if let Poll::Ready(end) = served.as_mut().poll(context) {
+            return Poll::Ready(if end.is_ok() { End::Over } else { End::Broken });
         }
-        let mut leave = door.stage() != Stage::Serving;
+        let mut leave = door.stage() != Stage::Serving || activity.is_to_close();
         let idle_max = |leaving| if leaving { GOODBYE_MAX } else { activity.idle_max(limits) };
-        if !is_leaving && activity.is_abused() {
-            return cut(&door, "most requests were cancelled");
-        }
         while watchdog.poll_expired(context).is_ready() {
             match activity.judge(limits, idle_max(is_leaving)) {
-                Verdict::Cut(why) => return cut(&door, why),
-                Verdict::Retire if is_leaving => return Poll::Ready(()),
+                Verdict::Cut(why) => return Poll::Ready(End::Cut(why)),
+                Verdict::Retire if is_leaving => return Poll::Ready(End::Idle),
                 Verdict::Retire => {
                     leave = true;
                     watchdog.arm(GOODBYE_MAX);
@@ -102,13 +153,7 @@ pub(super) async fn serve<S: Transport, H: Handler>(
         }
         Poll::Pending
     })
-    .await;
-}
-
-fn cut<H>(door: &Door<H>, why: &'static str) -> Poll<()> {
-    tracing::debug!(why, "HTTP/2 connection cut");
-    door.note(Event::Http2Cut);
-    Poll::Ready(())
+    .await
 }
 
 /// One request and its response head; the content follows as hyper asks for it.
@@ -122,12 +167,17 @@ async fn answer<H: Handler>(
     let head_only = head.method == Method::HEAD;
     let limits = &door.limits;
     let (body, feed) = intake(incoming, door.limits.body_max_bytes);
-    let response = match convert::request(head, body, connection, &limits.head) {
+    let has_room = stream
+        .reserve_fields(convert::fields_bytes(&head.headers), limits.http2_fields_memory_max_bytes);
+    let request = if has_room {
+        convert::request(head, body, connection, &limits.head)
+    } else {
+        Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    };
+    let response = match request {
         Ok(request) => {
             let handling = door.handler.handle(request);
-            let feed = feed.map(|(incoming, sender)| {
-                pump(incoming, sender, limits.body_timeout, limits.body_max_bytes)
-            });
+            let feed = feed.map(|(incoming, sender)| pump(incoming, sender, limits));
             with_feed(handling, feed).await
         }
         Err(status) => {
@@ -135,7 +185,9 @@ async fn answer<H: Handler>(
             Response::text(status, format!("{}\n", status.canonical_reason().unwrap_or("")))
         }
     };
-    stream.answered();
+    if response.close {
+        stream.close_connection();
+    }
     reply(response, head_only, stream, door)
 }
 
@@ -177,15 +229,22 @@ async fn with_feed(
 }
 
 /// Feeds content to the handler, at its pace.
-async fn pump(mut incoming: Incoming, mut sender: BodySender, pause_max: Duration, limit: u64) {
-    let mut bytes = 0_u64;
+async fn pump(mut incoming: Incoming, mut sender: BodySender, limits: &Limits) {
+    let (pause_max, limit) = (limits.body_timeout, limits.body_max_bytes);
+    let mut pace = Pace::new(limits.rate_min_bytes);
     let mut watchdog = Watchdog::new(pause_max);
     loop {
-        watchdog.arm(pause_max);
+        let mut since = None;
         let frame = poll_fn(|context| {
             let frame = http_body::Body::poll_frame(Pin::new(&mut incoming), context);
             match frame {
-                Poll::Pending => watchdog.poll_expired(context).map(|()| Err(BodyError::TimedOut)),
+                Poll::Pending => {
+                    if since.is_none() {
+                        since = Some(Instant::now());
+                        watchdog.arm(pause_max);
+                    }
+                    watchdog.poll_expired(context).map(|()| Err(BodyError::TimedOut))
+                }
                 Poll::Ready(frame) => Poll::Ready(Ok(frame)),
             }
         })
@@ -197,8 +256,11 @@ async fn pump(mut incoming: Incoming, mut sender: BodySender, pause_max: Duratio
             Ok(None) => return sender.finish(),
             Err(error) => return sender.abort(error),
         };
-        bytes += data.len() as u64;
-        if bytes > limit {
+        pace.passed(data.len() as u64, since.map_or(Duration::ZERO, |since| since.elapsed()));
+        if pace.is_too_slow(pause_max) {
+            return sender.abort(BodyError::TimedOut);
+        }
+        if pace.bytes() > limit {
             return sender.abort(BodyError::TooLarge { limit });
         }
         if sender.send(data).await.is_err() {
@@ -228,65 +290,4 @@ fn reply<H>(
     let Response { status, body, completion, .. } = response;
     let body = if head_only || convert::has_no_content(status) { Body::empty() } else { body };
     head.map(|()| Outgoing::new(body, completion, stream))
-}
-
-/// A stream of which something has already been read.
-struct Rewound<S> {
-    read: BytesMut,
-    io: S,
-}
-
-impl<S: Transport> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(context, buffer);
-        }
-        let count = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read[..count]);
-        self.read.advance(count);
-        if self.read.is_empty() {
-            self.read = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: Transport> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
 }

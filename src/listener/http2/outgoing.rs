@@ -4,11 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
 use super::activity::Stream;
 use crate::body::{Body, BodyError};
 use crate::exchange::{Completion, Delivered};
+use crate::fields::Fields;
 
 /// Content is handed over in pieces of this size, so that a client who gives no window makes us
 /// hold no more than one of them, and is seen to.
@@ -60,7 +62,8 @@ impl http_body::Body for Outgoing {
                 }
                 Poll::Ready(None) => {
                     this.ended = true;
-                    return Poll::Ready(None);
+                    let trailers = trailers(&this.body.take_trailers());
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
                 }
             }
         }
@@ -73,6 +76,19 @@ impl http_body::Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         self.rest.is_empty() && self.body.is_empty()
     }
+}
+
+/// What follows the content, as hyper takes it; `None` where nothing does.
+fn trailers(fields: &Fields) -> Option<HeaderMap> {
+    let mut trailers = HeaderMap::new();
+    for field in fields {
+        let name = HeaderName::from_bytes(&field.name).ok();
+        let value = HeaderValue::from_maybe_shared(field.value.clone()).ok();
+        if let (Some(name), Some(value)) = (name, value) {
+            trailers.append(name, value);
+        }
+    }
+    (!trailers.is_empty()).then_some(trailers)
 }
 
 impl Drop for Outgoing {

@@ -13,6 +13,7 @@
 
 mod scan;
 mod target;
+mod upgrade;
 
 use bytes::Bytes;
 use http::{Method, Version};
@@ -24,6 +25,12 @@ pub(in crate::listener) use target::is_target_byte;
 use super::Refused;
 use super::body::Framing;
 use crate::fields::Fields;
+
+/// Options of Connection: a request has two or three, and each is looked for among all fields.
+const CONNECTION_OPTIONS_MAX: usize = 32;
+/// Bytes of a method and of a target that are logged of a head that was refused.
+const LOGGED_METHOD_MAX: usize = 32;
+const LOGGED_TARGET_MAX: usize = 2 << 10;
 
 /// A request head that passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +49,11 @@ pub struct Head {
     pub framing: Framing,
     /// The client waits for `100 Continue` before it sends the content.
     pub expects_continue: bool,
+    /// The protocols to which the client would switch: those of its Upgrade fields, where it may
+    /// ask for that (RFC 9110 7.8).
+    pub upgrade: Option<Bytes>,
+    /// It has an Upgrade field, honoured or not.
+    pub names_upgrade: bool,
     /// The client will take another response on this connection (RFC 9112 9.3).
     pub keep_alive: bool,
 }
@@ -75,7 +87,37 @@ pub fn parse(bytes: &Bytes) -> Result<Head, Refused> {
         Persistence::KeepAlive => true,
         Persistence::Close => false,
     };
-    Ok(Head { method, target, authority, version, fields, framing, expects_continue, keep_alive })
+    let names_upgrade = special.upgrade;
+    let upgrade = (names_upgrade && method == Method::GET && version == Version::HTTP_11)
+        .then(|| upgrade::offered(&fields))
+        .flatten();
+    Ok(Head {
+        method,
+        target,
+        authority,
+        version,
+        fields,
+        framing,
+        expects_continue,
+        upgrade,
+        names_upgrade,
+        keep_alive,
+    })
+}
+
+/// What a head that is refused says of its method and target, for the log; `-` where that cannot be
+/// told.
+pub fn named(bytes: &[u8]) -> (Method, Bytes) {
+    let end = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+    let mut words = bytes[..end].splitn(3, |&byte| byte == b' ');
+    let is_method =
+        |word: &&[u8]| word.len() <= LOGGED_METHOD_MAX && word.iter().copied().all(is_token_byte);
+    let is_target = |word: &&[u8]| {
+        word.len() <= LOGGED_TARGET_MAX && word.iter().copied().all(target::is_target_byte)
+    };
+    let method = words.next().filter(is_method).filter(|word| !word.is_empty()).unwrap_or(b"-");
+    let target = words.next().filter(is_target).filter(|word| !word.is_empty()).unwrap_or(b"-");
+    (Method::from_bytes(method).unwrap_or_default(), Bytes::copy_from_slice(target))
 }
 
 /// The lines of a head without their CRLF, up to the empty one.
@@ -155,6 +197,8 @@ struct Special {
     chunked: bool,
     expects_continue: bool,
     upgrade: bool,
+    /// Elements of Connection so far.
+    options: usize,
     persistence: Persistence,
 }
 
@@ -183,6 +227,10 @@ impl Special {
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                    self.options += 1;
+                    if self.options > CONNECTION_OPTIONS_MAX {
+                        return Err(Refused::TooManyOptions);
+                    }
                     if option.eq_ignore_ascii_case(b"close") {
                         self.persistence = Persistence::Close;
                     } else if option.eq_ignore_ascii_case(b"keep-alive")
