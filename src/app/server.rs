@@ -222,6 +222,7 @@ fn probe_request(settings: &Settings, target: &str) -> crate::origin::OriginRequ
         authority: host.clone().into(),
         fields: [("Host", host.as_str()), ("User-Agent", "parvis-probe")].into(),
         body: crate::body::Spooled::default(),
+        beside: crate::exchange::Beside::default(),
         client: Client {
             address,
             port: 0,

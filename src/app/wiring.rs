@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::AppError;
 use crate::clock::Clock;
+use crate::esi::MistakeLog;
 use crate::fill::Flights;
 use crate::listener::Shutdown;
 use crate::observe::{Observer, Reading, State};
@@ -35,6 +36,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         refreshes,
         readiness: state,
         forgery_seen: AtomicBool::new(false),
+        esi_mistakes: MistakeLog::default(),
     }))
 }
 
@@ -63,10 +65,12 @@ pub fn register_readings(node: &Node, shutdown: &Shutdown) {
             readings.set(Reading::FilesTimedOut, files.timed_out);
             readings.set(Reading::FilesRefused, files.refused);
         }
+        readings.set(Reading::EsiMistakes, parts.esi_mistakes.count());
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
         let refused = door.refused_connections_max + door.refused_per_address;
         readings.set(Reading::ListenRefusedConnections, refused);
         readings.set(Reading::ListenBadRequests, door.requests_refused);
+        readings.set(Reading::ListenHttp2Cut, door.http2_connections_cut);
     });
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::body::{Body, channel};
-use crate::exchange::{Connection, Peer};
+use crate::exchange::{Beside, Connection, Peer};
 use crate::fields::Fields;
 use crate::observe::{Cause, Phase, State};
 use crate::settings::PurgeWithoutPattern;
@@ -85,6 +85,7 @@ fn request(method: &str, target: &str, fields: &[(&'static str, &str)], body: &s
         fields: list,
         body: Body::from(Bytes::from(body.to_owned())),
         connection: Connection { peer, local: None, tls: false },
+        beside: Beside::default(),
     }
 }
 

@@ -24,6 +24,7 @@ pub use observer::{Observation, Observer};
 pub use readiness::{Cause, Phase, Readiness, State};
 pub use readings::{Reading, Readings};
 pub use record::{Record, Verdict};
+pub use redact::redact;
 pub use trace::{LevelHandle, start_tracing};
 
 /// Why logs cannot be set up.

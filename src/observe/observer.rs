@@ -227,7 +227,7 @@ mod tests {
     use super::super::readings::Reading;
     use super::*;
     use crate::body::Body;
-    use crate::exchange::{Connection, Peer, Scheme};
+    use crate::exchange::{Beside, Connection, Peer, Scheme};
     use crate::fields::Fields;
     use bytes::Bytes;
     use http::{Method, Version};
@@ -253,6 +253,7 @@ mod tests {
             ]),
             body: Body::empty(),
             connection: Connection { peer: Peer::Unix, local: None, tls: false },
+            beside: Beside::default(),
         };
         let client = Client {
             address: IpAddr::from([192, 0, 2, 1]),

@@ -54,11 +54,15 @@ readings! {
     OriginHealthy = Gauge "origin" "healthy" "1 while the origin's probes pass.",
     FilesTimedOut = Counter "files" "timed_out_total" "Requests for files that the file system kept waiting (504).",
     FilesRefused = Counter "files" "refused_total" "Requests for files that a bound refused (503).",
+    EsiMistakes = Counter "esi" "mistakes_total"
+        "Mistakes in ESI that were left out: wrong tags, refused sources, too many or too deep includes.",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenRefusedConnections = Counter "listen" "refused_connections_total"
         "Connections that were refused over a limit.",
     ListenBadRequests = Counter "listen" "bad_requests_total"
         "Malformed requests that were refused before they had a verdict.",
+    ListenHttp2Cut = Counter "listen" "cut_connections_total"
+        "HTTP/2 connections that were ended for floods, resets or stalls.",
 }
 
 /// The numbers at one moment; what nobody set is not shown.

@@ -26,7 +26,7 @@ const SEGMENTS: &[&[u8]] = &[b"sid", b"phpsessid", b"form_key"];
 const ADMIN_KEY_DIGITS_MIN: usize = 32;
 
 /// The URL or target without the values; borrowed where there was nothing to drop.
-pub(super) fn redact(url: &[u8]) -> Cow<'_, [u8]> {
+pub fn redact(url: &[u8]) -> Cow<'_, [u8]> {
     let path_end = memchr::memchr2(b'?', b'#', url).unwrap_or(url.len());
     let (path, query) = url.split_at(path_end);
     let path_cut = cut_segments(path);

@@ -25,6 +25,8 @@ pub struct Listen {
     pub body_timeout: Duration,
     /// The longest time a client may take nothing of a response.
     pub write_timeout: Duration,
+    /// Bytes per second below which a client that sends or reads content is given up.
+    pub rate_min_bytes: u64,
     /// Connections at once, over all listeners.
     pub connections_max: usize,
     /// Connections at once from one untrusted address (IPv6: one /64).
@@ -45,6 +47,20 @@ pub struct Listen {
     pub body_directory: PathBuf,
     /// Concurrent streams of an HTTP/2 connection.
     pub http2_streams_max: u32,
+    /// Interim responses (103 Early Hints) that are passed on for one request.
+    pub interim_responses_max: usize,
+    /// Connections at once that have left HTTP (WebSocket); zero: none.
+    pub upgrades_max: usize,
+    /// How long nothing may move on such a connection.
+    pub upgrade_idle_timeout: Duration,
+    /// Streams that a client may cancel, or make us reset, while that is most of them.
+    pub http2_resets_max: u32,
+    /// Frames that are neither requests nor content, beyond those that these explain.
+    pub http2_control_max: u32,
+    /// Bytes of the header fields of all requests under way on an HTTP/2 connection.
+    pub http2_fields_memory_max_bytes: usize,
+    /// How long an HTTP/2 client may leave content waiting while nothing moves.
+    pub http2_stall_timeout: Duration,
     /// What to do with a method that RFC 9110 and PATCH do not define.
     pub unknown_methods: UnknownMethods,
 }
@@ -69,6 +85,7 @@ impl Default for Listen {
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_mins(1),
+            rate_min_bytes: 128,
             connections_max: 16_384,
             connections_per_address_max: 1_000,
             request_line_max_bytes: 16 << 10,
@@ -79,6 +96,13 @@ impl Default for Listen {
             body_memory_max_bytes: 64 << 10,
             body_directory: PathBuf::new(),
             http2_streams_max: 64,
+            interim_responses_max: 8,
+            upgrades_max: 1_000,
+            upgrade_idle_timeout: Duration::from_mins(1),
+            http2_resets_max: 100,
+            http2_control_max: 1_000,
+            http2_fields_memory_max_bytes: 512 << 10,
+            http2_stall_timeout: Duration::from_secs(10),
             unknown_methods: UnknownMethods::Refuse,
         }
     }

@@ -14,8 +14,8 @@ use super::mistake::Mistakes;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::{
-    Control, Encoding, Esi, Files, Fill, Health, Lifecycle, Listen, Log, Origin, Purge, Settings,
-    Site, Store, Tls, cross_checks, machine, syntax,
+    Control, Encoding, Esi, Files, Fill, Health, Lifecycle, Listen, Log, Origin, PolicyKind, Purge,
+    Settings, Site, Store, Tls, cross_checks, machine, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -76,7 +76,9 @@ fn read(
     let mut mistakes = Vec::new();
     let sources = Sources::read(file, environment, &mut mistakes);
     let mut reader = Reader::new(sources, mistakes);
-    let mut settings = Settings::default();
+    let mut policy = PolicyKind::Magento;
+    reader.word("site.policy", &mut policy);
+    let mut settings = Settings::defaults_of(policy);
     listen(&mut reader, &mut settings.listen);
     tls(&mut reader, &mut settings.tls);
     site(&mut reader, &mut settings.site);
@@ -105,6 +107,7 @@ fn listen(reader: &mut Reader, listen: &mut Listen) {
     reader.duration("listen.header_timeout", &mut listen.header_timeout, MILLISECOND..=TEN_MINUTES);
     reader.duration("listen.body_timeout", &mut listen.body_timeout, MILLISECOND..=HOUR);
     reader.duration("listen.write_timeout", &mut listen.write_timeout, MILLISECOND..=HOUR);
+    reader.size("listen.rate_min", &mut listen.rate_min_bytes, 0..=MIB);
     reader.number("listen.connections_max", &mut listen.connections_max, 1..=1_000_000);
     let per_address = &mut listen.connections_per_address_max;
     reader.number("listen.connections_per_address_max", per_address, 1..=1_000_000);
@@ -116,6 +119,19 @@ fn listen(reader: &mut Reader, listen: &mut Listen) {
     reader.size("listen.body_memory_max", &mut listen.body_memory_max_bytes, 0..=GIB);
     reader.text("listen.body_directory", &mut listen.body_directory, &syntax::FILE_PATH);
     reader.number("listen.http2_streams_max", &mut listen.http2_streams_max, 1..=10_000);
+    reader.number("listen.interim_responses_max", &mut listen.interim_responses_max, 0..=100);
+    reader.number("listen.upgrades_max", &mut listen.upgrades_max, 0..=1_000_000);
+    let idle = &mut listen.upgrade_idle_timeout;
+    reader.duration("listen.upgrade_idle_timeout", idle, MILLISECOND..=DAY);
+    reader.number("listen.http2_resets_max", &mut listen.http2_resets_max, 1..=1_000_000);
+    reader.number("listen.http2_control_max", &mut listen.http2_control_max, 100..=100_000_000);
+    let fields_memory = &mut listen.http2_fields_memory_max_bytes;
+    reader.size("listen.http2_fields_memory_max", fields_memory, KIB..=GIB);
+    reader.duration(
+        "listen.http2_stall_timeout",
+        &mut listen.http2_stall_timeout,
+        MILLISECOND..=HOUR,
+    );
     reader.word("listen.unknown_methods", &mut listen.unknown_methods);
 }
 
@@ -125,7 +141,6 @@ fn tls(reader: &mut Reader, tls: &mut Tls) {
 }
 
 fn site(reader: &mut Reader, site: &mut Site) {
-    reader.word("site.policy", &mut site.policy);
     reader.list("site.hosts", &mut site.hosts, &syntax::HOST);
     reader.list("site.bypass_paths", &mut site.bypass_paths, &syntax::SEGMENTS);
     reader.switch("site.bypass_paths_as_vcl", &mut site.bypass_paths_as_vcl);
@@ -145,6 +160,7 @@ fn site(reader: &mut Reader, site: &mut Site) {
     reader.switch("site.cookies_to_fetcher", &mut site.cookies_to_fetcher);
     reader.word("site.browser_cache", &mut site.browser_cache);
     reader.switch("site.age", &mut site.age);
+    reader.word("site.malformed_age", &mut site.malformed_age);
     reader.word("site.debug_header", &mut site.debug_header);
     reader.switch("site.cache_status", &mut site.cache_status);
 }
@@ -193,6 +209,7 @@ fn store(reader: &mut Reader, store: &mut Store) {
     reader.number("store.tags_max", &mut store.tags_max, 1..=1_000_000);
     reader.number("store.purged_tags_max", &mut store.purged_tags_max, 1..=10_000_000);
     reader.number("store.purged_patterns_max", &mut store.purged_patterns_max, 1..=1_000);
+    reader.number("store.ranges_max", &mut store.ranges_max, 0..=1_000);
 }
 
 fn fill(reader: &mut Reader, fill: &mut Fill) {
@@ -207,13 +224,22 @@ fn esi(reader: &mut Reader, esi: &mut Esi) {
     reader.switch("esi.enabled", &mut esi.enabled);
     reader.number("esi.depth_max", &mut esi.depth_max, 1..=16);
     reader.number("esi.includes_max", &mut esi.includes_max, 1..=1_000);
+    reader.number("esi.total_max", &mut esi.total_max, 1..=10_000);
+    reader.number("esi.concurrency_max", &mut esi.concurrency_max, 1..=1_000);
     reader.duration("esi.timeout", &mut esi.timeout, MILLISECOND..=HOUR);
+    reader.word("esi.on_error", &mut esi.on_error);
     reader.size("esi.tag_max", &mut esi.tag_max_bytes, 64..=MIB);
+    reader.size("esi.remove_max", &mut esi.remove_max_bytes, 0..=16 * MIB);
 }
 
 fn encoding(reader: &mut Reader, encoding: &mut Encoding) {
     reader.switch("encoding.gzip", &mut encoding.gzip);
+    encoding.brotli = encoding.gzip;
     reader.number("encoding.gzip_level", &mut encoding.gzip_level, 1..=9);
+    reader.switch("encoding.brotli", &mut encoding.brotli);
+    reader.number("encoding.brotli_level", &mut encoding.brotli_level, 2..=11);
+    reader.switch("encoding.zstd", &mut encoding.zstd);
+    reader.number("encoding.zstd_level", &mut encoding.zstd_level, 1..=19);
     reader.size("encoding.min", &mut encoding.min_bytes, 0..=GIB);
     reader.number("encoding.ratio_max", &mut encoding.ratio_max, 1..=100_000);
     reader.size("encoding.buffer_max", &mut encoding.buffer_max_bytes, KIB..=GIB);

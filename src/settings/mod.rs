@@ -31,7 +31,9 @@ pub use listen::{Listen, UnknownMethods};
 pub use machine::memory_limit_bytes;
 pub use mistake::{Mistake, Mistakes, Place, Problem};
 pub use network::{Endpoint, Networks};
-pub use site::{AuthorizationRule, BrowserCache, DebugHeader, PolicyKind, Site, TtlRule};
+pub use site::{
+    AuthorizationRule, BrowserCache, DebugHeader, MalformedAge, PolicyKind, Site, TtlRule,
+};
 pub use sources::process_environment;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
@@ -66,6 +68,26 @@ pub struct Settings {
     pub log: Log,
     /// `[lifecycle]`
     pub lifecycle: Lifecycle,
+}
+
+impl Settings {
+    /// What holds where nothing is set. The generic policy is RFC 9111 alone, so it tells the age,
+    /// gives nothing stale that the response does not allow, asks the store for requests with
+    /// Authorization (RFC 9111 3.5 decides what is stored for them), passes methods it does not
+    /// know, and leaves the bytes as they are.
+    pub fn defaults_of(policy: PolicyKind) -> Self {
+        let mut settings = Self::default();
+        settings.site.policy = policy;
+        if policy == PolicyKind::Generic {
+            settings.listen.unknown_methods = UnknownMethods::Pass;
+            settings.site.age = true;
+            settings.site.authorization = AuthorizationRule::AsVcl;
+            settings.store.grace = Duration::ZERO;
+            settings.encoding.gzip = false;
+            settings.encoding.brotli = false;
+        }
+        settings
+    }
 }
 
 /// `[tls]`: for `listen.https`.
@@ -202,6 +224,8 @@ pub struct Store {
     pub purged_tags_max: usize,
     /// Purges by regex that are remembered for the fence.
     pub purged_patterns_max: usize,
+    /// Ranges of one request that are cut from a stored response; zero: none.
+    pub ranges_max: usize,
 }
 
 impl Default for Store {
@@ -214,6 +238,7 @@ impl Default for Store {
             tags_max: 10_000,
             purged_tags_max: 100_000,
             purged_patterns_max: 16,
+            ranges_max: 16,
         }
     }
 }
@@ -254,10 +279,27 @@ pub struct Esi {
     pub depth_max: usize,
     /// Includes of one response.
     pub includes_max: usize,
-    /// For one fragment; beyond it the page goes on without.
+    /// Includes of one page and of all fragments within it.
+    pub total_max: usize,
+    /// Fragments of one response that are fetched at the same time.
+    pub concurrency_max: usize,
+    /// For one source of a fragment, content included; beyond it the source has failed.
     pub timeout: Duration,
-    /// Bytes of one ESI tag; what is longer is text.
+    /// What becomes of a page when a fragment fails.
+    pub on_error: FragmentError,
+    /// Bytes of one ESI tag; what is longer is left out.
     pub tag_max_bytes: usize,
+    /// Bytes within one `<esi:remove>`; a longer one counts as never ended.
+    pub remove_max_bytes: usize,
+}
+
+/// `esi.on_error`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FragmentError {
+    /// The page goes on without the fragment.
+    Continue,
+    /// The page fails.
+    Fail,
 }
 
 impl Default for Esi {
@@ -266,8 +308,12 @@ impl Default for Esi {
             enabled: true,
             depth_max: 3,
             includes_max: 32,
+            total_max: 64,
+            concurrency_max: 8,
             timeout: Duration::from_secs(30),
+            on_error: FragmentError::Continue,
             tag_max_bytes: 8 << 10,
+            remove_max_bytes: 64 << 10,
         }
     }
 }
@@ -275,10 +321,18 @@ impl Default for Esi {
 /// `[encoding]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoding {
-    /// Compress text with gzip.
+    /// Compress text with gzip. Unless it is set: in the Magento policy, not in the generic one.
     pub gzip: bool,
     /// 1 to 9.
     pub gzip_level: u32,
+    /// Keep stored text in brotli as well. Unless it is set: as `gzip`.
+    pub brotli: bool,
+    /// 2 to 11.
+    pub brotli_level: u32,
+    /// Keep stored text without includes in zstd as well.
+    pub zstd: bool,
+    /// 1 to 19.
+    pub zstd_level: u32,
     /// Bytes below which nothing is compressed.
     pub min_bytes: u64,
     /// Largest ratio of decoded to encoded bytes that is accepted from an origin.
@@ -292,6 +346,10 @@ impl Default for Encoding {
         Self {
             gzip: true,
             gzip_level: 6,
+            brotli: true,
+            brotli_level: 5,
+            zstd: false,
+            zstd_level: 6,
             min_bytes: 1_024,
             ratio_max: 100,
             buffer_max_bytes: 64 << 10,

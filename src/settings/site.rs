@@ -48,6 +48,8 @@ pub struct Site {
     pub browser_cache: BrowserCache,
     /// Deliver Age on hits.
     pub age: bool,
+    /// What an Age of the origin that is no single number says.
+    pub malformed_age: MalformedAge,
     /// When `X-Magento-Cache-Debug` is sent.
     pub debug_header: DebugHeader,
     /// Send Cache-Status (RFC 9211).
@@ -94,6 +96,15 @@ pub enum BrowserCache {
     Origin,
 }
 
+/// `site.malformed_age`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MalformedAge {
+    /// Of a list the first counts, and what is no number says nothing (RFC 9111 5.1).
+    Ignore,
+    /// The response is stale: a cache on the way is not to be trusted.
+    Stale,
+}
+
 /// `site.debug_header`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DebugHeader {
@@ -128,6 +139,7 @@ impl Default for Site {
             cookies_to_fetcher: false,
             browser_cache: BrowserCache::NoStore,
             age: false,
+            malformed_age: MalformedAge::Ignore,
             debug_header: DebugHeader::Developer,
             cache_status: true,
         }

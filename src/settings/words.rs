@@ -1,8 +1,8 @@
 //! The words of the settings that are one of a few.
 
 use super::{
-    AccessFormat, AuthorizationRule, BrowserCache, DebugHeader, PolicyKind, PurgeWithoutPattern,
-    UnknownMethods,
+    AccessFormat, AuthorizationRule, BrowserCache, DebugHeader, FragmentError, MalformedAge,
+    PolicyKind, PurgeWithoutPattern, UnknownMethods,
 };
 
 /// A setting whose value is one of a few words.
@@ -30,6 +30,11 @@ impl Word for BrowserCache {
         &[("no-store", Self::NoStore), ("revalidate", Self::Revalidate), ("origin", Self::Origin)];
 }
 
+impl Word for MalformedAge {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("ignore", Self::Ignore), ("stale", Self::Stale)];
+}
+
 impl Word for DebugHeader {
     const WORDS: &'static [(&'static str, Self)] =
         &[("developer", Self::Developer), ("always", Self::Always), ("never", Self::Never)];
@@ -37,6 +42,11 @@ impl Word for DebugHeader {
 
 impl Word for PurgeWithoutPattern {
     const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("url", Self::Url)];
+}
+
+impl Word for FragmentError {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("continue", Self::Continue), ("fail", Self::Fail)];
 }
 
 impl Word for AccessFormat {
