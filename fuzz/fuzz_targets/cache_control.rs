@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use parvis::fields::Fields;
-use parvis::policy::cache_control::{CacheControl, parse};
+use parvis::policy::cache_control::{CacheControl, Extent, parse};
 
 /// The greatest delta-seconds (RFC 9111 1.2.2).
 const GREATEST: Duration = Duration::from_secs(1 << 31);
@@ -37,15 +37,30 @@ fn simple(line: &[u8]) -> CacheControl {
             let seconds = digits.parse().map_or(GREATEST, Duration::from_secs);
             if number { seconds.min(GREATEST) } else { Duration::ZERO }
         };
+        // A token that may name a field.
+        let extent = || {
+            let argument = directive[name.len()..].strip_prefix('=').unwrap_or_default();
+            let is_token = !argument.is_empty() && !argument.contains([' ', '\t']);
+            if is_token { Extent::Fields } else { Extent::Whole }
+        };
         match name {
             "max-age" => control.max_age = control.max_age.or_else(|| Some(seconds())),
             "s-maxage" => control.s_maxage = control.s_maxage.or_else(|| Some(seconds())),
             "no-store" => control.no_store = true,
-            "no-cache" => control.no_cache = true,
-            "private" => control.private = true,
+            "no-cache" => control.no_cache = control.no_cache.max(extent()),
+            "private" => control.private = control.private.max(extent()),
             "public" => control.public = true,
             "must-revalidate" => control.must_revalidate = true,
             "proxy-revalidate" => control.proxy_revalidate = true,
+            "must-understand" => control.must_understand = true,
+            "only-if-cached" => control.only_if_cached = true,
+            "stale-while-revalidate" => {
+                control.stale_while_revalidate =
+                    control.stale_while_revalidate.or_else(|| Some(seconds()));
+            }
+            "stale-if-error" => {
+                control.stale_if_error = control.stale_if_error.or_else(|| Some(seconds()));
+            }
             _ => {}
         }
     }
@@ -55,12 +70,16 @@ fn simple(line: &[u8]) -> CacheControl {
 /// Is all of `less` in `more`?
 fn is_within(less: CacheControl, more: CacheControl) -> bool {
     let flags = |control: CacheControl| {
-        let CacheControl { no_store, no_cache, private, public, .. } = control;
-        let CacheControl { must_revalidate, proxy_revalidate, .. } = control;
-        [no_store, no_cache, private, public, must_revalidate, proxy_revalidate]
+        let CacheControl { no_store, public, must_revalidate, proxy_revalidate, .. } = control;
+        let CacheControl { must_understand, only_if_cached, .. } = control;
+        [no_store, public, must_revalidate, proxy_revalidate, must_understand, only_if_cached]
     };
     let lifetime = |less: Option<Duration>, more| less.is_none() || less == more;
     flags(less).iter().zip(flags(more)).all(|(less, more)| !less || more)
+        && less.no_cache <= more.no_cache
+        && less.private <= more.private
+        && lifetime(less.stale_while_revalidate, more.stale_while_revalidate)
+        && lifetime(less.stale_if_error, more.stale_if_error)
         && lifetime(less.max_age, more.max_age)
         && lifetime(less.s_maxage, more.s_maxage)
 }
@@ -82,7 +101,7 @@ fn assert_line(line: &[u8]) {
     let longer = parse(&longer);
     assert!(longer.no_store && is_within(control, longer));
     let before = parse(&[b"no-store, private=\"x, y\", max-age=7, ", line].concat());
-    assert!(before.no_store && before.private);
+    assert!(before.no_store && before.private.is_there());
     assert_eq!(before.max_age, Some(Duration::from_secs(7)), "the first lifetime counts");
     assert!(is_within(CacheControl { max_age: None, ..control }, before));
 }
@@ -99,8 +118,12 @@ fuzz_target!(|input: &[u8]| {
     let control = CacheControl::of(&lines("cAche-Control", &all));
     for line in &all {
         let CacheControl { max_age, s_maxage, .. } = control;
+        let CacheControl { stale_while_revalidate, stale_if_error, .. } = control;
         let line = parse(line);
-        assert!(is_within(CacheControl { max_age, s_maxage, ..line }, control));
+        // Of a time that several lines say the first counts.
+        let flags =
+            CacheControl { max_age, s_maxage, stale_while_revalidate, stale_if_error, ..line };
+        assert!(is_within(flags, control));
         assert!(line.max_age.is_none() || max_age.is_some());
         assert!(line.s_maxage.is_none() || s_maxage.is_some());
     }

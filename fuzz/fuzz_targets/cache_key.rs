@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, Version};
 use libfuzzer_sys::fuzz_target;
 use parvis::body::Body;
-use parvis::exchange::{Client, Connection, Peer, Request};
+use parvis::exchange::{Beside, Client, Connection, Peer, Request};
 use parvis::fields::Fields;
 use parvis::policy::{LookupPlan, Plan, Policy, PurgeScope, Purpose, client};
 use parvis::settings::{AuthorizationRule, Networks, PolicyKind, Settings};
@@ -69,6 +69,7 @@ fn request(text: &[u8], tls: bool) -> Option<Request> {
         version: Version::HTTP_11,
         fields,
         body: Body::empty(),
+        beside: Beside::default(),
         connection: Connection {
             peer: Peer::Ip((Ipv4Addr::LOCALHOST, 5000).into()),
             local: Some((IpAddr::from([127, 0, 0, 1]), 80).into()),
@@ -103,6 +104,7 @@ impl<'a> Seen<'a> {
             fields: fields.clone(),
             body: Body::empty(),
             connection: connection.clone(),
+            beside: Beside::default(),
         };
         Self::of(self.policy, request)
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Method, Version};
 use libfuzzer_sys::fuzz_target;
 use parvis::body::Body;
-use parvis::exchange::{Connection, Peer, Request};
+use parvis::exchange::{Beside, Connection, Peer, Request};
 use parvis::fields::Fields;
 use parvis::policy::{Policy, PurgeRefusal, PurgeScope, parse_pattern};
 use parvis::settings::Settings;
@@ -59,6 +59,7 @@ fn request(lines: &[&[u8]]) -> Request {
         version: Version::HTTP_11,
         fields,
         body: Body::empty(),
+        beside: Beside::default(),
         connection: Connection {
             peer: Peer::Ip((Ipv4Addr::LOCALHOST, 5000).into()),
             local: None,
