@@ -59,7 +59,9 @@ fn the_reference_equals_the_defaults_in_code() {
 }
 
 /// Settings that have no value, or one that depends on others, unless they are given one.
-const UNSET: [&str; 8] = [
+const UNSET: [&str; 10] = [
+    "encoding.brotli",
+    "encoding.gzip",
     "health.probe",
     "origin.fastcgi",
     "origin.http",

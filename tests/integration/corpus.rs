@@ -169,7 +169,7 @@ fn the_menu_is_joined_compressed_and_refreshed_by_its_own_tag_alone() {
     replay(&parvis, &home);
     wait_until("storing", Duration::from_secs(5), || verdict(&replay(&parvis, &home)) == "hit");
     let page = replay(&parvis, &home);
-    assert_eq!(page.header("content-encoding"), Some("gzip"));
+    assert_eq!(page.header("content-encoding"), Some("br"));
     assert!(page.body.len() < page.decoded().len() / 2, "joined and compressed");
     parvis.purge_tag("cat_c_10");
     let after = replay(&parvis, &home);

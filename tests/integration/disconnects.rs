@@ -129,7 +129,10 @@ fn a_client_may_leave_in_each_phase_and_the_next_request_is_right() {
     }
     for path in ["/stored-slow?p=60", "/stored-slow?p=180"] {
         let reply = parvis.get(path, &[]);
-        assert!(reply.is_hit(), "a fill goes on without its leader: {path}");
+        assert!(
+            reply.is_hit() || reply.is_collapsed(),
+            "a fill goes on without its leader: {path}"
+        );
         assert!(reply.text().starts_with(&format!("GET {path} ")));
     }
 }

@@ -185,16 +185,15 @@ fn a_page_too_large_to_be_stored_reaches_its_clients_whole() {
 }
 
 #[test]
-fn an_upgrade_opens_no_tunnel() {
+fn an_upgrade_to_another_protocol_opens_no_tunnel() {
     let origin = Origin::always(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nraw",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: Upgrade\r\n\r\nraw",
     );
     let parvis = Parvis::before_http(origin.port).with("origin.retries", "0").start();
     for target in ["/p", "/customer/account/"] {
         let headers = [("Upgrade", "websocket"), ("Connection", "Upgrade")];
         assert_eq!(parvis.get(target, &headers).status, 502, "{target}");
     }
-    assert!(origin.seen().iter().all(|seen| seen.header("upgrade").is_none()));
     assert_eq!(parvis.ask("CONNECT", "/", &[], b"").status / 100, 4);
     wait_until("the next request", Duration::from_secs(5), || {
         parvis.get("/.parvis/ready", &[]).status == 200

@@ -118,3 +118,45 @@ fn sighup_brings_a_renewed_certificate_and_a_broken_one_leaves_the_old() {
     wait_until("the refusal", Duration::from_secs(5), || parvis.stderr().contains("k.pem"));
     assert_eq!(ask(&mut h2(port, &second).expect("the certificate in force")), 200);
 }
+
+#[test]
+fn hints_and_tunnels_pass_over_tls_as_they_come() {
+    use std::io::{Read, Write};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let origin = Origin::start(|seen, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+        if seen.header("upgrade").is_some() {
+            let head =
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes());
+            let mut buffer = [0; 100];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let _ = stream.write_all(&buffer[..count]);
+            }
+        }
+        // Otherwise the page never comes: the hint must not wait for it.
+        std::thread::sleep(Duration::from_secs(60));
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let certificate = renew(directory.path());
+    let (_parvis, port) = started(&origin, directory.path());
+    runtime().block_on(async {
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let mut stream = open(port, &certificate, &[b"http/1.1"]).await.expect("TLS");
+        let get = "GET /held HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+        stream.write_all(get.as_bytes()).await.expect("sent");
+        let mut answer = vec![0; hint.len()];
+        let reading = stream.read_exact(&mut answer);
+        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("in time").expect("a hint");
+        assert_eq!(answer, hint.as_bytes());
+        let mut stream = open(port, &certificate, &[b"http/1.1"]).await.expect("TLS");
+        let offer = "GET /socket HTTP/1.1\r\nHost: shop.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly";
+        stream.write_all(offer.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        while !answer.ends_with("early") {
+            let byte = tokio::time::timeout(Duration::from_secs(20), stream.read_u8()).await;
+            answer.push(byte.expect("in time").expect("a byte") as char);
+        }
+        assert!(answer.starts_with(hint) && answer.contains("HTTP/1.1 101 "), "{answer}");
+    });
+}

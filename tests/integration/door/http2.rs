@@ -229,6 +229,42 @@ async fn draining_says_goodbye_and_finishes_streams_in_flight() {
 }
 
 #[tokio::test]
+async fn a_response_that_closes_says_goodbye_and_lets_other_streams_finish() {
+    let door = Door::open().await;
+    let mut client = open(&door).await;
+    let waiting = tokio::spawn(client.send_request(get("http://a/wait")));
+    until("handler", || door.teller.started() == 1).await;
+    assert_eq!(told(&mut client, get("http://a/close")).await, (200, "bye\n".to_owned()));
+    assert_eq!(door.shutdown.connections().count(), 1);
+    door.teller.go.notify_one();
+    let response = waiting.await.expect("joined").expect("a response");
+    assert_eq!(content(response).await.expect("content"), b"waited\n");
+    // The client keeps its side open, and would be idle for more than a minute.
+    until("end", || door.shutdown.connections().count() == 0).await;
+    client.ready().await.expect_err("closed");
+}
+
+#[tokio::test]
+async fn content_that_trickles_is_given_up() {
+    let door = Door::open_with(|listen| {
+        listen.body_timeout = Duration::from_millis(200);
+        listen.rate_min_bytes = 1 << 20;
+    })
+    .await;
+    let mut client = open(&door).await;
+    let (mut sender, body) = channel(100, None);
+    // No pause is long; all of it is.
+    let trickle = tokio::spawn(async move {
+        while sender.send(Bytes::from_static(b"x")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let post = Request::post("http://a/").body(body).expect("valid");
+    assert_eq!(told(&mut client, post).await.0, 408);
+    trickle.await.expect("ended");
+}
+
+#[tokio::test]
 async fn aborting_drops_the_handlers_of_all_streams() {
     let door = Door::open().await;
     let mut client = open(&door).await;

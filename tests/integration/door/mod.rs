@@ -7,6 +7,7 @@ mod content;
 mod http2;
 mod idle;
 mod malformed;
+mod raw;
 mod requests;
 mod responses;
 mod tls;

@@ -158,3 +158,15 @@ async fn a_request_in_single_bytes_is_the_same_request() {
     }
     assert_eq!(client.reply().await.content, "POST /x a HTTP/1.1 abcd");
 }
+
+#[tokio::test]
+async fn an_empty_line_before_a_request_is_skipped_though_it_comes_in_two_pieces() {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    for _ in 0..2 {
+        client.write("\r").await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let reply = client.ask("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(reply.status, 200);
+    }
+}

@@ -117,3 +117,37 @@ async fn a_handshake_must_come_within_the_header_timeout() {
     assert!(alert.len() < 10, "an alert at most: {alert:?}");
     assert_eq!(door.shutdown.connections().counts().tls_handshakes_failed, 2);
 }
+
+#[tokio::test]
+async fn the_protocol_that_was_agreed_on_is_the_one_that_is_spoken() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = make(directory.path());
+    let door = Door::open_tls(Some(Arc::new(TlsServer::new(made.server))), |_| {});
+    let versions = rustls::DEFAULT_VERSIONS;
+    let stream = handshake(&door, &made.roots, &[b"h2"], versions).await.expect("TLS");
+    let mut client = Client::new(stream);
+    client.write(GET).await;
+    let answer = client.rest().await;
+    assert!(!answer.starts_with(b"HTTP/1"), "{answer:?}");
+
+    let stream = handshake(&door, &made.roots, &[b"http/1.1"], versions).await.expect("TLS");
+    let mut client = Client::new(stream);
+    client.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with(b"HTTP/1.1 505 "), "{answer:?}");
+    assert_eq!(door.teller.started(), 0);
+}
+
+#[tokio::test]
+async fn a_flood_is_told_to_calm_down_through_tls() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = make(directory.path());
+    let door = Door::open_tls(Some(Arc::new(TlsServer::new(made.server))), |_| {});
+    let stream = handshake(&door, &made.roots, &[b"h2"], rustls::DEFAULT_VERSIONS).await;
+    let mut client = Client::new(stream.expect("TLS"));
+    let settings = b"\0\0\0\x04\0\0\0\0\0".repeat(1_002);
+    client.write([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await;
+    let answer = client.rest().await;
+    let goaway = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+    assert!(answer.ends_with(goaway), "{:?}", answer.iter().rev().take(20).collect::<Vec<_>>());
+}

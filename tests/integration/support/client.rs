@@ -35,11 +35,20 @@ impl Reply {
 
     /// The body, decompressed if need be.
     pub fn decoded(&self) -> Vec<u8> {
-        if self.body.is_empty() || self.header("content-encoding") != Some("gzip") {
-            return self.body.clone();
-        }
         let mut out = Vec::new();
-        flate2::read::GzDecoder::new(&self.body[..]).read_to_end(&mut out).expect("valid gzip");
+        match self.header("content-encoding").filter(|_| !self.body.is_empty()) {
+            Some("gzip") => {
+                let mut decoder = flate2::read::GzDecoder::new(&self.body[..]);
+                decoder.read_to_end(&mut out).expect("valid gzip");
+            }
+            Some("br") => {
+                brotli::BrotliDecompress(&mut &self.body[..], &mut out).expect("valid brotli");
+            }
+            Some("zstd") => {
+                zstd::stream::copy_decode(&self.body[..], &mut out).expect("valid zstd");
+            }
+            _ => out.extend_from_slice(&self.body),
+        }
         out
     }
 
@@ -48,8 +57,14 @@ impl Reply {
         self.header("cache-status").unwrap_or("")
     }
 
+    /// From the store.
     pub fn is_hit(&self) -> bool {
-        self.cache_status().contains("; hit")
+        self.cache_status().contains("; hit") && !self.is_collapsed()
+    }
+
+    /// Another's response, which was waited for, or is being stored.
+    pub fn is_collapsed(&self) -> bool {
+        self.cache_status().contains("detail=collapsed")
     }
 }
 

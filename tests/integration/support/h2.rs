@@ -140,7 +140,7 @@ fn request_head(method: &str, target: &str, headers: &[(&str, &str)]) -> http::r
 async fn reply(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
     let (head, mut incoming) = response.into_parts();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers =
+    let mut headers: Vec<_> =
         head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
     let mut body = Vec::new();
     loop {
@@ -148,7 +148,17 @@ async fn reply(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
             http_body::Body::poll_frame(std::pin::Pin::new(&mut incoming), context)
         });
         let Some(frame) = frame.await else { break };
-        body.extend(frame?.into_data().unwrap_or_default());
+        match frame?.into_data() {
+            Ok(data) => body.extend(data),
+            // `trailer NAME`, so that none passes for a field of the head.
+            Err(frame) => headers.extend(
+                frame
+                    .trailers_ref()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| (format!("trailer {name}"), text(value))),
+            ),
+        }
     }
     Ok(Reply { status: head.status.as_u16(), headers, body })
 }

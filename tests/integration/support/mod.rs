@@ -4,6 +4,7 @@
 pub mod client;
 pub mod corpus;
 pub mod fastcgi;
+pub mod frames;
 pub mod h2;
 pub mod nginx;
 pub mod origin;

@@ -11,6 +11,7 @@ use super::process::{Process, free_port, log_text};
 pub struct Builder {
     toml: Vec<(String, String)>,
     tail: String,
+    descriptors_max: Option<u32>,
 }
 
 /// A running process with its ports.
@@ -92,7 +93,7 @@ impl Parvis {
 
 impl Builder {
     pub fn new() -> Self {
-        let mut builder = Self { toml: Vec::new(), tail: String::new() };
+        let mut builder = Self { toml: Vec::new(), tail: String::new(), descriptors_max: None };
         for (key, value) in [
             ("health.probe", "\"\""),
             ("store.memory", "\"64MiB\""),
@@ -118,6 +119,12 @@ impl Builder {
         self
     }
 
+    /// It may open so many descriptors.
+    pub fn with_descriptors(mut self, most: u32) -> Self {
+        self.descriptors_max = Some(most);
+        self
+    }
+
     /// Starts, and waits until it answers.
     pub fn start(self) -> Parvis {
         let directory = tempfile::tempdir().expect("a directory");
@@ -131,7 +138,7 @@ impl Builder {
             );
         let config = directory.path().join("parvis.toml");
         std::fs::write(&config, builder.text()).expect("written");
-        let mut command = Command::new(program());
+        let mut command = command(builder.descriptors_max);
         command.arg("run").arg("--config").arg(&config);
         let process = Process::start(&mut command, &directory.path().join("output"));
         let mut parvis = Parvis { port, control, process, directory, http2: false };
@@ -161,6 +168,14 @@ impl Builder {
         }
         text + &self.tail
     }
+}
+
+/// Runs the program, with fewer descriptors than this process has.
+fn command(descriptors_max: Option<u32>) -> Command {
+    let Some(most) = descriptors_max else { return Command::new(program()) };
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\"")).arg(program());
+    command
 }
 
 /// The binary of this build, or that of `PARVIS_BINARY`: figures of a release are taken so.
