@@ -106,7 +106,7 @@ pub fn prepare(fields: &mut Fields, body: &mut StoredBody) {
         vary_by_encoding(fields);
         weaken_entity_tag(fields);
     }
-    if has_includes(body) {
+    if body.has_includes() {
         forget_bytes(fields);
         for name in ["etag", "last-modified", "accept-ranges"] {
             fields.remove(name);
@@ -116,11 +116,6 @@ pub fn prepare(fields: &mut Fields, body: &mut StoredBody) {
         body.gzip = gzip::file(literal);
         body.brotli = brotli::file(literal);
     }
-}
-
-/// Is something to be joined in?
-fn has_includes(body: &StoredBody) -> bool {
-    body.segments.iter().any(|segment| matches!(segment, Segment::Include(_)))
 }
 
 /// A coding was taken off: its name goes, and what was said about the bytes before.

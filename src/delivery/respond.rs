@@ -91,7 +91,7 @@ pub fn respond<'a>(
 ) -> Result<Response, DeliveryError> {
     let stored = stored.into();
     let asked = Asked::of(request.fields);
-    let may_be_known = stored.status.is_success() && !has_includes(stored.body);
+    let may_be_known = stored.status.is_success() && !stored.body.has_includes();
     if asked.conditions && may_be_known {
         match conditional::evaluate(request.fields, &stored.head.fields) {
             Precondition::Holds => {}
@@ -124,11 +124,6 @@ pub fn respond<'a>(
         (.., Variant::Brotli) => join(stored.body, fragments).brotli(identity)?,
     };
     Ok(assemble(stored, variant, body))
-}
-
-/// What is joined has parts that the head says nothing of.
-fn has_includes(body: &StoredBody) -> bool {
-    body.segments.iter().any(|segment| matches!(segment, Segment::Include(_)))
 }
 
 /// HEAD gets the fields of GET (RFC 9110 9.3.2).

@@ -80,6 +80,11 @@ pub struct StoredBody {
 }
 
 impl StoredBody {
+    /// Is something to be joined in?
+    pub fn has_includes(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Include(_)))
+    }
+
     /// Content that is not ready to send in any coding yet.
     pub fn new(segments: impl Into<Box<[Segment]>>) -> Self {
         Self { segments: segments.into(), gzip: None, brotli: None, zstd: None }
