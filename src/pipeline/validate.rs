@@ -19,7 +19,7 @@ use crate::policy::{
     CacheKey, Delivery, Judgement, LookupPlan, OriginHead, PurgeScope, Storable, language_of,
 };
 use crate::reason::Reason;
-use crate::store::{Entry, NewEntry, Segment, StoredBody, Variant};
+use crate::store::{Entry, NewEntry, StoredBody, Variant};
 
 /// Where a response is stored.
 pub(super) struct Destination {
@@ -120,8 +120,17 @@ impl Node {
         let told = stored.validation().map(|fields| overlaid(fields, update)).unwrap_or_default();
         let head = OriginHead { status, fields: told.clone() };
         let judgement = rules.policy.judge(plan, &head, self.parts.clock.wall());
+        let stays = matches!(judgement, Judgement::Store(_));
         let (storable, release) = match judgement {
-            Judgement::Store(storable) => (storable, Release::Validated),
+            Judgement::Store(storable) => {
+                // What must be validated each time is no answer to those who waited.
+                let release = if storable.ttl().is_zero() {
+                    Release::Uncacheable(Reason::NoLifetime)
+                } else {
+                    Release::Validated
+                };
+                (storable, release)
+            }
             Judgement::Uncacheable { reason, remember } => {
                 let store = &self.parts.store;
                 store.remember_uncacheable(permit.mark(), permit.key(), reason, remember);
@@ -131,10 +140,8 @@ impl Node {
         let head = updated_head(rules, stored, update, &storable);
         let destination = Destination::of(visit, plan, status, &told, &storable);
         let new = destination.entry(status, head, stored.body().clone(), &storable);
-        let kept = match release {
-            Release::Validated => self.parts.store.insert(permit.mark(), new.clone()).ok(),
-            _ => None,
-        };
+        let kept =
+            if stays { self.parts.store.insert(permit.mark(), new.clone()).ok() } else { None };
         let entry = kept.unwrap_or_else(|| self.parts.store.unstored(new));
         permit.release(release);
         drop(answer.send(LeaderAnswer::Validated(entry)));
@@ -193,8 +200,7 @@ fn updated_head(
     update.retain(|field| !storable.withholds(field));
     let update = rules.policy.delivered(Delivery::Stored, update);
     let mut fields = overlaid(&stored.head().fields, &update);
-    let includes = |segment: &Segment| matches!(segment, Segment::Include(_));
-    if stored.body().segments.iter().any(includes) {
+    if stored.body().has_includes() {
         // It says nothing of the fragments.
         fields.remove("Last-Modified");
     }

@@ -270,3 +270,30 @@ fn what_is_for_shared_caches_counts_before_cache_control() {
     parvis.get("/private", &[]);
     assert!(!parvis.get("/private", &[]).is_hit());
 }
+
+#[test]
+fn those_who_wait_for_what_must_be_validated_each_time_do_not_wait_in_line() {
+    let (most, now) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (of_origin, counted) = (Arc::clone(&most), Arc::clone(&now));
+    let origin = Origin::start(move |seen, stream| {
+        let head = "ETag: \"a\"\r\nCache-Control: no-cache\r\n";
+        if seen.header("if-none-match").is_none() {
+            return answer(stream, "200 OK", head, "page");
+        }
+        of_origin.fetch_max(counted.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(300));
+        counted.fetch_sub(1, Ordering::SeqCst);
+        answer(stream, "304 Not Modified", head, "");
+    });
+    let parvis = generic(&origin);
+    wait_until("storing", Duration::from_secs(5), || {
+        parvis.get("/p", &[]).cache_status().contains("fwd-status=304")
+    });
+    thread::scope(|scope| {
+        let asked: Vec<_> = (0..10).map(|_| scope.spawn(|| parvis.get("/p", &[]).text())).collect();
+        for text in asked {
+            assert_eq!(text.join().expect("a reply"), "page");
+        }
+    });
+    assert!(most.load(Ordering::SeqCst) >= 5, "they validated one after another");
+}
