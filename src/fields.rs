@@ -5,6 +5,7 @@
 
 pub mod range;
 pub mod validators;
+pub mod weight;
 
 use bytes::Bytes;
 

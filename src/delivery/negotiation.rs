@@ -1,9 +1,7 @@
 //! Accept-Encoding (RFC 9110 12.5.3).
 
 use crate::fields::Fields;
-
-/// Weights in thousandths.
-const WEIGHT_MAX: u16 = 1_000;
+use crate::fields::weight::{WEIGHT_MAX, weight};
 
 /// Codings that are looked at; browsers name four. Who names more gets the bytes themselves.
 const CODINGS_MAX: usize = 32;
@@ -79,7 +77,8 @@ impl Weights {
 
     fn read(&mut self, element: &[u8]) {
         let (coding, weight) = match memchr::memchr(b';', element) {
-            Some(at) => (element[..at].trim_ascii_end(), weight(&element[at + 1..])),
+            // What is no weight counts as zero, so that nothing is sent on a guess.
+            Some(at) => (element[..at].trim_ascii_end(), weight(&element[at + 1..]).unwrap_or(0)),
             None => (element, WEIGHT_MAX),
         };
         let is = |name: &str| coding.eq_ignore_ascii_case(name.as_bytes());
@@ -116,26 +115,6 @@ impl Weights {
         }
         best.0
     }
-}
-
-/// `q=0.5` as 500; what is no weight counts as zero, so that nothing is sent on a guess.
-fn weight(parameters: &[u8]) -> u16 {
-    let parameters = parameters.trim_ascii();
-    let Some((b'q' | b'Q', rest)) = parameters.split_first() else { return 0 };
-    let Some(value) = rest.trim_ascii().strip_prefix(b"=") else { return 0 };
-    let value = value.trim_ascii();
-    let (whole, digits) = match value {
-        [whole @ (b'0' | b'1')] => (whole, &[][..]),
-        [whole @ (b'0' | b'1'), b'.', digits @ ..] => (whole, digits),
-        _ => return 0,
-    };
-    if digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit) {
-        return 0;
-    }
-    let scale = [100, 10, 1];
-    let fraction: u16 =
-        digits.iter().zip(scale).map(|(digit, scale)| u16::from(digit - b'0') * scale).sum();
-    (u16::from(whole - b'0') * WEIGHT_MAX + fraction).min(WEIGHT_MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::fields::Fields;
+use crate::fields::weight::{WEIGHT_MAX, weight};
 use crate::policy::CacheKey;
 use crate::policy::cache_key::{KeyBuilder, Part};
 use crate::reason::Reason;
@@ -178,7 +179,7 @@ fn weighted(list: &[u8]) -> Option<Vec<(Vec<u8>, u16)>> {
         }
         let mut parts = element.splitn(2, |&byte| byte == b';');
         let word = trimmed(parts.next().unwrap_or_default()).to_ascii_lowercase();
-        let weight = parts.next().map_or(Some(1_000), weight)?;
+        let weight = parts.next().map_or(Some(WEIGHT_MAX), weight)?;
         elements.push((word, weight));
         if elements.len() > ELEMENTS_MAX {
             return None;
@@ -187,16 +188,6 @@ fn weighted(list: &[u8]) -> Option<Vec<(Vec<u8>, u16)>> {
     elements.sort_unstable_by(|(one, left), (other, right)| right.cmp(left).then(one.cmp(other)));
     elements.dedup();
     Some(elements)
-}
-
-fn weight(parameter: &[u8]) -> Option<u16> {
-    let (name, value) = trimmed(parameter).split_at_checked(2)?;
-    if !name.eq_ignore_ascii_case(b"q=") || value.len() > 5 {
-        return None;
-    }
-    let value: f32 = std::str::from_utf8(value).ok()?.parse().ok()?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
-    (0.0..=1.0).contains(&value).then(|| (value * 1_000.0).round() as u16)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which precompressed neighbours a client takes (RFC 9110 12.5.3).
 
 use crate::fields::Fields;
+use crate::fields::weight::{WEIGHT_MAX, weight};
 
 /// Elements of Accept-Encoding that are looked at; browsers send four.
 const ELEMENTS_MAX: usize = 32;
@@ -60,7 +61,7 @@ impl Weights {
     fn read(&mut self, element: &[u8]) {
         let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
         let coding = parts.next().unwrap_or_default();
-        let Some(weight) = parts.next().map_or(Some(1_000), weight) else {
+        let Some(weight) = parts.next().map_or(Some(WEIGHT_MAX), weight) else {
             return;
         };
         let is = |name: &str| coding.eq_ignore_ascii_case(name.as_bytes());
@@ -76,30 +77,6 @@ impl Weights {
             return;
         };
         *slot = Some(weight);
-    }
-}
-
-/// `q=0.123` in thousandths; `None` where it is no weight (RFC 9110 12.4.2).
-fn weight(parameter: &[u8]) -> Option<u16> {
-    let (name, value) = parameter.split_at_checked(2)?;
-    if !name.eq_ignore_ascii_case(b"q=") {
-        return None;
-    }
-    let (&whole, rest) = value.split_first()?;
-    let fraction = match rest.split_first() {
-        None => &[][..],
-        Some((b'.', fraction)) if fraction.len() <= 3 => fraction,
-        Some(_) => return None,
-    };
-    let mut thousandths = 0;
-    for place in 0..3 {
-        let digit = fraction.get(place).copied().unwrap_or(b'0');
-        thousandths = thousandths * 10 + u16::from(Some(digit).filter(u8::is_ascii_digit)? - b'0');
-    }
-    match whole {
-        b'0' => Some(thousandths),
-        b'1' if thousandths == 0 => Some(1_000),
-        _ => None,
     }
 }
 
