@@ -130,21 +130,19 @@ impl Node {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let mut selected = (found, None);
         if let Some(variants) = store.variants(&plan.key) {
-            let candidates = variants.candidates(&plan.key, &visit.request.fields);
-            let mut stale = None;
-            for key in &candidates {
-                match store.lookup(key, now) {
-                    found @ Found::Fresh(_) => return (found, Some(key.clone())),
-                    found @ Found::Stale { .. } => stale = stale.or(Some((found, key.clone()))),
-                    Found::HitForMiss(_) | Found::Nothing(_) => {}
+            // The newest rule's is the one to fetch where none is stored.
+            let (mut first, mut stale) = (None, None);
+            for key in variants.candidates(&plan.key, &visit.request.fields) {
+                match store.lookup(&key, now) {
+                    found @ Found::Fresh(_) => return (found, Some(key)),
+                    found @ Found::Stale { .. } => stale = stale.or(Some((found, Some(key)))),
+                    found => first = first.or(Some((found, Some(key)))),
                 }
             }
-            if let Some((found, key)) = stale {
-                return (found, Some(key));
+            if let Some(stale) = stale {
+                return stale;
             }
-            if let Some(first) = candidates.into_iter().next() {
-                selected = (store.lookup(&first, now), Some(first));
-            }
+            selected = first.unwrap_or(selected);
         }
         match &plan.range {
             Some(range) => (store.lookup(range, now), Some(range.clone())),

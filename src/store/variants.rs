@@ -32,21 +32,24 @@ pub struct Variants {
 impl Variants {
     /// The keys under which a request's variant may be stored, the most recent rule's first: that
     /// is the one to fetch where none is.
-    pub fn candidates(&self, primary: &CacheKey, request: &Fields) -> Vec<CacheKey> {
-        let mut keys: Vec<_> = self.rules.iter().map(|vary| vary.key(primary, request)).collect();
-        if !self.languages.is_empty()
-            && let Some(language) = favourite_language(request)
-        {
-            let by_language = self
-                .rules
-                .iter()
-                .filter_map(|vary| vary.key_by_language(primary, request, &language));
-            for key in by_language {
-                let stands_for = self.languages.iter().find(|(by, _)| *by == key);
-                keys.extend(stands_for.map(|(_, key)| key.clone()));
-            }
-        }
-        keys
+    pub fn candidates<'a>(
+        &'a self,
+        primary: &'a CacheKey,
+        request: &'a Fields,
+    ) -> impl Iterator<Item = CacheKey> + 'a {
+        let keys = self.rules.iter().map(|vary| vary.key(primary, request));
+        // Looked at only where none of these is stored.
+        let by_language = std::iter::once_with(|| self.by_language(primary, request));
+        keys.chain(by_language.flatten())
+    }
+
+    fn by_language(&self, primary: &CacheKey, request: &Fields) -> Option<CacheKey> {
+        let language = if self.languages.is_empty() { None } else { favourite_language(request) }?;
+        self.rules.iter().find_map(|vary| {
+            let key = vary.key_by_language(primary, request, &language)?;
+            let stands_for = self.languages.iter().find(|(by, _)| *by == key);
+            stands_for.map(|(_, key)| key.clone())
+        })
     }
 
     /// The key of a part that begins where the whole does.
