@@ -53,7 +53,6 @@ fn simple(line: &[u8]) -> CacheControl {
             "must-revalidate" => control.must_revalidate = true,
             "proxy-revalidate" => control.proxy_revalidate = true,
             "must-understand" => control.must_understand = true,
-            "only-if-cached" => control.only_if_cached = true,
             "stale-while-revalidate" => {
                 control.stale_while_revalidate =
                     control.stale_while_revalidate.or_else(|| Some(seconds()));
@@ -71,8 +70,8 @@ fn simple(line: &[u8]) -> CacheControl {
 fn is_within(less: CacheControl, more: CacheControl) -> bool {
     let flags = |control: CacheControl| {
         let CacheControl { no_store, public, must_revalidate, proxy_revalidate, .. } = control;
-        let CacheControl { must_understand, only_if_cached, .. } = control;
-        [no_store, public, must_revalidate, proxy_revalidate, must_understand, only_if_cached]
+        let CacheControl { must_understand, .. } = control;
+        [no_store, public, must_revalidate, proxy_revalidate, must_understand]
     };
     let lifetime = |less: Option<Duration>, more| less.is_none() || less == more;
     flags(less).iter().zip(flags(more)).all(|(less, more)| !less || more)

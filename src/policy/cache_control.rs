@@ -32,8 +32,6 @@ pub struct CacheControl {
     pub proxy_revalidate: bool,
     /// `must-understand` (RFC 9111 5.2.2.3)
     pub must_understand: bool,
-    /// `only-if-cached` (of a request)
-    pub only_if_cached: bool,
     /// `stale-while-revalidate` (RFC 5861 3)
     pub stale_while_revalidate: Option<Duration>,
     /// `stale-if-error` (RFC 5861 4)
@@ -124,8 +122,6 @@ impl CacheControl {
             self.proxy_revalidate = true;
         } else if is("must-understand") {
             self.must_understand = true;
-        } else if is("only-if-cached") {
-            self.only_if_cached = true;
         } else if is("stale-while-revalidate") {
             self.stale_while_revalidate.get_or_insert_with(|| directive.seconds());
         } else if is("stale-if-error") {
