@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::Node;
 use crate::body::Body;
 use crate::fields::Fields;
+use crate::fields::validators::is_strong_tag;
 use crate::origin::OriginResponse;
 use crate::policy::{CacheKey, LookupPlan};
 use crate::store::{Entry, Found};
@@ -81,7 +82,7 @@ pub(super) async fn completed(
 }
 
 fn strong_tag(fields: &Fields) -> Option<&Bytes> {
-    fields.first("ETag").filter(|tag| tag.starts_with(b"\""))
+    fields.first("ETag").filter(|tag| is_strong_tag(tag))
 }
 
 /// First and last byte and whole length of `bytes 0-4/10`; `None` where one is not told.
