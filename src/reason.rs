@@ -86,7 +86,7 @@ reasons! {
     Untagged = "untagged",
     /// It is partial content.
     Partial = "partial",
-    /// Its content coding is none we can take apart.
+    /// Its content coding is unknown, one of several, or not what its content is.
     ContentEncoding = "content-encoding",
     /// It is larger than the store takes.
     TooLarge = "too-large",
