@@ -6,6 +6,7 @@ use super::support::client::Client;
 use super::support::fastcgi::{
     Application, Asked, END_REQUEST, STDERR, STDOUT, end, record, record_of, reply, write,
 };
+use super::support::php::Php;
 use super::support::process::wait_until;
 use super::support::{Parvis, Reply};
 
@@ -105,6 +106,46 @@ fn the_excess_over_content_length_is_cut_and_a_short_content_is_not_stored() {
     let application = odd_first(nothing);
     let parvis = self::parvis(&application);
     assert_eq!(ask(&parvis, "GET", "/odd").expect("a whole response").text(), "");
+}
+
+#[test]
+fn a_reply_without_a_proper_end_breaks_off_and_is_not_stored() {
+    let part = || record(STDOUT, format!("{HEAD}\r\n<html>").as_bytes());
+    let failed = record(END_REQUEST, &[0, 0, 0, 1, 0, 0, 0, 0]);
+    let cases = [
+        ("no END_REQUEST", part()),
+        ("an empty STDOUT record alone", [part(), record(STDOUT, b"")].concat()),
+        ("half an END_REQUEST", [part(), end(0)[..12].to_vec()].concat()),
+        ("an application status", [part(), failed].concat()),
+        ("CANT_MPX", [part(), end(1)].concat()),
+        ("OVERLOADED", [part(), end(2)].concat()),
+    ];
+    for (what, odd) in cases {
+        let application = odd_first(odd);
+        let parvis = parvis(&application);
+        assert!(ask(&parvis, "GET", "/odd").is_err(), "{what} passed for a whole response");
+        let next = ask(&parvis, "GET", "/odd").expect("a whole response");
+        assert!(next.text() == "good" && !next.is_hit(), "{what} was stored");
+    }
+    let application = odd_first([part(), end(0)].concat());
+    let parvis = parvis(&application);
+    assert_eq!(ask(&parvis, "GET", "/odd").expect("a whole response").text(), "<html>");
+}
+
+#[test]
+fn what_php_leaves_unfinished_after_a_flush_is_stored_only_where_php_says_it_is_whole() {
+    let php = Php::with_front_controller("dying.php", 2);
+    let parvis = Parvis::before_php(&php).with("origin.retries", "0").start();
+    for target in ["/?by=kill", "/?by=fatal&length", "/?by=exit&length", "/?by=memory&length"] {
+        assert!(ask(&parvis, "GET", target).is_err(), "{target} passed for a whole response");
+        let next = ask(&parvis, "GET", target).expect("a whole response");
+        assert!(!next.is_hit() && next.text().ends_with("</html>"), "{target} was stored");
+    }
+    // PHP-FPM ends these replies as any other: nothing tells that something is missing.
+    for target in ["/?by=fatal", "/?by=exit", "/?by=memory"] {
+        let first = ask(&parvis, "GET", target).expect("a response with a proper end");
+        assert_eq!((first.status, first.text().ends_with("</html>")), (200, false), "{target}");
+    }
 }
 
 #[test]

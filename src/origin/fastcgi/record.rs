@@ -35,11 +35,14 @@ pub(super) enum Event {
     End(Ending),
 }
 
-/// `FCGI_END_REQUEST`'s protocol status.
+/// What `FCGI_END_REQUEST`'s two statuses say (specification 1.0, 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// The reply is complete.
     Complete,
+    /// The application ended with a status of its own that is none of success, as the program
+    /// behind it did: what it wrote up to there is no whole reply.
+    Failed,
     /// The application takes one request per connection, and believes to have one.
     CannotMultiplex,
     /// It is out of some resource.
@@ -149,10 +152,12 @@ fn read_head(input: &mut BytesMut) -> Result<State, Fault> {
     Ok(State::Content { kind, remaining, padding })
 }
 
-/// The application's own status, which comes first, says nothing to a web server.
+/// The application's own status comes first, as the exit status of a CGI program. PHP-FPM says 0
+/// whatever its script came to.
 fn read_end(content: &[u8]) -> Result<Ending, Fault> {
     match content.get(4) {
-        Some(0) => Ok(Ending::Complete),
+        Some(0) if content.starts_with(&[0; 4]) => Ok(Ending::Complete),
+        Some(0) => Ok(Ending::Failed),
         Some(1) => Ok(Ending::CannotMultiplex),
         Some(2) => Ok(Ending::Overloaded),
         Some(3) => Ok(Ending::UnknownRole),

@@ -122,6 +122,7 @@ impl Reply {
     fn end(&mut self, ending: Ending, input: &BytesMut) -> Result<Step, Fault> {
         match ending {
             Ending::Complete => {}
+            Ending::Failed => return Err(Fault::Cut),
             Ending::Overloaded => return Err(Fault::Overloaded),
             Ending::CannotMultiplex => {
                 return Err(Fault::Malformed("the application ended with CANT_MPX_CONN"));

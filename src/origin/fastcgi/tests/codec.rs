@@ -123,6 +123,15 @@ fn end_request_with_another_status_than_complete_is_an_error() {
 }
 
 #[test]
+fn what_an_application_ends_with_a_failure_of_its_own_is_not_whole() {
+    for failed in [[0, 0, 0, 1], [0, 0, 0, 255], [1, 0, 0, 0]] {
+        let end = record(3, 1, &[&failed[..], &[0; 4]].concat(), 0);
+        let reply = decode(&[stdout(HEAD.as_bytes()), end]).expect("a head");
+        assert_eq!(reply.broken, Some("the reply is cut"));
+    }
+}
+
+#[test]
 fn end_request_that_cannot_be_decoded_is_an_error() {
     for content in [&[][..], &[0; 7], &[0; 9]] {
         assert!(
