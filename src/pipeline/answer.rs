@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::fragments::{Fragment, fragment_failure};
+use super::prepare::{Decoded, decoded_for_one};
 use super::visit::Visit;
 use super::{Node, Outcome};
 use crate::body::{Body, BodyError, SpoolError};
@@ -105,21 +106,33 @@ impl Node {
         outcome
     }
 
-    /// Delivers a response that is for one client alone.
-    pub(super) fn deliver_private(
+    /// Delivers a response that is for one client alone; what came coded and may have includes is
+    /// decoded for that.
+    pub(super) async fn deliver_private(
         &self,
         visit: &Arc<Visit>,
         response: OriginResponse,
         verdict: Verdict,
         reason: Reason,
     ) -> Outcome {
-        let OriginResponse { status, fields, body } = response;
-        let debug = fields.contains("X-Magento-Debug");
+        let debug = response.fields.contains("X-Magento-Debug");
         let kind =
             if verdict == Verdict::Pass { Delivery::of_pass(reason) } else { Delivery::Uncached };
-        // A static file goes out as it is, with its length: Magento puts no includes there.
-        let may_include = visit.request.method != Method::HEAD && kind != Delivery::StaticFile;
-        let takes_esi = may_include && takes_esi(visit, status, &fields);
+        // A static file goes out as it is, with its length: Magento puts no includes there. What
+        // cannot be decoded cannot be searched.
+        let may_include = visit.request.method != Method::HEAD
+            && kind != Delivery::StaticFile
+            && reason != Reason::ContentEncoding
+            && takes_esi(visit, response.status, &response.fields);
+        let (response, takes_esi) = if may_include {
+            match decoded_for_one(visit, response).await {
+                Decoded::Ready(response) => (response, true),
+                Decoded::Undecodable(response) => (response, false),
+            }
+        } else {
+            (response, false)
+        };
+        let OriginResponse { status, fields, body } = response;
         let mut fields = visit.rules.policy.delivered(kind, fields);
         let (body, begins) = if takes_esi {
             fields.remove("Content-Length");
@@ -135,12 +148,11 @@ impl Node {
     }
 }
 
-/// Is a response of the origin to be looked through for includes?
+/// Is a response of the origin to be looked through for includes, once its coding is taken off?
 pub(super) fn takes_esi(visit: &Visit, status: StatusCode, fields: &Fields) -> bool {
     let content_type = fields.first("Content-Type").map(|value| &value[..]);
     visit.rules.settings.esi.enabled
         && visit.rules.policy.takes_esi(fields)
-        && !fields.contains("Content-Encoding")
         && esi::applies(content_type, status)
 }
 

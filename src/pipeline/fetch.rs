@@ -116,7 +116,7 @@ impl Node {
             Judgement::Store(storable) => {
                 let (status, fields) = (response.status, &response.fields);
                 let destination = Destination::of(&visit, &plan, status, fields, &storable);
-                match decoded(&visit.rules.settings, response).await {
+                match decoded(&visit, response).await {
                     Decoded::Ready(response) => {
                         if let Some(vary) = storable.vary() {
                             self.parts.store.announce(&plan.key, vary);
@@ -291,7 +291,7 @@ impl Node {
     pub(super) async fn fetch_unstored(&self, visit: &Arc<Visit>, plan: &LookupPlan) -> Outcome {
         let reason = Reason::FillAbandoned;
         match self.ask_origin(visit, plan, Prior::Nothing, Hints::ToClient).await {
-            Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason),
+            Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason).await,
             Err(error) => origin_failure(&error),
         }
     }
@@ -311,7 +311,9 @@ impl Node {
                 self.invalidate(visit, &response);
                 match self.store_content_of_post(visit, response).await {
                     Ok(outcome) => outcome,
-                    Err(response) => self.deliver_private(visit, response, Verdict::Pass, reason),
+                    Err(response) => {
+                        self.deliver_private(visit, response, Verdict::Pass, reason).await
+                    }
                 }
             }
             Err(error) => origin_failure(&error),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 
-use super::answer::{facts, failure, takes_esi};
+use super::answer::{facts, failure};
 use super::lookup::{Finding, Missed};
 use super::visit::Visit;
 use super::{Node, Outcome};
@@ -319,7 +319,7 @@ impl Node {
 
     /// The content of a response in whole, in memory.
     async fn take_in(&self, visit: &Arc<Visit>, outcome: Outcome) -> Option<Joined> {
-        let mut fields: Fields = outcome.response.all_fields().cloned().collect();
+        let fields: Fields = outcome.response.all_fields().cloned().collect();
         let Response { status, body, .. } = outcome.response;
         let coding = delivery::content_coding(&fields);
         if status != StatusCode::OK || coding == Coding::Other {
@@ -341,9 +341,7 @@ impl Node {
                 tracing::warn!(path = %path(visit), "a fragment is not coded as it says");
                 return None;
             };
-            fields.remove("Content-Encoding");
-            let has_esi = takes_esi(visit, status, &fields);
-            if has_esi { self.joined_stream(visit, body).0 } else { body }
+            body
         };
         match body.collect(max_bytes).await {
             Ok(content) => Some(Joined::from(content)),

@@ -224,7 +224,7 @@ impl Node {
                 } else {
                     Verdict::Miss
                 };
-                self.deliver_private(visit, response, verdict, reason)
+                self.deliver_private(visit, response, verdict, reason).await
             }
             Ok(Ok(LeaderAnswer::Failed { reason, status })) => {
                 self.fail(visit, &missed, reason, status).await

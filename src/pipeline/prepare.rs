@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::answer::takes_esi;
+use super::visit::Visit;
 use crate::delivery::{self, Coding, DecodeLimits};
 use crate::esi;
 use crate::exchange::StoredHead;
@@ -12,7 +14,7 @@ use crate::origin::OriginResponse;
 use crate::settings::{PolicyKind, Settings};
 use crate::store::StoredBody;
 
-/// What the origin sent, as it is to be shared and stored.
+/// What the origin sent, after the attempt to take off its coding.
 pub(super) enum Decoded {
     /// In identity, or in the coding in which it is to be stored.
     Ready(OriginResponse),
@@ -20,19 +22,33 @@ pub(super) enum Decoded {
     Undecodable(OriginResponse),
 }
 
-/// Takes off the origin's coding: by the Magento policy pages are searched for includes and
-/// compressed by us. By the generic one what comes coded is stored as it came.
-pub(super) async fn decoded(settings: &Settings, mut response: OriginResponse) -> Decoded {
-    if settings.site.policy == PolicyKind::Generic {
+/// Takes off the origin's coding before a response is stored: by the Magento policy pages are
+/// searched for includes and compressed by us. By the generic one what comes coded is stored as it
+/// came, unless it is to be searched.
+pub(super) async fn decoded(visit: &Visit, response: OriginResponse) -> Decoded {
+    let settings = &visit.rules.settings;
+    let stays = settings.site.policy == PolicyKind::Generic
+        && !takes_esi(visit, response.status, &response.fields);
+    if stays {
         return Decoded::Ready(response);
     }
+    take_off_coding(response, DecodeLimits::of(settings)).await
+}
+
+/// Takes off the origin's coding of what is searched for includes on its way to one client. It
+/// may be of any size there, for nothing of it is kept.
+pub(super) async fn decoded_for_one(visit: &Visit, response: OriginResponse) -> Decoded {
+    let limits = DecodeLimits::of(&visit.rules.settings);
+    take_off_coding(response, DecodeLimits { bytes_max: u64::MAX, ..limits }).await
+}
+
+async fn take_off_coding(mut response: OriginResponse, limits: DecodeLimits) -> Decoded {
     let coding = delivery::content_coding(&response.fields);
     if coding == Coding::Identity {
         // `identity` has no place in this field (RFC 9110 8.4.1).
         response.fields.remove("Content-Encoding");
         return Decoded::Ready(response);
     }
-    let limits = DecodeLimits::of(settings);
     let OriginResponse { status, mut fields, body } = response;
     match delivery::decode(body, coding, limits).await {
         delivery::Decoded::Identity(body) => {

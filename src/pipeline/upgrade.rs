@@ -30,7 +30,7 @@ impl Node {
         let request = visit.for_origin(method, target, Purpose::Pass, Spooled::default());
         match self.parts.origin.switch(&request).await {
             Ok(Switched::Response(response)) => {
-                self.deliver_private(visit, response, Verdict::Pass, Reason::Upgrade)
+                self.deliver_private(visit, response, Verdict::Pass, Reason::Upgrade).await
             }
             Ok(Switched::Tunnel { mut fields, tunnel }) => {
                 let hidden = visit.rules.policy.hidden_fields();

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::answer::failure;
 use super::fetch::LeaderAnswer;
+use super::prepare::{Decoded, decoded};
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
 use crate::delivery;
@@ -172,6 +173,10 @@ impl Node {
         let stored = policy.content_of_post(&visit.request, &visit.client, &head, received);
         let Some((plan, storable)) = stored else { return Err(response) };
         let destination = Destination::of(visit, &plan, head.status, &head.fields, &storable);
+        let response = match decoded(visit, response).await {
+            Decoded::Ready(response) => response,
+            Decoded::Undecodable(response) => return Err(response),
+        };
         let (mark, now) = (self.parts.store.mark(), self.parts.clock.now());
         let permit = self.parts.flights.alone(&destination.key, mark, now);
         let (answer, answered) = oneshot::channel();

@@ -1,14 +1,16 @@
 //! The codings of content: what clients take, and what the origin sent.
 
+mod includes;
+
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::support::Parvis;
-use super::support::client::{Client, Reply};
-use super::support::origin::{Origin, Seen, page};
-use super::support::parvis::Builder;
-use super::support::process::wait_until;
+use crate::support::Parvis;
+use crate::support::client::{Client, Reply};
+use crate::support::origin::{Origin, Seen, page};
+use crate::support::parvis::Builder;
+use crate::support::process::wait_until;
 
 /// What browsers and others send, and the coding in which they get what is stored.
 const CLIENTS: [(Option<&str>, Option<&str>); 10] = [
@@ -420,35 +422,6 @@ fn the_generic_policy_stores_what_comes_coded_as_it_came() {
             }
         }
         assert_eq!(origin.count(), 1);
-    }
-}
-
-#[test]
-fn a_fragment_that_came_coded_is_decoded_before_it_stands_in_a_page() {
-    let origin = Origin::start(|seen, stream| {
-        let coded = "Content-Encoding: gzip\r\n";
-        match seen.target.as_str() {
-            "/kept" => send(stream, &format!("{PUBLIC}{coded}"), &gzip(b"<nav>")),
-            "/own" => {
-                let fields = format!("Cache-Control: no-store\r\n{coded}");
-                send(stream, &fields, &gzip(b"<nav>"));
-            }
-            _ => {
-                let page = b"<a><esi:include src=\"/kept\"/><b><esi:include src=\"/own\"/><c>";
-                let fields = format!("{PUBLIC}Surrogate-Control: content=\"ESI/1.0\"\r\n");
-                send(stream, &fields, page);
-            }
-        }
-    });
-    for http2 in [false, true] {
-        let mut parvis = generic(origin.port).start();
-        if http2 {
-            parvis = parvis.over_http2();
-        }
-        let whole = "<a><nav><b><nav><c>";
-        assert_eq!(parvis.get("/page", &[]).text(), whole, "as it streams");
-        stored(&parvis, "/kept", &[]);
-        assert_eq!(stored(&parvis, "/page", &[]).text(), whole);
     }
 }
 
