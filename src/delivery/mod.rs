@@ -4,9 +4,11 @@
 mod brotli;
 mod conditional;
 mod decode;
+mod decoder;
 mod gzip;
 mod gzip_stream;
 mod head;
+mod inflate;
 mod joined;
 mod joined_brotli;
 mod joined_framing;
@@ -17,7 +19,8 @@ mod respond;
 mod unzstd;
 
 pub use conditional::not_modified;
-pub use decode::{DecodeLimits, Decoded, decode};
+pub use decode::{Decoded, decode};
+pub use decoder::DecodeLimits;
 pub use gzip_stream::gzip_stream;
 pub use head::{
     Coding, compressible, content_coding, forget_coding, has_variants, prepare, use_gzip,

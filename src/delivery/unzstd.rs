@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use zstd::stream::raw::{DParameter, Operation};
 
-use super::decode::{BUFFER_BYTES, Bounded, Decode};
+use super::decoder::{BUFFER_BYTES, Bounded, Decode};
 
 /// zstd (RFC 8878), of one or more frames.
 pub(super) struct Unzstd {
