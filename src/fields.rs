@@ -4,6 +4,7 @@
 //! allocation for its bytes and one for the list. Names compare without case (RFC 9110 5.1).
 
 pub mod range;
+pub mod representation;
 pub mod validators;
 pub mod weight;
 

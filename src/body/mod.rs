@@ -16,6 +16,7 @@ pub use shared::{SharedBody, SharedReader, SharedSource};
 pub use spool::{SpoolError, Spooled};
 
 use crate::fields::Fields;
+use crate::fields::representation::describes_bytes;
 
 /// Why content ended before its end. What was sent up to there must not pass for a whole message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +137,14 @@ impl Body {
             Kind::Channel(receiver) => receiver.take_trailers(),
             Kind::Empty | Kind::Full(_) | Kind::Parts { .. } | Kind::Shared(_) => Fields::new(),
         }
+    }
+
+    /// As [`Body::take_trailers`], where other bytes were sent on than came: a search for includes
+    /// or another coding. What holds for just the bytes that came is left out.
+    pub fn take_trailers_for_other_bytes(&mut self) -> Fields {
+        let mut trailers = self.take_trailers();
+        trailers.retain(|field| !describes_bytes(field) && !field.is("etag"));
+        trailers
     }
 
     /// Takes in everything, up to `limit` bytes.

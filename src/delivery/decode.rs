@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::decoder::{DecodeLimits, Decoder};
 use super::head::Coding;
 use crate::body::{Body, BodyError, BodySender, channel};
+use crate::fields::Fields;
 
 /// Coded bytes that are taken in at a time; at the worst ratio of deflate (1 : 1,032) they are
 /// 4 MiB, which is looked at piece by piece.
@@ -45,8 +46,14 @@ pub async fn decode(mut body: Body, coding: Coding, limits: DecodeLimits) -> Dec
             Some(Err(error)) => break Some(error),
             None => {
                 return match decoder.finish() {
-                    Ok(content) => Decoded::Identity(content.into()),
-                    Err(BodyError::Malformed) => Decoded::Coded(Body::parts(seen)),
+                    Ok(content) => {
+                        let trailers = body.take_trailers_for_other_bytes();
+                        Decoded::Identity(whole(content, trailers).await)
+                    }
+                    Err(BodyError::Malformed) => {
+                        let buffer = limits.buffer_max_bytes;
+                        Decoded::Coded(given_back(seen, body, length, buffer))
+                    }
                     Err(error) => Decoded::Identity(broken(error)),
                 };
             }
@@ -77,6 +84,18 @@ fn broken(error: BodyError) -> Body {
     body
 }
 
+/// Content that has come to its end already, and what follows it.
+async fn whole(content: Bytes, trailers: Fields) -> Body {
+    if trailers.is_empty() {
+        return content.into();
+    }
+    let (mut sender, body) = channel(content.len(), None);
+    if sender.send(content).await.is_ok() {
+        sender.finish_with(trailers);
+    }
+    body
+}
+
 /// What was looked at, and what follows it.
 fn given_back(seen: Vec<Bytes>, mut rest: Body, length: Option<u64>, buffer: usize) -> Body {
     let (mut sender, body) = channel(buffer, length);
@@ -95,7 +114,7 @@ fn given_back(seen: Vec<Bytes>, mut rest: Body, length: Option<u64>, buffer: usi
                 return;
             }
         }
-        sender.finish();
+        sender.finish_with(rest.take_trailers());
     });
     body
 }
@@ -136,7 +155,7 @@ async fn run(
     match decoder.finish() {
         Ok(rest) => {
             if sender.send(rest).await.is_ok() {
-                sender.finish();
+                sender.finish_with(body.take_trailers_for_other_bytes());
             }
         }
         Err(error) => sender.abort(error),

@@ -16,7 +16,7 @@ const STEP_BYTES: usize = 16 << 10;
 
 /// Compresses content as it arrives into one gzip file. Where the source pauses, everything that
 /// came so far leaves. An error of the source passes through, so that broken content never has
-/// the proper end of a file. Nothing more is read once the client has gone.
+/// the proper end of a file; its trailers follow. Nothing more is read once the client has gone.
 ///
 /// `level` is 1 to 9; `buffer_max_bytes` may wait for the client. Needs a tokio runtime: the work
 /// is done by a task of its own.
@@ -61,7 +61,7 @@ async fn run(mut body: Body, mut compressor: Compressor, mut sender: BodySender)
     match compressor.finish() {
         Ok(rest) => {
             if sender.send(rest).await.is_ok() {
-                sender.finish();
+                sender.finish_with(body.take_trailers_for_other_bytes());
             }
         }
         Err(Failed) => sender.abort(BodyError::Malformed),

@@ -7,6 +7,7 @@ use super::negotiation::Offered;
 use super::{brotli, gzip};
 use crate::exchange::has_whole_content;
 use crate::fields::Fields;
+use crate::fields::representation::describes_bytes;
 use crate::store::{Encoded, Segment, StoredBody};
 
 /// The coding of a response's content, as its Content-Encoding says.
@@ -146,9 +147,7 @@ pub fn vary_by_encoding(fields: &mut Fields) {
 
 /// Takes off what holds for just the bytes that the origin sent: their length and digests.
 fn forget_bytes(fields: &mut Fields) {
-    const NAMES: [&str; 5] =
-        ["content-length", "content-md5", "digest", "content-digest", "repr-digest"];
-    fields.retain(|field| !NAMES.iter().any(|name| field.is(name)));
+    fields.retain(|field| !describes_bytes(field));
 }
 
 /// Two codings of one response are not equal byte for byte, so that they may share a weak entity

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Event, InOrder, Limits, Mistakes, Parser};
 use crate::body::{Body, BodyError, BodySender, Closed, channel};
+use crate::fields::Fields;
 use crate::settings;
 use crate::store::Include;
 
@@ -61,6 +62,7 @@ where
     let (sender, joined) = channel(limits.buffer_max_bytes, None);
     let joining = Joining {
         page: Some(body),
+        trailers: Fields::new(),
         parser: Parser::new(limits.parse),
         fetch,
         fetches: InOrder::new(limits.concurrency_max),
@@ -84,6 +86,8 @@ enum Piece {
 struct Joining<F> {
     /// What is still to be read.
     page: Option<Body>,
+    /// What follows its content; those of fragments are dropped.
+    trailers: Fields,
     parser: Parser,
     fetch: F,
     fetches: InOrder<Result<Body, FragmentFailed>>,
@@ -116,7 +120,7 @@ where
         let end = self.join().await;
         note(self.parser.mistakes());
         match end {
-            Ok(()) => self.sender.finish(),
+            Ok(()) => self.sender.finish_with(self.trailers),
             Err(Stopped::Gone) => {}
             Err(Stopped::Broken(error)) => self.sender.abort(error),
         }
@@ -176,7 +180,9 @@ where
             Some(Ok(piece)) => self.parser.feed(&piece, &mut events),
             Some(Err(error)) => return Err(Stopped::Broken(error)),
             None => {
-                self.page = None;
+                if let Some(mut page) = self.page.take() {
+                    self.trailers = page.take_trailers_for_other_bytes();
+                }
                 self.parser.end(&mut events);
             }
         }

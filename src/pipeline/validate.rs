@@ -12,6 +12,7 @@ use super::visit::Visit;
 use super::{Node, Outcome, Rules};
 use crate::delivery;
 use crate::exchange::StoredHead;
+use crate::fields::representation::describes_bytes;
 use crate::fields::{Field, Fields};
 use crate::fill::{FillPermit, Release};
 use crate::observe::Verdict;
@@ -218,18 +219,9 @@ fn updated_head(
 /// The fields of a stored response with those of a 304 in the places of their namesakes
 /// (RFC 9111 3.2), but for those that describe the stored bytes.
 fn overlaid(stored: &Fields, update: &Fields) -> Fields {
-    const OF_THE_BYTES: [&str; 9] = [
-        "accept-ranges",
-        "content-digest",
-        "content-encoding",
-        "content-length",
-        "content-md5",
-        "content-range",
-        "digest",
-        "etag",
-        "repr-digest",
-    ];
-    let is_update = |field: &Field| !OF_THE_BYTES.iter().any(|name| field.is(name));
+    const OF_THE_BYTES: [&str; 4] = ["accept-ranges", "content-encoding", "content-range", "etag"];
+    let is_update =
+        |field: &Field| !describes_bytes(field) && !OF_THE_BYTES.iter().any(|name| field.is(name));
     let mut fields = stored.clone();
     fields.retain(|old| {
         !update.iter().any(|new| is_update(new) && new.name.eq_ignore_ascii_case(&old.name))

@@ -40,6 +40,78 @@ fn trailers_reach_the_client_of_a_pass_but_for_those_that_frame_route_or_authori
     assert_eq!(content, format!("4\r\npage\r\n{end}"));
 }
 
+/// Text in pieces, with trailers; whatever stands below `/coded/` in gzip, but for `/coded/not`.
+fn text_origin() -> Origin {
+    Origin::start(|seen, stream| {
+        let page = "<p>page</p>".repeat(if seen.target.ends_with("large") { 20_000 } else { 1 });
+        let content = if seen.target == "/coded/not" || !seen.target.starts_with("/coded/") {
+            page.into_bytes()
+        } else {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(page.as_bytes()).expect("in memory");
+            encoder.finish().expect("in memory")
+        };
+        let coding = seen.target.starts_with("/coded/").then_some("Content-Encoding: gzip\r\n");
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: private\r\n{}\
+             Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n{:x}\r\n",
+            coding.unwrap_or_default(),
+            content.len()
+        );
+        let end = "\r\n0\r\nX-Sum: 1\r\nRepr-Digest: sha-256=:x:\r\nDigest: y\r\nETag: \"z\"\r\n\
+                   Server-Timing: a\r\n\r\n";
+        let _ = stream.write_all(&[head.as_bytes(), &content, end.as_bytes()].concat());
+    })
+}
+
+const ALL: &str = "x-sum, repr-digest, digest, etag, server-timing";
+const NOT_OF_THE_BYTES: &str = "x-sum, server-timing";
+
+/// Target, whether pages are searched for includes, what the client accepts, and the trailers.
+const CHANGED: [(&str, bool, &str, &str); 9] = [
+    ("/plain/page", false, "", ALL),
+    ("/plain/page", true, "", NOT_OF_THE_BYTES),
+    ("/plain/page", false, "gzip", NOT_OF_THE_BYTES),
+    ("/plain/large", true, "gzip", NOT_OF_THE_BYTES),
+    ("/coded/page", false, "gzip", ALL),
+    ("/coded/page", true, "", NOT_OF_THE_BYTES),
+    ("/coded/page", true, "gzip", NOT_OF_THE_BYTES),
+    ("/coded/large", true, "", NOT_OF_THE_BYTES),
+    ("/coded/not", true, "gzip", ALL),
+];
+
+#[test]
+fn what_is_searched_or_recoded_keeps_the_trailers_that_do_not_describe_its_bytes() {
+    let origin = text_origin();
+    for searched in [true, false] {
+        let esi = if searched { "true" } else { "false" };
+        let parvis = Parvis::before_http(origin.port).with("esi.enabled", esi).start();
+        for (target, _, accepted, expected) in CHANGED.iter().filter(|case| case.1 == searched) {
+            let request = format!(
+                "GET {target} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\
+                 Accept-Encoding: {accepted}\r\n\r\n"
+            );
+            let bytes = raw(parvis.port, request.as_bytes());
+            let end = memchr::memmem::rfind(&bytes, b"\r\n0\r\n").expect("a last chunk");
+            let trailers = String::from_utf8_lossy(&bytes[end + 5..]).to_lowercase();
+            let names: Vec<_> =
+                trailers.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
+            assert_eq!(names.join(", "), *expected, "{target}, {searched}, {accepted}");
+        }
+        let parvis = parvis.over_http2();
+        for (target, _, accepted, expected) in CHANGED.iter().filter(|case| case.1 == searched) {
+            let reply = parvis.get(target, &[("Accept-Encoding", accepted)]);
+            let names = reply.headers.iter().filter_map(|(name, _)| name.strip_prefix("trailer "));
+            let names: Vec<_> = names.collect();
+            assert_eq!(names.join(", "), *expected, "HTTP/2 {target}, {searched}, {accepted}");
+            if !target.ends_with("not") {
+                assert!(reply.text().ends_with("<p>page</p>"), "{target}");
+            }
+        }
+    }
+}
+
 #[test]
 fn http_1_0_and_a_stored_response_have_no_trailers() {
     let origin = origin();
