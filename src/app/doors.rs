@@ -1,12 +1,16 @@
 //! The listeners of a process.
 
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::ServerConfig;
 
 use super::AppError;
+use crate::clock::Clock;
 use crate::exchange::Handler;
 use crate::lifecycle::{Activated, Socket};
-use crate::listener::{self, BoundListener, Limits, ListenError, Shutdown, TlsServer};
-use crate::settings::{Endpoint, Listen, Settings};
+use crate::listener::{self, BoundListener, Limits, ListenError, Shutdown, TlsError, TlsServer};
+use crate::settings::{Endpoint, Listen, Settings, Tls};
 
 /// Open sockets, not yet served.
 pub struct Doors {
@@ -24,8 +28,7 @@ pub fn open(settings: &Settings, activated: Activated) -> Result<Doors, AppError
     let tls = if listen.https.is_empty() && activated.https.is_empty() {
         None
     } else {
-        let config = listener::tls::load(&settings.tls.certificate, &settings.tls.key)?;
-        Some(Arc::new(TlsServer::new(config)))
+        Some(Arc::new(TlsServer::new(certificate(&settings.tls, Clock::system().wall())?)))
     };
     let control = std::slice::from_ref(&listen.control);
     Ok(Doors {
@@ -39,6 +42,15 @@ pub fn open(settings: &Settings, activated: Activated) -> Result<Doors, AppError
         tls,
         limits: Arc::new(Limits::from(listen)),
     })
+}
+
+/// The certificate and key that the settings name; says what clients will not like about them now.
+pub(super) fn certificate(tls: &Tls, now: SystemTime) -> Result<Arc<ServerConfig>, TlsError> {
+    let loaded = listener::tls::load(&tls.certificate, &tls.key)?;
+    for concern in loaded.concerns(now) {
+        tracing::warn!("{concern}");
+    }
+    Ok(loaded.config)
 }
 
 fn passed_or_bound(

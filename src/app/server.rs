@@ -13,7 +13,7 @@ use crate::exchange::{Client, Scheme};
 use crate::lifecycle::{
     self, Activated, Service, Timing, signals, tell_service_manager, watchdog_interval,
 };
-use crate::listener::{Shutdown, TlsServer, tls};
+use crate::listener::{Shutdown, TlsServer};
 use crate::observe::{Cause, LevelHandle, State};
 use crate::origin::probe::{self, Check};
 use crate::pipeline::{Node, Rules};
@@ -168,7 +168,8 @@ impl Server {
 
     fn renew_certificate(&self, settings: &Settings) {
         let Some(server) = &self.tls else { return };
-        match tls::load(&settings.tls.certificate, &settings.tls.key) {
+        let now = self.node.parts().clock.wall();
+        match super::doors::certificate(&settings.tls, now) {
             Ok(config) => server.replace(config),
             Err(error) => tracing::error!(%error, "the old certificate stays in use"),
         }

@@ -13,8 +13,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::clock::Clock;
+use crate::listener::{self, TlsError};
 use crate::policy::{Policy, PolicyError};
-use crate::settings::{Mistakes, Settings, process_environment};
+use crate::settings::{Mistakes, Settings, Tls, process_environment};
 use arguments::{Arguments, Command, ControlArguments};
 use client::{Server, ServerError};
 
@@ -68,6 +70,8 @@ enum CommandError {
     Misconfigured(#[from] Mistakes),
     #[error("{}", lines(.0))]
     Unruly(Vec<PolicyError>),
+    #[error(transparent)]
+    Insecure(#[from] TlsError),
     #[error("parvis: {0}")]
     Refused(#[from] ServerError),
 }
@@ -75,7 +79,7 @@ enum CommandError {
 impl CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Misconfigured(_) | Self::Unruly(_) => ExitCode::from(MISUSED),
+            Self::Misconfigured(_) | Self::Unruly(_) | Self::Insecure(_) => ExitCode::from(MISUSED),
             Self::Refused(_) => ExitCode::from(REFUSED),
         }
     }
@@ -148,7 +152,19 @@ fn check(
     let settings = load(config, environment)?;
     let name =
         config.map_or_else(|| "The environment".to_owned(), |path| path.display().to_string());
-    Ok(format!("{name} is right. With it, parvis run would use:\n{}", commands::summary(&settings)))
+    let concerns = certificate_concerns(&settings.tls)?;
+    let summary = commands::summary(&settings);
+    Ok(format!("{name} is right. With it, parvis run would use:\n{summary}{concerns}"))
+}
+
+/// Loads the certificate as `run` does, and says what clients will not like about it now.
+fn certificate_concerns(tls: &Tls) -> Result<String, TlsError> {
+    if tls.certificate.as_os_str().is_empty() {
+        return Ok(String::new());
+    }
+    let loaded = listener::tls::load(&tls.certificate, &tls.key)?;
+    let concerns = loaded.concerns(Clock::system().wall());
+    Ok(concerns.iter().fold(String::new(), |text, concern| text + "Warning: " + concern + "\n"))
 }
 
 /// The server to speak to. Arguments win over the environment, and that over the file.

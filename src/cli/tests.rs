@@ -110,6 +110,60 @@ fn check_says_what_a_right_configuration_would_do() {
 }
 
 #[test]
+fn check_loads_certificate_and_key_as_run_does() {
+    let directory = tempfile::tempdir().expect("creates");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("writes");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let key_pair = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(["a".to_owned()]).expect("names");
+    let good = write("good.pem", &params.self_signed(&key_pair).expect("made").pem());
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let expired = write("expired.pem", &params.self_signed(&key_pair).expect("made").pem());
+    let key = write("key.pem", &key_pair.serialize_pem());
+    let other = write("other.pem", &rcgen::KeyPair::generate().expect("a key").serialize_pem());
+    let text = write("text.pem", "no PEM\n");
+    let armour = |name: &str| {
+        write(
+            &format!("{}.pem", name.replace(' ', "-")),
+            &format!("-----BEGIN {name}-----\nAAAA\n-----END {name}-----\n"),
+        )
+    };
+    let (hollow, hollow_key) = (armour("CERTIFICATE"), armour("PRIVATE KEY"));
+    let check = |certificate: &str, key: &str| {
+        parvis(
+            &["check"],
+            &[
+                ("PARVIS__LISTEN__HTTPS", "127.0.0.1:443"),
+                ("PARVIS__TLS__CERTIFICATE", certificate),
+                ("PARVIS__TLS__KEY", key),
+            ],
+        )
+    };
+    let sound = check(&good, &key);
+    assert!(sound.is(0) && !sound.out.contains("Warning"), "{}{}", sound.out, sound.error);
+    let late = check(&expired, &key);
+    let warning =
+        format!("Warning: tls.certificate = {expired}: certificate 1 expired on Mon, 01 Jan 2001");
+    assert!(late.is(0) && late.out.contains(&warning), "{}{}", late.out, late.error);
+    for (certificate, key, named) in [
+        (&text, &key, format!("tls.certificate = {text}: no certificate in it")),
+        (&key, &key, format!("tls.certificate = {key}: no certificate in it")),
+        (&good, &text, format!("tls.key = {text}: no private key in it")),
+        (&good, &other, format!("tls.certificate = {good}, tls.key = {other}: ")),
+        (&hollow, &key, format!("tls.certificate = {hollow}, tls.key = {key}: ")),
+        (&good, &hollow_key, format!("tls.certificate = {good}, tls.key = {hollow_key}: ")),
+    ] {
+        let ended = check(certificate, key);
+        assert!(ended.is(2) && ended.out.is_empty(), "{}", ended.out);
+        assert!(ended.error.starts_with(&named), "{}", ended.error);
+        assert_eq!(ended.error.lines().count(), 1, "{}", ended.error);
+    }
+}
+
+#[test]
 fn run_and_demo_are_handed_what_they_need() {
     let directory = tempfile::tempdir().expect("creates");
     let path = directory.path().join("parvis.toml");

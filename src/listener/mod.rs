@@ -14,6 +14,7 @@ mod limits;
 mod pace;
 mod socket;
 pub mod tls;
+mod validity;
 mod watchdog;
 
 pub use accept::{serve, serve_pipe};

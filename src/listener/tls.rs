@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -9,6 +10,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+
+use super::validity::Validity;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +41,42 @@ pub enum TlsError {
     Tickets(rustls::Error),
 }
 
+/// A certificate and its key, ready for use.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What serves with them.
+    pub config: Arc<ServerConfig>,
+    certificate: PathBuf,
+    chain: Vec<Option<Validity>>,
+}
+
+impl Loaded {
+    /// What clients will not like about the chain at this time, one line each: certificates that
+    /// have expired or are not valid yet. They can be served with, so that a clock which is wrong
+    /// keeps nobody from starting.
+    pub fn concerns(&self, now: SystemTime) -> Vec<String> {
+        let place = self.certificate.display();
+        let concern = |(at, validity): (usize, &Option<Validity>)| {
+            let Validity { not_before, not_after } = (*validity)?;
+            let (state, time) = if now > not_after {
+                ("expired on", not_after)
+            } else if now < not_before {
+                ("is not valid before", not_before)
+            } else {
+                return None;
+            };
+            let time = httpdate::fmt_http_date(time);
+            Some(format!("tls.certificate = {place}: certificate {} {state} {time}", at + 1))
+        };
+        self.chain.iter().enumerate().filter_map(concern).collect()
+    }
+}
+
 /// Reads a certificate chain and its key, both PEM, and makes a configuration which offers
 /// HTTP/2 and HTTP/1.1 by ALPN.
-pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     let chain = read_chain(certificate)?;
+    let validities = chain.iter().map(|certificate| Validity::of(certificate)).collect();
     let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
         setting: "tls.key",
         path: key.to_owned(),
@@ -61,7 +96,7 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsErro
         .map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Tickets)?;
-    Ok(Arc::new(config))
+    Ok(Loaded { config: Arc::new(config), certificate: certificate.to_owned(), chain: validities })
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -125,6 +160,51 @@ mod tests {
     fn pair() -> (String, String) {
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
         (pair.cert.pem(), pair.signing_key.serialize_pem())
+    }
+
+    fn date(text: &str) -> SystemTime {
+        httpdate::parse_http_date(text).expect("a date")
+    }
+
+    #[test]
+    fn certificates_outside_their_time_are_named_and_loaded_all_the_same() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key_pair = rcgen::KeyPair::generate().expect("a key");
+        let made = |from: i32, to: i32| {
+            let mut params = rcgen::CertificateParams::new(["a".to_owned()]).expect("names");
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            params.self_signed(&key_pair).expect("made").pem()
+        };
+        let chain = [made(2010, 2030), made(2015, 2020)].concat();
+        let path = written(directory.path(), "c.pem", &chain);
+        let key = written(directory.path(), "k.pem", &key_pair.serialize_pem());
+        let loaded = load(&path, &key).expect("loads");
+        let place = path.display();
+        for (now, expected) in [
+            ("Sun, 01 Jan 2017 00:00:00 GMT", vec![]),
+            (
+                "Tue, 01 Jan 2013 00:00:00 GMT",
+                vec!["certificate 2 is not valid before Thu, 01 Jan 2015 00:00:00 GMT"],
+            ),
+            (
+                "Fri, 01 Jan 2021 00:00:00 GMT",
+                vec!["certificate 2 expired on Wed, 01 Jan 2020 00:00:00 GMT"],
+            ),
+            (
+                "Wed, 01 Jan 2031 00:00:00 GMT",
+                vec![
+                    "certificate 1 expired on Tue, 01 Jan 2030 00:00:00 GMT",
+                    "certificate 2 expired on Wed, 01 Jan 2020 00:00:00 GMT",
+                ],
+            ),
+        ] {
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|concern| format!("tls.certificate = {place}: {concern}"))
+                .collect();
+            assert_eq!(loaded.concerns(date(now)), expected);
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn make(directory: &Path) -> Made {
     std::fs::write(&key, pair.signing_key.serialize_pem()).expect("written");
     let mut roots = RootCertStore::empty();
     roots.add(pair.cert.der().clone()).expect("a root");
-    Made { server: load(&certificate, &key).expect("loads"), roots }
+    Made { server: load(&certificate, &key).expect("loads").config, roots }
 }
 
 async fn handshake(
