@@ -95,8 +95,8 @@ impl Node {
     async fn fill(&self, task: FillTask, mut answer: oneshot::Sender<LeaderAnswer>) {
         let FillTask { visit, plan, permit, stale, place } = task;
         let hints = if place.is_some() { Hints::Unwanted } else { Hints::ToClient };
-        let validated = stale.as_ref().map(|stale| &stale.entry);
-        let validated = validated.filter(|entry| entry.validation().is_some());
+        let stored = stale.as_ref().map(|stale| &stale.entry);
+        let validated = stored.filter(|entry| entry.validation().is_some());
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
         let response = tokio::select! {
@@ -106,16 +106,23 @@ impl Node {
         };
         let response = match response {
             Ok(response) => response,
-            Err(error) => return fail(permit, answer, error.reason(), error.status()),
+            Err(error) => {
+                self.put_off_refresh(&visit, stored);
+                return fail(permit, answer, error.reason(), error.status());
+            }
         };
         if let Some(entry) = validated.filter(|_| response.status == StatusCode::NOT_MODIFIED) {
             return self.validated(&visit, &plan, permit, entry, &response.fields, answer);
         }
-        let has_stale = stale.is_some_and(|stale| stale.for_error);
+        let has_stale = stale.as_ref().is_some_and(|stale| stale.for_error);
         match self.judge(&visit, &plan, &response) {
             Judgement::Store(storable) => {
                 let (status, fields) = (response.status, &response.fields);
-                let destination = Destination::of(&visit, &plan, status, fields, &storable);
+                let replaces = stored.cloned();
+                let destination = Destination {
+                    replaces,
+                    ..Destination::of(&visit, &plan, status, fields, &storable)
+                };
                 match decoded(&visit, response).await {
                     Decoded::Ready(response) => {
                         if let Some(vary) = storable.vary() {
@@ -141,11 +148,21 @@ impl Node {
                 }
             }
             Judgement::Uncacheable { .. } if has_stale && response.status.is_server_error() => {
+                self.put_off_refresh(&visit, stored);
                 fail(permit, answer, Reason::Status, response.status);
             }
             Judgement::Uncacheable { reason, remember } => {
                 self.keep_private(permit, response, (reason, remember), answer);
             }
+        }
+    }
+
+    /// A fetch brought nothing: what is stored is not refreshed in the background for a while, so
+    /// that an origin in trouble is not asked by each hit.
+    fn put_off_refresh(&self, visit: &Visit, stored: Option<&Arc<Entry>>) {
+        if let Some(stored) = stored {
+            let pause = visit.rules.settings.fill.refresh_pause;
+            stored.put_off_refresh(self.parts.clock.now().plus(pause));
         }
     }
 
@@ -258,6 +275,7 @@ impl Node {
             }
             Err(error) => {
                 tracing::warn!(%error, "a response under way broke; it is not stored");
+                self.put_off_refresh(visit, destination.replaces.as_ref());
                 sharing.abort(error);
             }
         }

@@ -306,8 +306,12 @@ impl Node {
         self.lead(visit, plan, missed, permit).await
     }
 
-    /// Refreshes in the background, at most `fill.refreshes_max` at once and one per key.
+    /// Refreshes in the background, at most `fill.refreshes_max` at once and one per key; after one
+    /// that failed the next begins `fill.refresh_pause` later.
     fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan, stale: Stale) {
+        if !stale.entry.is_refresh_due(self.parts.clock.now()) {
+            return;
+        }
         let Ok(place) = Arc::clone(&self.parts.refreshes).try_acquire_owned() else {
             return;
         };

@@ -31,6 +31,8 @@ pub(super) struct Destination {
     pub(super) variant: Option<Variant>,
     /// Its fields as the origin sent them, where it can be validated.
     pub(super) validation: Option<Arc<StoredHead>>,
+    /// What is stored of it and stays where the new one breaks.
+    pub(super) replaces: Option<Arc<Entry>>,
 }
 
 impl Destination {
@@ -57,7 +59,7 @@ impl Destination {
             (Some(variant), None) => variant.vary.key(&plan.key, request),
             (None, None) => plan.key.clone(),
         };
-        Self { key, variant, validation }
+        Self { key, variant, validation, replaces: None }
     }
 
     /// The response as it is stored.

@@ -218,6 +218,7 @@ fn fill(reader: &mut Reader, fill: &mut Fill) {
     reader.duration("fill.stale_after", &mut fill.stale_after, ZERO..=HOUR);
     reader.number("fill.waiters_max", &mut fill.waiters_max, 0..=1_000_000);
     reader.number("fill.refreshes_max", &mut fill.refreshes_max, 1..=10_000);
+    reader.duration("fill.refresh_pause", &mut fill.refresh_pause, ZERO..=HOUR);
 }
 
 fn esi(reader: &mut Reader, esi: &mut Esi) {

@@ -256,6 +256,8 @@ pub struct Fill {
     pub waiters_max: usize,
     /// Background refreshes at once.
     pub refreshes_max: usize,
+    /// After one that failed its page is not refreshed in the background for so long.
+    pub refresh_pause: Duration,
 }
 
 impl Default for Fill {
@@ -266,6 +268,7 @@ impl Default for Fill {
             stale_after: Duration::from_secs(5),
             waiters_max: 10_000,
             refreshes_max: 8,
+            refresh_pause: Duration::from_secs(5),
         }
     }
 }

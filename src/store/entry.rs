@@ -175,6 +175,8 @@ pub struct Entry {
     pub(super) weight_bytes: u32,
     purged: AtomicU64,
     removed: AtomicBool,
+    /// Milliseconds of the moment from which it may be refreshed in the background.
+    refresh_from: AtomicU64,
 }
 
 /// What the index knows of a response that it holds.
@@ -230,7 +232,18 @@ impl Entry {
             weight_bytes: retention.weight_bytes,
             purged: AtomicU64::new(NOT_PURGED),
             removed: AtomicBool::new(false),
+            refresh_from: AtomicU64::new(0),
         }
+    }
+
+    /// A refresh failed: puts off the next one in the background to this moment.
+    pub fn put_off_refresh(&self, until: Moment) {
+        self.refresh_from.store(until.milliseconds(), Ordering::Relaxed);
+    }
+
+    /// Is a refresh in the background due, as far as earlier ones that failed go?
+    pub fn is_refresh_due(&self, now: Moment) -> bool {
+        now.milliseconds() >= self.refresh_from.load(Ordering::Relaxed)
     }
 
     /// Its key.

@@ -15,6 +15,7 @@ const ERROR: u8 = 1;
 const REFUSING: u8 = 2;
 const SLOW: u8 = 3;
 const PRIVATE: u8 = 4;
+const BREAKING: u8 = 5;
 
 /// An origin whose mood a test sets; its pages are fresh for one second.
 fn moody() -> (Origin, Arc<AtomicU8>) {
@@ -28,6 +29,10 @@ fn moody() -> (Origin, Arc<AtomicU8>) {
                 b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\nConnection: close\r\n\r\nOops",
             )),
             REFUSING => {}
+            BREAKING => drop(stream.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nX-Magento-Tags: t\r\n\
+                  Cache-Control: public, s-maxage=1\r\nContent-Length: 90\r\nConnection: close\r\n\r\n<",
+            )),
             mood => {
                 if mood == SLOW {
                     thread::sleep(Duration::from_secs(3));
@@ -83,6 +88,54 @@ fn a_refresh_that_fails_never_replaces_a_good_page() {
         thread::sleep(Duration::from_millis(200));
         assert_eq!(parvis.get("/p", &[]).text(), "version 0", "mood {failing}");
     }
+}
+
+/// Asks 40 times for a page that is stale, of an origin in this mood; how often the origin was asked
+/// meanwhile.
+fn refreshes_of_a_sick_origin(sick: u8, pause: &str) -> usize {
+    let (origin, mood) = moody();
+    let parvis = Parvis::before_http(origin.port)
+        .with("store.grace", "\"1h\"")
+        .with("fill.refresh_pause", &format!("\"{pause}\""))
+        .with("origin.retries", "0")
+        .start();
+    parvis.get("/p", &[]);
+    wait_until("storing", Duration::from_secs(2), || parvis.get("/p", &[]).is_hit());
+    mood.store(sick, Ordering::SeqCst);
+    thread::sleep(Duration::from_millis(1300));
+    let before = origin.count();
+    for _ in 0..40 {
+        let reply = parvis.get("/p", &[]);
+        assert_eq!((reply.status, reply.text().as_str()), (200, "version 0"));
+        thread::sleep(Duration::from_millis(15));
+    }
+    origin.count() - before
+}
+
+#[test]
+fn a_sick_origin_is_asked_once_in_a_while_and_not_by_each_hit_on_a_stale_page() {
+    for sick in [ERROR, REFUSING, BREAKING] {
+        assert_eq!(refreshes_of_a_sick_origin(sick, "1h"), 1, "mood {sick}");
+    }
+    let often = refreshes_of_a_sick_origin(ERROR, "0s");
+    assert!(often > 5, "without the pause it would be asked again and again, not {often} times");
+}
+
+#[test]
+fn after_the_pause_a_page_is_refreshed_from_an_origin_that_has_recovered() {
+    let (origin, mood) = moody();
+    let parvis = Parvis::before_http(origin.port)
+        .with("store.grace", "\"1h\"")
+        .with("fill.refresh_pause", "\"500ms\"")
+        .start();
+    parvis.get("/p", &[]);
+    mood.store(ERROR, Ordering::SeqCst);
+    stale_after_mood(&parvis);
+    wait_until("a failed refresh", Duration::from_secs(5), || origin.count() >= 2);
+    mood.store(GOOD, Ordering::SeqCst);
+    wait_until("the refresh", Duration::from_secs(10), || {
+        parvis.get("/p", &[]).text() != "version 0"
+    });
 }
 
 fn stale_after_mood(parvis: &Parvis) {
