@@ -3,6 +3,7 @@
 //! Names and values are slices of the buffer in which the head arrived, so that a head costs one
 //! allocation for its bytes and one for the list. Names compare without case (RFC 9110 5.1).
 
+pub mod accept_encoding;
 pub mod range;
 pub mod representation;
 pub mod validators;

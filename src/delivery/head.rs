@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::negotiation::Offered;
 use super::{brotli, gzip};
 use crate::exchange::has_whole_content;
 use crate::fields::Fields;
+use crate::fields::accept_encoding::Offered;
 use crate::fields::representation::describes_bytes;
 use crate::store::{Encoded, Segment, StoredBody};
 

@@ -6,9 +6,10 @@ use super::head;
 use super::joined::Joined;
 use super::joined_framing::{BrotliFraming, Framing, GzipFraming, IdentityFraming};
 use super::respond::assemble;
-use super::{DeliveryError, Offered, RequestFacts, Stored, Variant, choose};
+use super::{DeliveryError, RequestFacts, Stored};
 use crate::body::{Body, BodyError, BodySender, Closed, channel};
 use crate::exchange::Response;
+use crate::fields::accept_encoding::{Offered, Variant, choose};
 use crate::store::Encoded;
 
 /// Gives the bytes of a piece that is kept compressed alone; `None` where it is damaged.

@@ -13,7 +13,6 @@ mod joined;
 mod joined_brotli;
 mod joined_framing;
 mod joined_stream;
-mod negotiation;
 mod ranged;
 mod respond;
 mod unzstd;
@@ -28,7 +27,6 @@ pub use head::{
 };
 pub use joined::{Joined, join};
 pub use joined_stream::{JoinedSender, PieceReader, stream_joined};
-pub use negotiation::{Offered, Variant, choose};
 pub use respond::{RequestFacts, Stored, compress, respond, without_content};
 
 /// A stored response cannot be read.

@@ -8,12 +8,12 @@ use memchr::memmem;
 
 use super::conditional::allows_range;
 use super::joined::own_bytes;
-use super::negotiation::refuses_identity;
 use super::respond::{RequestFacts, Stored};
 use super::{DeliveryError, head};
 use crate::body::Body;
 use crate::exchange::Response;
 use crate::fields::Fields;
+use crate::fields::accept_encoding::refuses_identity;
 use crate::fields::range::{Ranges, requested};
 use crate::store::{Encoded, Segment};
 

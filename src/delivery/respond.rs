@@ -7,11 +7,11 @@ use http::{Method, StatusCode};
 
 use super::conditional::{self, Precondition};
 use super::joined::{Joined, join, own_bytes};
-use super::negotiation::{Offered, Variant, choose};
 use super::{DeliveryError, gzip_stream, head, ranged};
 use crate::body::Body;
 use crate::exchange::{Response, StoredHead};
 use crate::fields::Fields;
+use crate::fields::accept_encoding::{Offered, Variant, choose};
 use crate::settings;
 use crate::store::{Encoded, Entry, Segment, StoredBody};
 

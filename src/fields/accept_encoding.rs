@@ -1,7 +1,7 @@
 //! Accept-Encoding (RFC 9110 12.5.3).
 
-use crate::fields::Fields;
-use crate::fields::weight::{WEIGHT_MAX, weight};
+use super::Fields;
+use super::weight::{WEIGHT_MAX, weight};
 
 /// Codings that are looked at; browsers name four. Who names more gets the bytes themselves.
 const CODINGS_MAX: usize = 32;
@@ -45,6 +45,22 @@ impl Offered {
 /// than with a 406.
 pub fn choose(request: &Fields, offered: Offered) -> Variant {
     if offered.any() { Weights::of(request).choose(offered) } else { Variant::Identity }
+}
+
+/// All forms that [`choose`] would take one after the other, if those before were not there after
+/// all; what the client likes less than the bytes themselves is left out, and so are these.
+pub fn ranked(request: &Fields, mut offered: Offered) -> impl Iterator<Item = Variant> + use<> {
+    let weights = Weights::of(request);
+    std::iter::from_fn(move || {
+        let best = weights.choose(offered);
+        match best {
+            Variant::Identity => return None,
+            Variant::Gzip => offered.gzip = false,
+            Variant::Brotli => offered.brotli = false,
+            Variant::Zstd => offered.zstd = false,
+        }
+        Some(best)
+    })
 }
 
 /// Does the client refuse the bytes themselves (`identity;q=0`, or `*;q=0` without it)?
@@ -202,6 +218,24 @@ mod tests {
         ] {
             assert_eq!(choose(&accepting(field), all), expected, "{field}");
         }
+    }
+
+    #[test]
+    fn all_that_is_liked_is_ranked_and_nothing_that_is_not() {
+        use Variant::{Brotli, Gzip, Zstd};
+        let all = Offered { zstd: true, ..BOTH };
+        for (field, expected) in [
+            ("gzip, deflate, br, zstd", &[Brotli, Zstd, Gzip][..]),
+            ("gzip, br;q=0.9", &[Gzip, Brotli]),
+            ("*;q=0.5, gzip", &[Gzip, Brotli, Zstd]),
+            ("*, br;q=0", &[Zstd, Gzip]),
+            ("gzip;q=0.5, identity, br", &[Brotli]),
+            ("identity", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(ranked(&accepting(field), all).collect::<Vec<_>>(), expected, "{field}");
+        }
+        assert!(ranked(&accepting("gzip, br"), Offered::default()).next().is_none());
     }
 
     #[test]
