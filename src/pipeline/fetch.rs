@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::answer::{origin_failure, spool_failure, takes_esi};
 use super::lookup::Stale;
-use super::partial::{completed, rest_of};
+use super::partial::completed;
 use super::prepare::{Decoded, decoded, prepared};
-use super::validate::{Destination, conditions, is_ranged};
+use super::validate::Destination;
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
 use crate::body::{Body, BodyError, Spooled};
@@ -20,6 +20,8 @@ use crate::fields::Fields;
 use crate::fill::{FillPermit, FillSharing, Release, Shared, SharedHead};
 use crate::observe::Verdict;
 use crate::origin::{OriginError, OriginResponse};
+use crate::policy::completion::{is_ranged, rest_of};
+use crate::policy::validation::conditions;
 use crate::policy::{Delivery, Judgement, LookupPlan, OriginHead, Purpose, Storable};
 use crate::reason::Reason;
 use crate::store::Entry;
@@ -206,8 +208,12 @@ impl Node {
             request.beside = Beside::default();
         }
         match prior {
-            Prior::Whole(entry) => request.fields.extend(conditions(entry)),
-            Prior::Beginning(entry, bytes) => request.fields.extend(rest_of(entry, bytes)),
+            Prior::Whole(entry) => {
+                request.fields.extend(entry.validation().map(conditions).unwrap_or_default());
+            }
+            Prior::Beginning(entry, bytes) => {
+                request.fields.extend(rest_of(&entry.head().fields, bytes.len() as u64));
+            }
             Prior::Nothing if plan.range.is_some() => {
                 let asked = visit.request.fields.iter();
                 request.fields.extend(asked.filter(|field| is_ranged(field)).cloned());

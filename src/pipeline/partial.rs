@@ -1,4 +1,4 @@
-//! The beginning of a response that is stored, and the rest that completes it (RFC 9111 3.4).
+//! The beginning of a response that is stored, and the rest that completes it.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use http::StatusCode;
 use super::Node;
 use crate::body::Body;
 use crate::fields::Fields;
-use crate::fields::validators::is_strong_tag;
 use crate::origin::OriginResponse;
+use crate::policy::completion::{is_beginning, is_of_beginning, whole_bytes, whole_fields};
 use crate::policy::{CacheKey, LookupPlan};
 use crate::store::{Entry, Found};
 
@@ -22,8 +22,7 @@ impl Node {
         status: StatusCode,
         fields: &Fields,
     ) {
-        if status == StatusCode::PARTIAL_CONTENT && content_range(fields).is_some_and(|r| r.0 == 0)
-        {
+        if is_beginning(status, fields) {
             self.parts.store.announce_beginning(&plan.key, key);
         }
     }
@@ -37,87 +36,27 @@ impl Node {
             return None;
         };
         let bytes = store.identity(&entry, 0).ok()?;
-        let (first, last, _) = content_range(&entry.head().fields)?;
-        (first == 0 && last + 1 == bytes.len() as u64).then_some((entry, bytes))
+        is_of_beginning(&entry.head().fields, bytes.len() as u64).then_some((entry, bytes))
     }
 }
 
-/// What is asked for where the beginning is there: the rest, of the same version if that can be
-/// told.
-pub(super) fn rest_of(entry: &Entry, bytes: &Bytes) -> Fields {
-    let mut fields = Fields::new();
-    fields.push_static("Range", format!("bytes={}-", bytes.len()));
-    if let Some(tag) = strong_tag(&entry.head().fields) {
-        fields.push_static("If-Range", tag.clone());
-    }
-    fields
-}
-
-/// The whole, where a 206 is the rest of what is stored: by the same strong entity tag, up to the
-/// end (RFC 9110 15.3.7.3). `None`: the two cannot be put together.
+/// The whole, where a 206 is the rest of what is stored; else `None`.
 pub(super) async fn completed(
     entry: &Entry,
     beginning: &Bytes,
     rest: OriginResponse,
     bytes_max: u64,
 ) -> Option<OriginResponse> {
-    let OriginResponse { mut fields, body, .. } = rest;
-    let (first, last, length) = content_range(&fields)?;
-    let tag = strong_tag(&fields)?;
-    let fits = first == beginning.len() as u64 && last + 1 == length && length <= bytes_max;
-    if !fits || strong_tag(&entry.head().fields) != Some(tag) {
-        return None;
-    }
+    let OriginResponse { fields, body, .. } = rest;
+    let (stored, begun_bytes) = (&entry.head().fields, beginning.len() as u64);
+    let length = whole_bytes(stored, begun_bytes, &fields, bytes_max)?;
     let rest = body.collect(bytes_max).await.ok()?;
-    if (beginning.len() + rest.len()) as u64 != length {
+    if begun_bytes + rest.len() as u64 != length {
         return None;
     }
     let mut whole = BytesMut::with_capacity(beginning.len() + rest.len());
     whole.extend_from_slice(beginning);
     whole.extend_from_slice(&rest);
-    fields.remove("Content-Range");
-    fields.set("Content-Length", length.to_string());
-    let body = Body::from(whole.freeze());
+    let (fields, body) = (whole_fields(fields, length), Body::from(whole.freeze()));
     Some(OriginResponse { status: StatusCode::OK, fields, body })
-}
-
-fn strong_tag(fields: &Fields) -> Option<&Bytes> {
-    fields.first("ETag").filter(|tag| is_strong_tag(tag))
-}
-
-/// First and last byte and whole length of `bytes 0-4/10`; `None` where one is not told.
-fn content_range(fields: &Fields) -> Option<(u64, u64, u64)> {
-    let value = fields.first_str("Content-Range")?.strip_prefix("bytes ")?;
-    let (range, length) = value.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let number = |text: &str| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u64>().ok().filter(|number| digits && *number < u64::MAX / 2)
-    };
-    let (first, last, length) = (number(first)?, number(last)?, number(length)?);
-    (first <= last && last < length).then_some((first, last, length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_range_says_three_numbers() {
-        let read = |value: &str| content_range(&Fields::from([("Content-Range", value)]));
-        assert_eq!(read("bytes 0-4/10"), Some((0, 4, 10)));
-        for value in [
-            "bytes 0-4/*",
-            "bytes */10",
-            "bytes 4-0/10",
-            "bytes 0-10/10",
-            "bytes +0-4/10",
-            "bytes -4/10",
-            "items 0-4/10",
-            "bytes 0-4/99999999999999999999",
-            "",
-        ] {
-            assert_eq!(read(value), None, "{value}");
-        }
-    }
 }

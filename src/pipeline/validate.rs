@@ -12,11 +12,11 @@ use super::visit::Visit;
 use super::{Node, Outcome, Rules};
 use crate::delivery;
 use crate::exchange::StoredHead;
-use crate::fields::representation::describes_bytes;
-use crate::fields::{Field, Fields};
+use crate::fields::Fields;
 use crate::fill::{FillPermit, Release};
 use crate::observe::Verdict;
 use crate::origin::OriginResponse;
+use crate::policy::validation::overlaid;
 use crate::policy::{
     CacheKey, Delivery, Judgement, LookupPlan, OriginHead, PurgeScope, Storable, language_of,
 };
@@ -88,24 +88,6 @@ impl Destination {
             variant: self.variant,
         }
     }
-}
-
-/// The conditions with which the origin is asked whether a stored response is still right
-/// (RFC 9111 4.3.1).
-pub(super) fn conditions(stored: &Entry) -> Fields {
-    let mut conditions = Fields::new();
-    let validators = [("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since")];
-    for (validator, condition) in validators {
-        if let Some(value) = stored.validation().and_then(|fields| fields.first(validator)) {
-            conditions.push_static(condition, value.clone());
-        }
-    }
-    conditions
-}
-
-/// Does a request for a range say this, and must the origin know?
-pub(super) fn is_ranged(field: &Field) -> bool {
-    field.is("Range") || field.is("If-Range")
 }
 
 impl Node {
@@ -216,44 +198,4 @@ fn updated_head(
         delivery::vary_by_encoding(&mut fields);
     }
     Arc::new(StoredHead::new(fields))
-}
-
-/// The fields of a stored response with those of a 304 in the places of their namesakes
-/// (RFC 9111 3.2), but for those that describe the stored bytes.
-fn overlaid(stored: &Fields, update: &Fields) -> Fields {
-    const OF_THE_BYTES: [&str; 4] = ["accept-ranges", "content-encoding", "content-range", "etag"];
-    let is_update =
-        |field: &Field| !describes_bytes(field) && !OF_THE_BYTES.iter().any(|name| field.is(name));
-    let mut fields = stored.clone();
-    fields.retain(|old| {
-        !update.iter().any(|new| is_update(new) && new.name.eq_ignore_ascii_case(&old.name))
-    });
-    fields.extend(update.iter().filter(|field| is_update(field)).cloned());
-    fields
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_304_brings_fields_up_to_date_and_leaves_those_of_the_bytes() {
-        let stored = Fields::from([
-            ("A", "1"),
-            ("a", "2"),
-            ("B", "3"),
-            ("ETag", "\"x\""),
-            ("Content-Length", "9"),
-        ]);
-        let update =
-            Fields::from([("a", "4"), ("etag", "\"y\""), ("Content-Length", "0"), ("C", "5")]);
-        let expected = Fields::from([
-            ("B", "3"),
-            ("ETag", "\"x\""),
-            ("Content-Length", "9"),
-            ("a", "4"),
-            ("C", "5"),
-        ]);
-        assert_eq!(overlaid(&stored, &update), expected);
-    }
 }

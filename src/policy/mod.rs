@@ -7,6 +7,7 @@ pub mod cache_control;
 mod cache_key;
 pub mod client;
 mod compile;
+pub mod completion;
 mod cookies;
 mod delivered;
 mod error;
@@ -25,6 +26,7 @@ mod targeted;
 #[cfg(test)]
 mod tests;
 mod unsafe_methods;
+pub mod validation;
 mod vary;
 
 use std::time::{Duration, SystemTime};
