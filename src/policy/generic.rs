@@ -12,7 +12,7 @@ use crate::policy::cache_key::{KeyBuilder, Part};
 use crate::policy::seen::Seen;
 use crate::policy::targeted::Directions;
 use crate::policy::{
-    Judgement, LookupPlan, OriginHead, Plan, Policy, Refusal, Storable, Vary, freshness, host, path,
+    LookupPlan, OriginHead, Plan, Policy, Refusal, Storable, Vary, freshness, host, path,
 };
 use crate::reason::Reason;
 use crate::settings::AuthorizationRule;
@@ -82,20 +82,8 @@ const fn default_port_digits(scheme: Scheme) -> &'static [u8] {
     }
 }
 
-/// May a shared cache store this response (RFC 9111 3), and for how long?
-pub(super) fn judge(
-    policy: &Policy,
-    plan: &LookupPlan,
-    head: &OriginHead,
-    received_at: SystemTime,
-) -> Judgement {
-    match storable(policy, plan, head, received_at) {
-        Ok(storable) => Judgement::Store(storable),
-        Err(reason) => Judgement::Uncacheable { reason, remember: policy.remembered(reason) },
-    }
-}
-
-fn storable(
+/// May a shared cache store this response (RFC 9111 3), and for how long? Or why not?
+pub(super) fn storable(
     policy: &Policy,
     plan: &LookupPlan,
     head: &OriginHead,

@@ -4,7 +4,7 @@ mod judge;
 mod plan;
 mod vary_cookie;
 
-pub(super) use judge::judge;
+pub(super) use judge::{is_of_one_visitor, storable};
 pub(super) use plan::{Area, is_static_file, plan};
 
 /// The cookie in which Magento puts a hash of everything a page depends on besides its URL.

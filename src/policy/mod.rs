@@ -136,9 +136,16 @@ impl Policy {
         head: &OriginHead,
         received_at: SystemTime,
     ) -> Judgement {
-        match self.site.policy {
-            PolicyKind::Magento => magento::judge(self, plan, head, received_at),
-            PolicyKind::Generic => generic::judge(self, plan, head, received_at),
+        let storable = match self.site.policy {
+            PolicyKind::Magento => magento::storable(self, plan, head, received_at),
+            PolicyKind::Generic => generic::storable(self, plan, head, received_at),
+        };
+        match storable {
+            Ok(storable) => Judgement::Store(storable),
+            Err(reason) => {
+                let remember = self.remembered(plan, reason);
+                Judgement::Uncacheable { reason, remember }
+            }
         }
     }
 
@@ -300,8 +307,9 @@ impl Policy {
     }
 
     /// How long it is remembered that a key's response is uncacheable for this reason.
-    fn remembered(&self, reason: Reason) -> Duration {
+    fn remembered(&self, plan: &LookupPlan, reason: Reason) -> Duration {
         match reason {
+            _ if magento::is_of_one_visitor(plan, reason) => Duration::ZERO,
             Reason::Private => self.site.hit_for_miss_private,
             _ => self.site.hit_for_miss,
         }

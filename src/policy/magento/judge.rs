@@ -9,41 +9,28 @@ use crate::exchange::split_target;
 use crate::fields::Fields;
 use crate::policy::cache_control::CacheControl;
 use crate::policy::{
-    Judgement, LookupPlan, OriginHead, Policy, Storable, Vary, check_coding, freshness, tags,
+    LookupPlan, OriginHead, Policy, Storable, Vary, check_coding, freshness, tags,
 };
 use crate::reason::Reason;
 
-/// May the response be stored?
-pub(in crate::policy) fn judge(
-    policy: &Policy,
-    plan: &LookupPlan,
-    head: &OriginHead,
-    received_at: SystemTime,
-) -> Judgement {
-    match storable(policy, plan, head, received_at) {
-        Ok(storable) => Judgement::Store(storable),
-        Err(reason) => {
-            Judgement::Uncacheable { reason, remember: remembered(policy, plan, reason) }
-        }
-    }
-}
-
-/// How long "uncacheable" is remembered.
+/// Does a response say something of the one visitor who asked, so that the key is not remembered as
+/// uncacheable for all?
 ///
-/// A changed X-Magento-Vary under a guest's key is not: it tells about the one visitor whose
+/// A changed X-Magento-Vary under a guest's key does: it tells about the one visitor whose
 /// session and cookie disagree, and the key is that of all guests, who must go on to share one
-/// fetch. Under a value of X-Magento-Vary it is: whoever holds that value (bogus, or outdated for
-/// a whole customer group) would queue behind a fetch that nobody can share. A mismatched cache id
-/// is not remembered either, as in the VCL: the client sends the new one next.
-fn remembered(policy: &Policy, plan: &LookupPlan, reason: Reason) -> Duration {
+/// fetch. Under a value of X-Magento-Vary it does not: whoever holds that value (bogus, or outdated
+/// for a whole customer group) would queue behind a fetch that nobody can share. A mismatched cache
+/// id does, as in the VCL: the client sends the new one next.
+pub(in crate::policy) fn is_of_one_visitor(plan: &LookupPlan, reason: Reason) -> bool {
     match reason {
-        Reason::MagentoVary if plan.magento_vary.is_empty() => Duration::ZERO,
-        Reason::GraphqlCacheId => Duration::ZERO,
-        _ => policy.remembered(reason),
+        Reason::MagentoVary => plan.magento_vary.is_empty(),
+        Reason::GraphqlCacheId => true,
+        _ => false,
     }
 }
 
-fn storable(
+/// May the response be stored, or why not?
+pub(in crate::policy) fn storable(
     policy: &Policy,
     plan: &LookupPlan,
     head: &OriginHead,
