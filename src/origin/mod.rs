@@ -64,6 +64,17 @@ pub struct OriginResponse {
     pub fields: Fields,
     /// The content.
     pub body: Body,
+    /// Who made it.
+    pub provenance: Provenance,
+}
+
+/// Who made a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// PHP, or the HTTP server that is the origin.
+    Application,
+    /// This server: a file of the web root, or why there is none.
+    Disk,
 }
 
 /// What an origin makes of a request to switch protocols (RFC 9110 7.8).

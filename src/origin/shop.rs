@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use super::fastcgi;
 use super::files::{FileCounts, Files, Served};
 use super::web_root::{Handler, Route, SafePath, WebRoot};
-use super::{OriginError, OriginRequest, OriginResponse};
+use super::{OriginError, OriginRequest, OriginResponse, Provenance};
 use crate::body::{Body, Spooled};
 use crate::clock::Clock;
 use crate::fields::Fields;
@@ -119,5 +119,6 @@ fn plain(status: StatusCode) -> OriginResponse {
     let mut fields = Fields::with_capacity(2);
     fields.push_static("Content-Type", Bytes::from_static(b"text/plain; charset=utf-8"));
     fields.push_static("Content-Length", text.len().to_string());
-    OriginResponse { status, fields, body: Body::from(Bytes::from(text)) }
+    let body = Body::from(Bytes::from(text));
+    OriginResponse { status, fields, body, provenance: Provenance::Disk }
 }

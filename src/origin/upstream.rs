@@ -12,7 +12,7 @@ use super::head::{Content, ResponseHead};
 use super::pool::Pool;
 use super::transfer::{Exchange, Waits};
 pub(super) use super::transfer::{Message, Wrapping};
-use super::{OriginError, OriginResponse, Switched};
+use super::{OriginError, OriginResponse, Provenance, Switched};
 use crate::body::{Body, channel};
 use crate::clock::Clock;
 use crate::settings::{self, Endpoint};
@@ -188,6 +188,11 @@ impl Upstream {
             // Nobody need wait for the end of what has no content.
             body = Body::empty();
         }
-        OriginResponse { status: head.status, fields: head.fields, body }
+        OriginResponse {
+            status: head.status,
+            fields: head.fields,
+            body,
+            provenance: Provenance::Application,
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::exchange::Response;
 use crate::fields::Fields;
 use crate::fill::Shared;
 use crate::observe::Verdict;
-use crate::origin::{OriginError, OriginResponse};
+use crate::origin::{OriginError, OriginResponse, Provenance};
 use crate::policy::Delivery;
 use crate::reason::Reason;
 use crate::store::{Encoded, Entry, Freshness, Segment};
@@ -132,7 +132,7 @@ impl Node {
         } else {
             (response, false)
         };
-        let OriginResponse { status, fields, body } = response;
+        let OriginResponse { status, fields, body, provenance } = response;
         let mut fields = visit.rules.policy.delivered(kind, fields);
         let (body, begins) = if takes_esi {
             fields.remove("Content-Length");
@@ -141,6 +141,7 @@ impl Node {
             (body, None)
         };
         let response = compressed(visit, status, fields, body);
+        let verdict = if provenance == Provenance::Disk { Verdict::File } else { verdict };
         let mut outcome = Outcome::new(response, verdict, Some(reason));
         outcome.begins = begins;
         outcome.debug = debug;

@@ -258,7 +258,7 @@ impl Node {
         answer: oneshot::Sender<LeaderAnswer>,
     ) {
         let rules = &visit.rules;
-        let OriginResponse { status, mut fields, body } = response;
+        let OriginResponse { status, mut fields, body, .. } = response;
         let mut cookies = rules.policy.fetcher_cookies(&fields);
         cookies.extend(fields.iter().filter(|field| storable.withholds(field)).cloned());
         fields.retain(|field| !storable.withholds(field));

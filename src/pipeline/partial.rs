@@ -47,7 +47,7 @@ pub(super) async fn completed(
     rest: OriginResponse,
     bytes_max: u64,
 ) -> Option<OriginResponse> {
-    let OriginResponse { fields, body, .. } = rest;
+    let OriginResponse { fields, body, provenance, .. } = rest;
     let (stored, begun_bytes) = (&entry.head().fields, beginning.len() as u64);
     let length = whole_bytes(stored, begun_bytes, &fields, bytes_max)?;
     let rest = body.collect(bytes_max).await.ok()?;
@@ -58,5 +58,5 @@ pub(super) async fn completed(
     whole.extend_from_slice(beginning);
     whole.extend_from_slice(&rest);
     let (fields, body) = (whole_fields(fields, length), Body::from(whole.freeze()));
-    Some(OriginResponse { status: StatusCode::OK, fields, body })
+    Some(OriginResponse { status: StatusCode::OK, fields, body, provenance })
 }

@@ -49,15 +49,15 @@ async fn take_off_coding(mut response: OriginResponse, limits: DecodeLimits) -> 
         response.fields.remove("Content-Encoding");
         return Decoded::Ready(response);
     }
-    let OriginResponse { status, mut fields, body } = response;
+    let OriginResponse { status, mut fields, body, provenance } = response;
     match delivery::decode(body, coding, limits).await {
         delivery::Decoded::Identity(body) => {
             delivery::forget_coding(&mut fields);
-            Decoded::Ready(OriginResponse { status, fields, body })
+            Decoded::Ready(OriginResponse { status, fields, body, provenance })
         }
         delivery::Decoded::Coded(body) => {
             tracing::warn!("a response is not coded as it says; it is passed on and not stored");
-            Decoded::Undecodable(OriginResponse { status, fields, body })
+            Decoded::Undecodable(OriginResponse { status, fields, body, provenance })
         }
     }
 }

@@ -64,7 +64,7 @@ fn cache_status(outcome: &Outcome) -> Option<String> {
     text.push_str(match (outcome.verdict, outcome.reason) {
         (Verdict::Hit | Verdict::Grace, _) => "hit",
         (Verdict::Pass, Some(Reason::Method)) => "fwd=method",
-        (Verdict::Pass, _) => "fwd=bypass",
+        (Verdict::Pass | Verdict::File, _) => "fwd=bypass",
         (Verdict::Miss, Some(Reason::Expired)) => "fwd=stale",
         (Verdict::Miss, Some(Reason::Forced)) => "fwd=request",
         (Verdict::Miss, _) => "fwd=uri-miss",

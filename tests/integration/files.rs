@@ -4,10 +4,10 @@
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use super::support::Parvis;
 use super::support::client::Client;
 use super::support::php::Php;
 use super::support::process::wait_until;
+use super::support::{Parvis, get};
 
 const STYLES: &str = "/static/version1700000000/frontend/styles.css";
 
@@ -78,6 +78,30 @@ fn a_versioned_static_file_is_immutable_has_a_length_and_revalidates() {
     let unversioned = parvis.get("/static/frontend/styles.css", &[]);
     assert_eq!(unversioned.header("cache-control"), Some("public, max-age=31536000"));
     assert_eq!(parvis.ask("POST", STYLES, &[], b"a").status, 405);
+}
+
+#[test]
+fn a_file_counts_as_a_file_and_what_php_makes_in_its_place_does_not() {
+    let php = shop();
+    php.write("robots.txt", b"User-agent: *");
+    let parvis = Parvis::before_php(&php).start();
+    for (target, verdict) in [
+        (STYLES, "file"),
+        ("/robots.txt", "file"),
+        ("/media/catalog/none.jpg", "pass"),
+        ("/customer/account", "pass"),
+    ] {
+        parvis.get(target, &[]);
+        let logged = format!("\"verdict\":\"{verdict}\"");
+        wait_until(target, Duration::from_secs(5), || {
+            parvis.access_log().lines().any(|line| line.contains(target) && line.contains(&logged))
+        });
+    }
+    let metrics = get(parvis.control, "/metrics", &[]).text();
+    assert!(metrics.contains("parvis_requests_total{verdict=\"file\"} 2"), "{metrics}");
+    let asked = parvis.access_log();
+    let of_file = asked.lines().find(|line| line.contains("robots.txt")).expect("a line");
+    assert!(of_file.contains("\"first_byte_seconds\":null"), "{of_file}");
 }
 
 #[test]

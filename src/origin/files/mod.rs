@@ -31,7 +31,7 @@ use crate::body::{Body, channel};
 use crate::clock::Clock;
 use crate::fields::Fields;
 use crate::origin::web_root::{Area, FileClass, Lifetime, SafePath};
-use crate::origin::{OriginRequest, OriginResponse, mime};
+use crate::origin::{OriginRequest, OriginResponse, Provenance, mime};
 use crate::reason::Reason;
 use crate::settings;
 
@@ -284,7 +284,7 @@ impl Files {
         };
         let now = self.clock.wall();
         let (status, fields) = representation.head(&selection, class, &self.settings, now);
-        Ok(Served::Response(OriginResponse { status, fields, body }))
+        Ok(Served::Response(OriginResponse { status, fields, body, provenance: Provenance::Disk }))
     }
 
     /// The first piece is read before the head leaves, so that a file that cannot be read has a
@@ -382,5 +382,6 @@ fn method_not_allowed() -> OriginResponse {
         status: StatusCode::METHOD_NOT_ALLOWED,
         fields: Fields::from([("Allow", "GET, HEAD")]),
         body: Body::empty(),
+        provenance: Provenance::Disk,
     }
 }
