@@ -73,6 +73,11 @@ fn adopt(setting: &'static str, socket: Socket) -> Result<BoundListener, ListenE
 }
 
 impl Doors {
+    /// What bounds the clients of all listeners.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
     /// Where cleartext HTTP is listened for; real ports where 0 was asked for.
     pub fn http(&self) -> impl Iterator<Item = &Endpoint> {
         self.http.iter().map(BoundListener::endpoint)

@@ -59,7 +59,7 @@ impl Server {
         let state = Arc::new(State::new());
         let node = build_node(settings, Arc::clone(&state))?;
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
-        register_readings(&node, &shutdown);
+        register_readings(&node, &shutdown, doors.limits());
         let (stop, stopped) = watch::channel(false);
         let server = Self { node, state, shutdown, tls, level, file, stop };
         server.serve(doors);

@@ -10,7 +10,7 @@ use super::AppError;
 use crate::clock::Clock;
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
-use crate::listener::Shutdown;
+use crate::listener::{Limits, Shutdown};
 use crate::observe::{Observer, Reading, State};
 use crate::origin::Origin;
 use crate::pipeline::{Node, Parts, Rules};
@@ -41,8 +41,9 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
 }
 
 /// Shows what the parts count in metrics and statistics.
-pub fn register_readings(node: &Node, shutdown: &Shutdown) {
+pub fn register_readings(node: &Node, shutdown: &Shutdown, limits: &Arc<Limits>) {
     let (parts, connections) = (node.clone(), Arc::clone(shutdown.connections()));
+    let limits = Arc::clone(limits);
     node.parts().observer.register(move |readings| {
         let parts = parts.parts();
         let store = parts.store.stats();
@@ -68,6 +69,7 @@ pub fn register_readings(node: &Node, shutdown: &Shutdown) {
         readings.set(Reading::EsiMistakes, parts.esi_mistakes.count());
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
+        readings.set_count(Reading::ListenUpgrades, limits.upgrades_in_use());
         let refused = door.refused_connections_max + door.refused_per_address;
         readings.set(Reading::ListenRefusedConnections, refused);
         readings.set(Reading::ListenBadRequests, door.requests_refused);

@@ -36,6 +36,8 @@ pub struct Limits {
     pub interim_responses_max: usize,
     /// Places for connections that have left HTTP; clones share them.
     pub upgrades: Arc<Semaphore>,
+    /// How many these are when none is taken.
+    pub upgrades_max: usize,
     /// How long nothing may move on such a connection.
     pub upgrade_idle_timeout: Duration,
     /// Streams that an HTTP/2 client may cancel, or make us reset, while that is most of them.
@@ -48,6 +50,13 @@ pub struct Limits {
     pub http2_stall_timeout: Duration,
     /// Peers to which `connections_per_address_max` does not apply.
     pub trusted: Networks,
+}
+
+impl Limits {
+    /// Connections that have left HTTP, or whose offer to do so waits for its answer.
+    pub fn upgrades_in_use(&self) -> usize {
+        self.upgrades_max.saturating_sub(self.upgrades.available_permits())
+    }
 }
 
 /// Sizes of a request head.
@@ -83,6 +92,7 @@ impl From<&Listen> for Limits {
             http2_streams_max: listen.http2_streams_max,
             interim_responses_max: listen.interim_responses_max,
             upgrades: Arc::new(Semaphore::new(listen.upgrades_max)),
+            upgrades_max: listen.upgrades_max,
             upgrade_idle_timeout: listen.upgrade_idle_timeout,
             http2_resets_max: listen.http2_resets_max,
             http2_control_max: listen.http2_control_max,

@@ -57,6 +57,8 @@ readings! {
     EsiMistakes = Counter "esi" "mistakes_total"
         "Mistakes in ESI that were left out: wrong tags, refused sources, too many or too deep includes.",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
+    ListenUpgrades = Gauge "listen" "upgrades"
+        "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",
     ListenRefusedConnections = Counter "listen" "refused_connections_total"
         "Connections that were refused over a limit.",
     ListenBadRequests = Counter "listen" "bad_requests_total"

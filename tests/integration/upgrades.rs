@@ -76,6 +76,7 @@ fn bytes_flow_both_ways_after_the_101_and_the_end_is_logged() {
             assert_eq!(read_text(&mut client, text.len() + 2), format!("[{text}]"));
         }
         assert!(parvis.access_log().is_empty(), "it is logged at its end");
+        assert_eq!(parvis.metric("parvis_listen_upgrades "), Some(1.0));
         client.stream().shutdown(std::net::Shutdown::Write).expect("half closed");
         assert_eq!(rest(&mut client), "bye");
         wait_until("the record", Duration::from_secs(20), || {
@@ -83,6 +84,9 @@ fn bytes_flow_both_ways_after_the_101_and_the_end_is_logged() {
             log.contains("\"status\":101") && log.contains("\"reason\":\"upgrade\"")
         });
         assert_eq!(parvis.metric("parvis_reasons_total{reason=\"upgrade\"}"), Some(1.0));
+        wait_until("the tunnel's place", Duration::from_secs(5), || {
+            parvis.metric("parvis_listen_upgrades ") == Some(0.0)
+        });
     }
     let seen = origin.seen();
     assert_eq!(seen.len(), 2, "nothing in the tunnel was taken for a request");
