@@ -125,7 +125,8 @@ impl Node {
             && reason != Reason::ContentEncoding
             && takes_esi(visit, response.status, &response.fields);
         let (response, takes_esi) = if may_include {
-            match decoded_for_one(visit, response).await {
+            // On the heap, so that a request whose response comes plain does not carry the room.
+            match Box::pin(decoded_for_one(visit, response)).await {
                 Decoded::Ready(response) => (response, true),
                 Decoded::Undecodable(response) => (response, false),
             }

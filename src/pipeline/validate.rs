@@ -158,7 +158,8 @@ impl Node {
         let stored = policy.content_of_post(&visit.request, &visit.client, &head, received);
         let Some((plan, storable)) = stored else { return Err(response) };
         let destination = Destination::of(visit, &plan, head.status, &head.fields, &storable);
-        let response = match decoded(visit, response).await {
+        // On the heap, so that a request whose response comes plain does not carry the room.
+        let response = match Box::pin(decoded(visit, response)).await {
             Decoded::Ready(response) => response,
             Decoded::Undecodable(response) => return Err(response),
         };
