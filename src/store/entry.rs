@@ -333,10 +333,12 @@ impl Entry {
     }
 
     /// Ends its lifetime now, as a soft purge does: from here on it counts as stale, for its grace
-    /// and its keep.
+    /// and its keep. What it says is known to be wrong, so that no earlier failure puts off its
+    /// refresh.
     pub fn mark_stale(&self, now: Moment) {
         let at = now.milliseconds().saturating_add(1).min(NOT_PURGED - 1);
         self.purged.fetch_min(at, Ordering::AcqRel);
+        self.refresh_from.store(0, Ordering::Relaxed);
     }
 
     /// A hard purge has come: no look-up gives it any more.
@@ -410,6 +412,16 @@ mod tests {
         let late = self::entry();
         late.mark_stale(at(150));
         assert_eq!(late.freshness(at(110)), Freshness::Stale { stale_for: Duration::ZERO });
+    }
+
+    #[test]
+    fn a_refresh_is_put_off_until_its_moment_or_a_soft_purge() {
+        let entry = entry();
+        assert!(entry.is_refresh_due(at(0)));
+        entry.put_off_refresh(at(115));
+        assert!(!entry.is_refresh_due(at(114)) && entry.is_refresh_due(at(115)));
+        entry.mark_stale(at(112));
+        assert!(entry.is_refresh_due(at(112)));
     }
 
     #[test]
