@@ -224,6 +224,8 @@ impl fmt::Debug for Completion {
 pub struct RefusedRequest<'a> {
     /// The connection it came on.
     pub connection: &'a Connection,
+    /// The protocol version in which it is answered.
+    pub version: Version,
     /// Its method; `-` where that cannot be told.
     pub method: Method,
     /// Its target as it came; `-` where that cannot be told.

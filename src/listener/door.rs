@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Method, Version};
+
 use super::connections::{Event, Shutdown, Stage};
 use super::limits::Limits;
+use super::refused::Refused;
 use crate::clock::Clock;
+use crate::exchange::{Connection, Handler, RefusedRequest, Response};
 
 /// The handler, the bounds, and when to stop.
 #[derive(Debug)]
@@ -22,5 +27,25 @@ impl<H> Door<H> {
 
     pub(super) fn note(&self, event: Event) {
         self.shutdown.connections().note(event);
+    }
+}
+
+impl<H: Handler> Door<H> {
+    /// The answer to a request that no handler is to see. It is counted, and logged with what is
+    /// known of its method and target.
+    pub(super) fn refuse(
+        &self,
+        refused: Refused,
+        connection: &Connection,
+        version: Version,
+        (method, target): (Method, Bytes),
+    ) -> Response {
+        tracing::debug!(%refused, status = refused.status().as_u16(), "request refused");
+        self.note(Event::RequestRefused);
+        let (status, reason) = (refused.status(), refused.reason());
+        let mut response = Response::text(status, format!("{refused}\n"));
+        let request = RefusedRequest { connection, version, method, target, status, reason };
+        response.completion = self.handler.refused(request);
+        response
     }
 }

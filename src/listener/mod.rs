@@ -12,6 +12,7 @@ pub mod http1;
 mod http2;
 mod limits;
 mod pace;
+mod refused;
 mod socket;
 pub mod tls;
 mod validity;

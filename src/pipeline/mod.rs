@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{StatusCode, Version};
+use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::body::Body;
@@ -167,12 +167,12 @@ impl Node {
 
 impl Handler for Node {
     fn refused(&self, refused: RefusedRequest<'_>) -> Completion {
-        let RefusedRequest { connection, method, target, status, reason } = refused;
+        let RefusedRequest { connection, version, method, target, status, reason } = refused;
         let request = Request {
             method,
             target,
             authority: Bytes::new(),
-            version: Version::HTTP_11,
+            version,
             fields: Fields::new(),
             body: Body::empty(),
             connection: connection.clone(),

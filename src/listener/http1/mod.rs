@@ -8,7 +8,6 @@
 pub mod body;
 pub mod head;
 mod intake;
-mod refused;
 mod respond;
 mod tunnel;
 mod wire;
@@ -22,14 +21,13 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, Version};
 
-pub use refused::Refused;
-
-use super::connections::{Event, Stage};
+use super::connections::Stage;
 use super::door::Door;
 use super::limits::Limits;
+pub use super::refused::Refused;
 use super::socket::Transport;
 use crate::exchange::{
-    Beside, Connection, Handler, Interim, InterimQueue, RefusedRequest, Request, Response, Tunnel,
+    Beside, Connection, Handler, Interim, InterimQueue, Request, Response, Tunnel,
 };
 use head::{Head, Scanner};
 use intake::Intake;
@@ -274,16 +272,11 @@ async fn switch<S: Transport>(
 async fn refuse<S: Transport, H: Handler>(
     wire: &mut Wire<S>,
     refused: Refused,
-    (method, target): Named,
+    named: Named,
     connection: &Connection,
     door: &Door<H>,
 ) -> Next {
-    tracing::debug!(%refused, status = refused.status().as_u16(), "request refused");
-    door.note(Event::RequestRefused);
-    let (status, reason) = (refused.status(), refused.reason());
-    let mut response = Response::text(status, format!("{refused}\n"));
-    let request = RefusedRequest { connection, method, target, status, reason };
-    response.completion = door.handler.refused(request);
+    let response = door.refuse(refused, connection, Version::HTTP_11, named);
     let asked = Asked { head_only: false, version: Version::HTTP_11, keep_alive: false };
     match respond(wire, response, asked, &door.limits, &door.clock).await {
         Sent::Cut => Next::Cut,

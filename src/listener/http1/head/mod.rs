@@ -106,17 +106,24 @@ pub fn parse(bytes: &Bytes) -> Result<Head, Refused> {
 }
 
 /// What a head that is refused says of its method and target, for the log; `-` where that cannot be
-/// told.
+/// told, or is more than is logged.
 pub fn named(bytes: &[u8]) -> (Method, Bytes) {
     let end = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
     let mut words = bytes[..end].splitn(3, |&byte| byte == b' ');
-    let is_method =
-        |word: &&[u8]| word.len() <= LOGGED_METHOD_MAX && word.iter().copied().all(is_token_byte);
-    let is_target = |word: &&[u8]| {
-        word.len() <= LOGGED_TARGET_MAX && word.iter().copied().all(target::is_target_byte)
-    };
-    let method = words.next().filter(is_method).filter(|word| !word.is_empty()).unwrap_or(b"-");
-    let target = words.next().filter(is_target).filter(|word| !word.is_empty()).unwrap_or(b"-");
+    let mut word = || words.next().unwrap_or_default();
+    nameable(word(), word())
+}
+
+/// Method and target as they may be logged.
+pub fn nameable(method: &[u8], target: &[u8]) -> (Method, Bytes) {
+    let is_method = !method.is_empty()
+        && method.len() <= LOGGED_METHOD_MAX
+        && method.iter().copied().all(is_token_byte);
+    let is_target = !target.is_empty()
+        && target.len() <= LOGGED_TARGET_MAX
+        && target.iter().copied().all(target::is_target_byte);
+    let method = if is_method { method } else { b"-" };
+    let target = if is_target { target } else { b"-" };
     (Method::from_bytes(method).unwrap_or_default(), Bytes::copy_from_slice(target))
 }
 

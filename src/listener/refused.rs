@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::body::BodyFault;
+use super::http1::body::BodyFault;
 use crate::reason::Reason;
 
 macro_rules! refusals {
@@ -77,6 +77,12 @@ refusals! {
     TooManyFields = REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields";
     /// More options in Connection than anybody needs.
     TooManyOptions = REQUEST_HEADER_FIELDS_TOO_LARGE, "too many connection options";
+    /// A field that speaks of one connection, in HTTP/2 (RFC 9113 8.2.2).
+    ConnectionSpecific = BAD_REQUEST, "a field that HTTP/2 does not have";
+    /// The scheme of an HTTP/2 request is neither http nor https.
+    Scheme = BAD_REQUEST, "unknown scheme";
+    /// The fields of an HTTP/2 connection's requests exceed `listen.http2_fields_memory_max`.
+    FieldsMemory = REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields at once";
     /// The head did not arrive within `listen.header_timeout`.
     HeadTimedOut = REQUEST_TIMEOUT, "the request head took too long";
 }
