@@ -109,6 +109,19 @@ impl BodySender {
         .await;
     }
 
+    /// Resolves when the reader has taken all that was sent, or has gone.
+    pub async fn taken(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.state.lock();
+            if state.queued_bytes == 0 {
+                return Poll::Ready(());
+            }
+            state.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Has the reader gone?
     pub fn is_closed(&self) -> bool {
         self.state.lock().reader_gone
@@ -247,6 +260,25 @@ mod tests {
         assert!(!writer.is_finished());
         assert_eq!(body.next().await, Some(Ok(Bytes::from("late"))));
         assert_eq!(writer.await.expect("joined"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_sender_learns_when_all_it_sent_was_taken_or_nobody_takes_it() {
+        let (mut sender, mut body) = channel(10, None);
+        sender.taken().await;
+        sender.send(Bytes::from("a")).await.expect("open");
+        let writer = tokio::spawn(async move {
+            sender.taken().await;
+            sender.send(Bytes::from("b")).await.expect("open");
+            sender.taken().await;
+        });
+        tokio::task::yield_now().await;
+        assert!(!writer.is_finished());
+        assert_eq!(body.next().await, Some(Ok(Bytes::from("a"))));
+        tokio::task::yield_now().await;
+        assert!(!writer.is_finished());
+        drop(body);
+        writer.await.expect("joined");
     }
 
     #[tokio::test]
