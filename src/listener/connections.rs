@@ -110,7 +110,7 @@ pub struct Counts {
     pub accept_errors: u64,
     /// TLS handshakes that failed or took too long.
     pub tls_handshakes_failed: u64,
-    /// HTTP/1 requests refused before the handler saw them.
+    /// Requests refused before the handler saw them.
     pub requests_refused: u64,
     /// HTTP/2 connections cut for stalling or for resetting too many streams.
     pub http2_connections_cut: u64,

@@ -1,14 +1,19 @@
 //! Interim responses (RFC 9110 15.2, RFC 8297): an origin's hints reach the client that fetches.
 
+use std::future::poll_fn;
 use std::io::Write;
 use std::net::TcpStream;
+use std::pin::Pin;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::Duration;
 
-use super::support::Parvis;
+use http::{Request, Response};
+
 use super::support::client::Client;
 use super::support::origin::{Origin, page};
 use super::support::process::wait_until;
+use super::support::{Parvis, h2};
 
 const HINTS: &str = "HTTP/1.1 100 Continue\r\n\r\n\
     HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
@@ -148,10 +153,60 @@ fn hints_without_end_are_502() {
     assert_eq!((statuses.len(), statuses.last()), (9, Some(&502)));
 }
 
+/// Asks over HTTP/2, and calls `each` with each interim response as it comes.
+fn ask_over_http2(port: u16, target: &str, mut each: impl FnMut(&Response<()>)) -> u16 {
+    let request = Request::get(format!("http://shop.test{target}")).body(()).expect("a request");
+    h2::runtime().block_on(async {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("a listener");
+        let (sender, connection) = ::h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let mut sender = sender.ready().await.expect("a stream");
+        let (mut response, _) = sender.send_request(request, true).expect("sent");
+        let answered = poll_fn(|context| {
+            while let Poll::Ready(Some(hint)) = response.poll_informational(context) {
+                each(&hint.expect("a hint"));
+            }
+            Pin::new(&mut response).poll(context)
+        });
+        let answered = tokio::time::timeout(Duration::from_secs(20), answered).await;
+        answered.expect("in time").expect("a response").status().as_u16()
+    })
+}
+
 #[test]
-fn over_http_2_the_response_comes_without_hints() {
-    let (origin, _go) = held_origin();
-    let parvis = Parvis::before_http(origin.port).start().over_http2();
-    let reply = parvis.get("/p", &[]);
-    assert_eq!((reply.status, reply.text().as_str()), (200, "page"));
+fn hints_reach_a_client_of_http_2_before_the_response_with_the_same_fields_and_bounds() {
+    let (origin, go) = held_origin();
+    let parvis = Parvis::before_http(origin.port).start();
+    for target in ["/held", "/customer/held"] {
+        let mut hints = Vec::new();
+        let status = ask_over_http2(parvis.port, target, |hint| {
+            let fields = hint.headers().iter();
+            let names: Vec<_> = fields.map(|(name, _)| name.as_str().to_owned()).collect();
+            hints.push((hint.status().as_u16(), names));
+            if hints.len() == 1 {
+                // The response cannot have come before.
+                go.send(()).expect("the origin waits");
+            }
+        });
+        assert_eq!(status, 200);
+        let names = vec!["link".to_owned(), "x-own".to_owned()];
+        assert_eq!(hints, [(103, names), (102, Vec::new())], "{target}");
+    }
+    let mut hints = 0;
+    // A hit has none.
+    assert_eq!(ask_over_http2(parvis.port, "/held", |_| hints += 1), 200);
+    assert_eq!(hints, 0);
+
+    let many = Origin::start(|_, stream| {
+        send(stream, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(20).as_bytes());
+        send(stream, &page("page", "t"));
+    });
+    for (responses_max, expected) in [("8", 8), ("0", 0)] {
+        let parvis = Parvis::before_http(many.port)
+            .with("listen.interim_responses_max", responses_max)
+            .start();
+        let mut hints = 0;
+        assert_eq!(ask_over_http2(parvis.port, "/p", |_| hints += 1), 200);
+        assert_eq!(hints, expected);
+    }
 }

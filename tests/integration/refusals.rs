@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::support::Parvis;
 use super::support::client::raw;
+use super::support::frames::{
+    Answer, CONTINUATION, END_HEADERS, END_STREAM, Frames, HEADERS, field, frame, request,
+};
 use super::support::origin::{Origin, page};
 use super::support::process::wait_until;
 
@@ -71,6 +74,47 @@ fn each_refusal_is_logged_with_its_reason_and_counted() {
     let malformed = "parvis_reasons_total{reason=\"malformed-request\"}";
     assert_eq!(parvis.metric(malformed), Some(5.0));
     assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn what_is_refused_at_the_door_of_http_2_is_logged_as_well() {
+    let origin = Origin::always(page("page", "t"));
+    let parvis = Parvis::before_http(origin.port).start();
+    let with = |target: &str, name: &str, value: &str| {
+        [request("POST", target), field(name, value)].concat()
+    };
+    let long = "a".repeat(20_000);
+    let cases = [
+        (with("/a", "host", "evil.test"), "/a", 400, "malformed-request"),
+        (with("/b", "expect", "tea"), "/b", 417, "expectation"),
+        (with("/c", "x-a", &long), "/c", 431, "oversized-request"),
+        (with(&format!("/{long}"), "x-a", "1"), "-", 414, "oversized-request"),
+    ];
+    let mut client = Frames::connect(parvis.port);
+    for (at, (block, target, status, reason)) in cases.iter().enumerate() {
+        let number = u32::try_from(at).expect("few") * 2 + 1;
+        for frame in blocks(number, block) {
+            client.send(frame);
+        }
+        assert_eq!(client.answer(number), Answer::Status(*status), "{target}");
+        let line = lines(&parvis, at + 1).pop().expect("a line");
+        let told = (&line["method"], &line["target"], &line["status"], &line["reason"]);
+        assert_eq!(told, (&"POST".into(), &(*target).into(), &(*status).into(), &(*reason).into()));
+        assert_eq!((&line["verdict"], &line["end"]), (&"refused".into(), &"whole".into()));
+        assert_eq!(line["protocol"], "HTTP/2.0");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+/// A block of fields in as many frames as it takes.
+fn blocks(stream: u32, block: &[u8]) -> Vec<Vec<u8>> {
+    let pieces: Vec<_> = block.chunks(16_000).collect();
+    let frames = pieces.iter().enumerate().map(|(at, piece)| {
+        let end = if at + 1 == pieces.len() { END_HEADERS } else { 0 };
+        let (kind, flags) = if at == 0 { (HEADERS, END_STREAM) } else { (CONTINUATION, 0) };
+        frame(kind, flags | end, stream, piece)
+    });
+    frames.collect()
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(super) struct Activity {
     waiting: Mutex<Waiting>,
 }
 
-/// Responses with content that was handed to h2 and not asked on: they may wait for a window.
+/// Responses with content that waits for a window.
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
@@ -171,16 +171,8 @@ impl Stream {
         self.activity.is_to_close.store(true, Ordering::Relaxed);
     }
 
-    /// Content is asked for: what was handed over before has found its window.
-    pub(super) fn asked(&mut self) {
-        if let Some(place) = self.waiting.take() {
-            self.activity.waiting.lock().since.retain(|(waiting, _)| *waiting != place);
-        }
-        self.activity.note_movement();
-    }
-
-    /// Content was handed over.
-    pub(super) fn handed(&mut self) {
+    /// Content waits for a window from now on.
+    pub(super) fn waits(&mut self) {
         if self.waiting.is_none() {
             let now = self.activity.clock.now();
             let mut waiting = self.activity.waiting.lock();
@@ -190,11 +182,19 @@ impl Stream {
             self.waiting = Some(place);
         }
     }
+
+    /// Content has found its window.
+    pub(super) fn goes_on(&mut self) {
+        if let Some(place) = self.waiting.take() {
+            self.activity.waiting.lock().since.retain(|(waiting, _)| *waiting != place);
+        }
+        self.activity.note_movement();
+    }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.asked();
+        self.goes_on();
         self.activity.active.fetch_sub(1, Ordering::Relaxed);
         self.activity.fields_bytes.fetch_sub(self.fields_bytes, Ordering::Relaxed);
     }
@@ -240,10 +240,10 @@ mod tests {
     fn content_that_finds_no_window_is_cut_after_ten_seconds() {
         let case = Case::new();
         let mut stream = case.activity.begin();
-        stream.handed();
+        stream.waits();
         assert!(matches!(case.after(9), Verdict::Serve(_)));
         assert!(matches!(case.after(1), Verdict::Cut(_)));
-        stream.asked();
+        stream.goes_on();
         assert!(matches!(case.after(9), Verdict::Serve(_)));
     }
 
@@ -251,7 +251,7 @@ mod tests {
     fn other_streams_keep_a_stalled_one_for_no_longer_than_the_write_timeout() {
         let case = Case::new();
         let mut stalled = case.activity.begin();
-        stalled.handed();
+        stalled.waits();
         for _ in 0..11 {
             assert!(matches!(case.after(5), Verdict::Serve(_)));
             drop(case.activity.begin());

@@ -1,7 +1,7 @@
 //! The heads of HTTP/2 frames in a byte stream (RFC 9113 4.1).
 //!
 //! This knows types, flags, streams and lengths, and nothing else: enough to count what passes on
-//! a connection, whatever hyper makes of it.
+//! a connection, whatever h2 makes of it.
 
 /// Bytes that a client sends before its first frame.
 const PREFACE_BYTES: u32 = 24;

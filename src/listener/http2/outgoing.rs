@@ -1,108 +1,205 @@
-//! The content of a response as hyper asks for it.
+//! A response on its way to an HTTP/2 client.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
+use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::Frame;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
 
 use super::activity::Stream;
+use super::content::Content;
+use super::convert;
 use crate::body::{Body, BodyError};
-use crate::exchange::{Completion, Delivered};
-use crate::fields::Fields;
+use crate::clock::Clock;
+use crate::exchange::{Completion, Delivered, Response};
+use http::StatusCode;
 
 /// Content is handed over in pieces of this size, so that a client who gives no window makes us
 /// hold no more than one of them, and is seen to.
 const PIECE_MAX_BYTES: usize = 16 << 10;
+/// Bytes of a response that h2 takes ahead of the client.
+pub(super) const SEND_BUFFER_BYTES: usize = 64 << 10;
 
-/// Content, and who is told of its end.
-pub(super) struct Outgoing {
-    body: Body,
-    /// What is left of a large piece.
-    rest: Bytes,
-    sent_bytes: u64,
-    failed: bool,
-    ended: bool,
+/// Why a response was not sent in whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// The client has gone, or has reset the stream.
+    Client,
+    /// The content broke off, or was not as long as was said.
+    Content,
+}
+
+impl From<h2::Error> for Failure {
+    fn from(_: h2::Error) -> Self {
+        Self::Client
+    }
+}
+
+/// Sends a response and tells its completion. A client that cannot be sent to any more is told
+/// nothing.
+pub(super) async fn send(
+    response: Response,
+    head_only: bool,
+    to: &mut SendResponse<Content>,
+    stream: &mut Stream,
+    clock: &Clock,
+) {
+    let (response, head) = match convert::response_head(&response, head_only, clock) {
+        Some(head) => (response, head),
+        None => bad_gateway(response),
+    };
+    let Response { status, mut body, completion, .. } = response;
+    let has_content = !head_only && !convert::has_no_content(status) && !body.is_empty();
+    let mut sender = match to.send_response(head, !has_content) {
+        Ok(sender) => sender,
+        Err(error) => {
+            // The client has reset the stream, or h2 finds fault with the head.
+            tracing::debug!(%error, "no response can be sent");
+            to.send_reset(Reason::INTERNAL_ERROR);
+            return completion.finish(Delivered::ClientGone { body_bytes: 0 });
+        }
+    };
+    let mut outgoing = Outgoing { completion, sent_bytes: 0 };
+    if !has_content {
+        return outgoing.finish(Ok(()));
+    }
+    let end = outgoing.content(&mut body, &mut sender, stream).await;
+    if end == Err(Failure::Content) {
+        sender.send_reset(Reason::INTERNAL_ERROR);
+    }
+    outgoing.finish(end);
+}
+
+/// What is sent instead of a response that is no valid message.
+fn bad_gateway(response: Response) -> (Response, http::Response<()>) {
+    tracing::error!(status = response.status.as_u16(), "a response was no valid message");
+    response.completion.finish(Delivered::BodyFailed { body_bytes: 0 });
+    let mut head = http::Response::new(());
+    *head.status_mut() = StatusCode::BAD_GATEWAY;
+    (Response::text(StatusCode::BAD_GATEWAY, "Bad Gateway\n"), head)
+}
+
+/// How much has been handed to h2, and who is told at the end; dropped before that, the client has
+/// gone.
+struct Outgoing {
     completion: Completion,
-    stream: Stream,
+    sent_bytes: u64,
 }
 
 impl Outgoing {
-    pub(super) fn new(body: Body, completion: Completion, stream: Stream) -> Self {
-        Self {
-            body,
-            rest: Bytes::new(),
-            sent_bytes: 0,
-            failed: false,
-            ended: false,
-            completion,
-            stream,
-        }
+    fn finish(mut self, end: Result<(), Failure>) {
+        let body_bytes = self.sent_bytes;
+        std::mem::take(&mut self.completion).finish(match end {
+            Ok(()) => Delivered::Whole { body_bytes },
+            Err(Failure::Client) => Delivered::ClientGone { body_bytes },
+            Err(Failure::Content) => Delivered::BodyFailed { body_bytes },
+        });
     }
-}
 
-impl http_body::Body for Outgoing {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        this.stream.asked();
-        if this.rest.is_empty() {
-            match this.body.poll_next(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(piece))) => this.rest = piece,
-                Poll::Ready(Some(Err(error))) => {
-                    this.failed = true;
-                    return Poll::Ready(Some(Err(error)));
+    async fn content(
+        &mut self,
+        body: &mut Body,
+        sender: &mut SendStream<Content>,
+        stream: &mut Stream,
+    ) -> Result<(), Failure> {
+        if let Some(parts) = body.ready_parts()
+            && self.send_at_once(parts, sender)?
+        {
+            return Ok(());
+        }
+        let promised = body.len();
+        while let Some(mut rest) = next(body, sender).await? {
+            while !rest.is_empty() {
+                let piece = rest.split_to(rest.len().min(PIECE_MAX_BYTES));
+                let total = self.sent_bytes + piece.len() as u64;
+                // A length that was promised is kept to the byte, or the stream is reset.
+                if promised.is_some_and(|promised| total > promised) {
+                    return Err(Failure::Content);
                 }
-                Poll::Ready(None) => {
-                    this.ended = true;
-                    let trailers = trailers(&this.body.take_trailers());
-                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                wait_for_window(sender, stream).await?;
+                let is_last = promised == Some(total);
+                sender.send_data(piece.into(), is_last)?;
+                self.sent_bytes = total;
+                if is_last {
+                    return Ok(());
                 }
             }
         }
-        let piece = this.rest.split_to(this.rest.len().min(PIECE_MAX_BYTES));
-        this.sent_bytes += piece.len() as u64;
-        this.stream.handed();
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_empty()
-    }
-}
-
-/// What follows the content, as hyper takes it; `None` where nothing does.
-fn trailers(fields: &Fields) -> Option<HeaderMap> {
-    let mut trailers = HeaderMap::new();
-    for field in fields {
-        let name = HeaderName::from_bytes(&field.name).ok();
-        let value = HeaderValue::from_maybe_shared(field.value.clone()).ok();
-        if let (Some(name), Some(value)) = (name, value) {
-            trailers.append(name, value);
+        if promised.is_some() {
+            return Err(Failure::Content);
         }
+        // What was asked for ahead is given back to other streams.
+        sender.reserve_capacity(0);
+        let trailers = convert::trailers(&body.take_trailers());
+        if trailers.is_empty() {
+            sender.send_data(Content::from(Bytes::new()), true)?;
+        } else {
+            sender.send_trailers(trailers)?;
+        }
+        Ok(())
     }
-    (!trailers.is_empty()).then_some(trailers)
+
+    /// Sends what is in memory where the client has a window for all of it.
+    fn send_at_once(
+        &mut self,
+        parts: &[Bytes],
+        sender: &mut SendStream<Content>,
+    ) -> Result<bool, Failure> {
+        let length = parts.iter().map(Bytes::len).sum();
+        if length > SEND_BUFFER_BYTES {
+            return Ok(false);
+        }
+        sender.reserve_capacity(length);
+        if sender.capacity() < length {
+            return Ok(false);
+        }
+        sender.send_data(Content::of(parts), true)?;
+        self.sent_bytes = length as u64;
+        Ok(true)
+    }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
         let body_bytes = self.sent_bytes;
-        // hyper does not ask for the end where it knows it.
-        let is_whole = self.ended || http_body::Body::is_end_stream(self);
-        let delivered = if self.failed {
-            Delivered::BodyFailed { body_bytes }
-        } else if is_whole {
-            Delivered::Whole { body_bytes }
-        } else {
-            Delivered::ClientGone { body_bytes }
-        };
-        std::mem::take(&mut self.completion).finish(delivered);
+        std::mem::take(&mut self.completion).finish(Delivered::ClientGone { body_bytes });
     }
+}
+
+/// The next piece of content, unless the client resets the stream first.
+async fn next(body: &mut Body, sender: &mut SendStream<Content>) -> Result<Option<Bytes>, Failure> {
+    poll_fn(|context| {
+        if let Poll::Ready(piece) = body.poll_next(context) {
+            let failed = |_: BodyError| Failure::Content;
+            return Poll::Ready(piece.transpose().map_err(failed));
+        }
+        sender.poll_reset(context).map(|_| Err(Failure::Client))
+    })
+    .await
+}
+
+/// Waits until a piece finds a window, if only for its first byte: h2 sends the rest as the window
+/// opens. More is not asked for ahead, so that streams which wait keep nothing from each other.
+async fn wait_for_window(
+    sender: &mut SendStream<Content>,
+    stream: &mut Stream,
+) -> Result<(), Failure> {
+    sender.reserve_capacity(1);
+    if sender.capacity() > 0 {
+        return Ok(());
+    }
+    stream.waits();
+    let opened = poll_fn(|context| {
+        while sender.capacity() == 0 {
+            match std::task::ready!(sender.poll_capacity(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Failure::Client)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await;
+    stream.goes_on();
+    opened
 }

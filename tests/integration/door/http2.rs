@@ -145,6 +145,92 @@ async fn a_truncated_reply_is_a_stream_reset_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn a_length_that_was_said_is_kept_or_the_stream_is_reset() {
+    let door = Door::open().await;
+    let mut client = open(&door).await;
+    for (path, delivered) in [
+        ("/stream-of-six", Delivered::Whole { body_bytes: 6 }),
+        ("/stream-of-seven", Delivered::BodyFailed { body_bytes: 6 }),
+        ("/stream-of-five", Delivered::BodyFailed { body_bytes: 3 }),
+    ] {
+        let response = client.send_request(get(&format!("http://a{path}"))).await;
+        let content = match response {
+            Ok(response) => content(response).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(content.is_ok(), path == "/stream-of-six", "{path}");
+        assert_eq!(door.teller.delivery().await, delivered, "{path}");
+    }
+    let parts = client.send_request(get("http://a/parts")).await.expect("a response");
+    let expected: String = (0..100).map(|at| format!("{at},")).collect();
+    assert_eq!(content(parts).await.expect("content"), expected.as_bytes());
+}
+
+/// A client that decides about windows and sees interim responses.
+async fn open_plain(door: &Door) -> ::h2::client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(door.address).await.expect("connected");
+    let (sender, connection) = ::h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    sender.ready().await.expect("a stream")
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_it_is_told_to_go_on_when_its_content_is_wanted() {
+    let door = Door::open().await;
+    let mut client = open_plain(&door).await;
+    let post = |path: &str| {
+        let request = Request::post(format!("http://a{path}")).header("expect", "100-continue");
+        request.body(()).expect("valid")
+    };
+    let (mut response, mut content) = client.send_request(post("/"), false).expect("sent");
+    let told = std::future::poll_fn(|context| response.poll_informational(context)).await;
+    assert_eq!(told.expect("one").expect("a response").status(), StatusCode::CONTINUE);
+    content.send_data(Bytes::from("content"), true).expect("open");
+    let mut response = response.await.expect("a response");
+    let told = response.body_mut().data().await.expect("content").expect("content");
+    assert_eq!(told, "POST / a HTTP/2.0 content");
+
+    // Nobody wants this, and nobody asks for it.
+    let (mut response, _content) = client.send_request(post("/early"), false).expect("sent");
+    let interim = std::future::poll_fn(|context| {
+        let interim = response.poll_informational(context);
+        if interim.is_pending() && std::pin::Pin::new(&mut response).poll(context).is_ready() {
+            return std::task::Poll::Ready(None);
+        }
+        interim
+    });
+    assert!(interim.await.is_none());
+}
+
+#[tokio::test]
+async fn a_client_may_send_no_more_content_than_its_window_until_the_handler_takes_some() {
+    const WINDOW_BYTES: usize = 64 << 10;
+    let door = Door::open().await;
+    let mut client = open_plain(&door).await;
+    let post = Request::post("http://a/wait").body(()).expect("valid");
+    let (response, mut content) = client.send_request(post, false).expect("sent");
+    let mut sent = 0;
+    while sent < WINDOW_BYTES {
+        content.reserve_capacity(WINDOW_BYTES);
+        let room = std::future::poll_fn(|context| content.poll_capacity(context)).await;
+        let room = room.expect("open").expect("room");
+        content.send_data(Bytes::from(vec![b'x'; room]), false).expect("open");
+        sent += room;
+    }
+    assert_eq!(sent, WINDOW_BYTES);
+    // What came before these is where it stays.
+    for _ in 0..3 {
+        let get = Request::get("http://a/stored").body(()).expect("valid");
+        let (other, _) = client.send_request(get, true).expect("sent");
+        assert_eq!(other.await.expect("a response").status(), StatusCode::OK);
+    }
+    content.reserve_capacity(1);
+    assert_eq!(content.capacity(), 0);
+    door.teller.go.notify_one();
+    assert_eq!(response.await.expect("a response").status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn requests_that_do_not_hold_together_are_refused() {
     let door = Door::open_with(|listen| {
         listen.body_max_bytes = 10;

@@ -75,7 +75,7 @@ pub fn targets() -> Vec<Case> {
         path("absolute", "http://shop.test/").reset(PROTOCOL_ERROR),
         path("absolute of another host", "http://evil.test/").reset(PROTOCOL_ERROR),
         path("asterisk", "*").status(400),
-        // hyper has dropped it before we see the path; nobody behind it sees it either.
+        // The URI of the h2 crate drops it before we see the path; nobody behind us sees it either.
         path("fragment", "/a#b"),
         path("space", "/a b").reset(PROTOCOL_ERROR),
         path("tab", "/a\tb").reset(PROTOCOL_ERROR),

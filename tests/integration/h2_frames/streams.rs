@@ -25,7 +25,7 @@ pub fn contents() -> Vec<Case> {
         trailers("trailers", &field("x-a", "1")),
         trailers("empty trailers", &[]),
         trailers("trailers that name framing reach nobody", &field("content-length", "9")),
-        // hyper drops pseudo-fields of trailers; nobody behind it sees any trailer.
+        // h2 drops pseudo-fields of trailers; nobody behind us sees any trailer.
         trailers("a path in trailers", &field(":path", "/evil")),
         trailers("a status in trailers", &field(":status", "200")),
         trailers("connection in trailers", &field("connection", "close")).reset(PROTOCOL_ERROR),
