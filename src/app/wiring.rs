@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::AppError;
+use crate::body::SpoolMemory;
 use crate::clock::Clock;
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
@@ -26,6 +27,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
     let origin = Arc::new(Origin::new(&settings, &clock)?);
     let store = Arc::new(Store::new(&settings.store, clock.clone()));
     let refreshes = Arc::new(Semaphore::new(settings.fill.refreshes_max));
+    let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
     Ok(Node::new(Parts {
         rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings) }),
         store,
@@ -37,6 +39,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         readiness: state,
         forgery_seen: AtomicBool::new(false),
         esi_mistakes: MistakeLog::default(),
+        body_memory,
     }))
 }
 

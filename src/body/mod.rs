@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 pub use channel::{BodySender, Closed, channel};
 pub use shared::{SharedBody, SharedReader, SharedSource};
-pub use spool::{SpoolError, Spooled};
+pub use spool::{SpoolError, SpoolMemory, Spooled};
 
 use crate::fields::Fields;
 use crate::fields::representation::describes_bytes;

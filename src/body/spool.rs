@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -17,6 +18,58 @@ use super::{Body, BodyError, BodySender, channel};
 
 /// Bytes of one read or write of the file.
 const BLOCK_BYTES: usize = 64 << 10;
+
+/// Memory for the content of all requests together; clones share it. A client with many streams on
+/// many connections gets no more of it than there is, and the rest of what it sends goes to files.
+#[derive(Clone, Debug)]
+pub struct SpoolMemory {
+    free_bytes: Arc<AtomicUsize>,
+}
+
+impl SpoolMemory {
+    /// So much memory.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { free_bytes: Arc::new(AtomicUsize::new(bytes_max)) }
+    }
+
+    /// Takes up to `bytes`, and says how many.
+    fn take(&self, bytes: usize) -> usize {
+        let mut taken = 0;
+        let take = |free: usize| {
+            taken = free.min(bytes);
+            Some(free - taken)
+        };
+        // It always says how many are left.
+        let _ = self.free_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken
+    }
+}
+
+/// Content in the memory for all, which gets its room back when the last reader has gone.
+struct Kept {
+    memory: SpoolMemory,
+    bytes: BytesMut,
+}
+
+impl Kept {
+    /// Moves what finds room from the beginning of a piece, up to `bytes_max` in all.
+    fn take_from(&mut self, piece: &mut Bytes, bytes_max: usize) {
+        let wanted = (bytes_max - self.bytes.len()).min(piece.len());
+        self.bytes.extend_from_slice(&piece.split_to(self.memory.take(wanted)));
+    }
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.memory.free_bytes.fetch_add(self.bytes.len(), Ordering::Relaxed);
+    }
+}
 
 /// Content that can be read again and again.
 #[derive(Clone, Debug, Default)]
@@ -72,10 +125,12 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 impl Spooled {
-    /// Takes in all of `body`, at most `max_bytes`: up to `memory_max_bytes` in memory and the
-    /// rest in a file in `directory` (empty: the system's temporary directory).
+    /// Takes in all of `body`, at most `max_bytes`: up to `memory_max_bytes` in memory, as far as
+    /// `memory` has room, and the rest in a file in `directory` (empty: the system's temporary
+    /// directory).
     pub async fn take_in(
         mut body: Body,
+        memory: &SpoolMemory,
         memory_max_bytes: usize,
         max_bytes: u64,
         directory: &Path,
@@ -83,7 +138,7 @@ impl Spooled {
         if body.len().is_some_and(|length| length > max_bytes) {
             return Err(SpoolError::TooLarge { limit: max_bytes });
         }
-        let mut memory = BytesMut::new();
+        let mut kept = Kept { memory: memory.clone(), bytes: BytesMut::new() };
         let mut file: Option<Writer> = None;
         let mut bytes = 0_u64;
         while let Some(mut piece) = body.next().await.transpose()? {
@@ -92,9 +147,7 @@ impl Spooled {
                 return Err(SpoolError::TooLarge { limit: max_bytes });
             }
             if file.is_none() {
-                let room = memory_max_bytes - memory.len();
-                let first = piece.split_to(room.min(piece.len()));
-                memory.extend_from_slice(&first);
+                kept.take_from(&mut piece, memory_max_bytes);
             }
             if piece.is_empty() {
                 continue;
@@ -110,7 +163,7 @@ impl Spooled {
             Some(writer) => Some(Arc::new(writer.finish().await?)),
             None => None,
         };
-        Ok(Self { memory: memory.freeze(), file, bytes })
+        Ok(Self { memory: Bytes::from_owner(kept), file, bytes })
     }
 
     /// Number of bytes.
@@ -234,16 +287,53 @@ mod tests {
         Path::new("/nonexistent/directory")
     }
 
+    /// With memory for any number.
+    async fn take_in(
+        body: Body,
+        memory_max_bytes: usize,
+        max_bytes: u64,
+        directory: &Path,
+    ) -> Result<Spooled, SpoolError> {
+        let memory = SpoolMemory::new(usize::MAX);
+        Spooled::take_in(body, &memory, memory_max_bytes, max_bytes, directory).await
+    }
+
     fn pattern(length: usize) -> Bytes {
         (0..length).map(|at| (at % 251) as u8).collect::<Vec<_>>().into()
     }
 
     #[tokio::test]
     async fn small_content_stays_in_memory_and_touches_no_file() {
-        let spooled = Spooled::take_in(Body::from(pattern(100)), 100, 1_000, nowhere());
+        let spooled = take_in(Body::from(pattern(100)), 100, 1_000, nowhere());
         let spooled = spooled.await.expect("fits in memory");
         assert_eq!(spooled.bytes(), 100);
         assert!(Body::from(spooled).ready_parts().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_in_the_memory_for_all_goes_to_a_file() {
+        let memory = SpoolMemory::new(250);
+        let take_in = async |parts: Vec<Bytes>| {
+            let body = Body::parts(parts);
+            Spooled::take_in(body, &memory, 100, 1_000, Path::new("")).await.expect("spooled")
+        };
+        let whole = async || take_in(vec![pattern(60), pattern(40)]).await;
+        let (first, second, third) = (whole().await, whole().await, whole().await);
+        assert!(first.file.is_none() && second.file.is_none());
+        assert_eq!((third.memory.len(), third.file.is_some()), (50, true));
+        assert_eq!(whole().await.memory.len(), 0);
+        let all = Bytes::from([pattern(60), pattern(40)].concat());
+        assert_eq!(Body::from(third.clone()).collect(100).await, Ok(all));
+        // A clone shares the room; the last one gives it back.
+        drop(first.clone());
+        assert_eq!(whole().await.memory.len(), 0);
+        drop((first, third));
+        assert!(whole().await.file.is_none());
+        // Who reads it still has it.
+        let reader = Body::from(second);
+        assert_eq!(memory.free_bytes.load(Ordering::Relaxed), 150);
+        drop(reader);
+        assert_eq!(memory.free_bytes.load(Ordering::Relaxed), 250);
     }
 
     #[tokio::test]
@@ -251,7 +341,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let all = pattern(300_000);
         let parts: Vec<Bytes> = all.chunks(7_001).map(Bytes::copy_from_slice).collect();
-        let spooled = Spooled::take_in(Body::parts(parts), 10_000, 300_000, directory.path());
+        let spooled = take_in(Body::parts(parts), 10_000, 300_000, directory.path());
         let spooled = spooled.await.expect("spooled");
         for _ in 0..2 {
             let body = Body::from(spooled.clone());
@@ -265,7 +355,7 @@ mod tests {
     #[tokio::test]
     async fn two_readers_of_one_file_do_not_disturb_each_other() {
         let all = pattern(200_000);
-        let spooled = Spooled::take_in(Body::from(all.clone()), 0, 1 << 20, Path::new(""));
+        let spooled = take_in(Body::from(all.clone()), 0, 1 << 20, Path::new(""));
         let spooled = spooled.await.expect("spooled");
         let (mut slow, fast) = (Body::from(spooled.clone()), Body::from(spooled));
         let first = slow.next().await.expect("some").expect("good");
@@ -276,11 +366,11 @@ mod tests {
 
     #[tokio::test]
     async fn content_over_its_bound_is_413_with_and_without_a_length() {
-        let known = Spooled::take_in(Body::from(pattern(11)), 100, 10, nowhere()).await;
+        let known = take_in(Body::from(pattern(11)), 100, 10, nowhere()).await;
         assert_eq!(known.expect_err("too large").status(), StatusCode::PAYLOAD_TOO_LARGE);
         let (mut sender, body) = channel(100, None);
         sender.send(pattern(11)).await.expect("open");
-        let unknown = Spooled::take_in(body, 100, 10, nowhere()).await;
+        let unknown = take_in(body, 100, 10, nowhere()).await;
         assert_eq!(unknown.expect_err("too large").status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
@@ -292,14 +382,14 @@ mod tests {
         ] {
             let (sender, body) = channel(100, None);
             sender.abort(error);
-            let result = Spooled::take_in(body, 100, 100, nowhere()).await;
+            let result = take_in(body, 100, 100, nowhere()).await;
             assert_eq!(result.expect_err("broken").status(), status);
         }
     }
 
     #[tokio::test]
     async fn a_file_that_cannot_be_written_is_a_fault_of_this_server() {
-        let result = Spooled::take_in(Body::from(pattern(11)), 10, 100, nowhere()).await;
+        let result = take_in(Body::from(pattern(11)), 10, 100, nowhere()).await;
         assert_eq!(result.expect_err("no file").status(), StatusCode::INTERNAL_SERVER_ERROR);
         let full = SpoolError::Storage(io::ErrorKind::StorageFull.into());
         assert_eq!(full.status(), StatusCode::INSUFFICIENT_STORAGE);
@@ -308,7 +398,7 @@ mod tests {
     #[test]
     fn without_a_runtime_content_in_a_file_is_truncated_and_nothing_panics() {
         let runtime = tokio::runtime::Runtime::new().expect("runtime");
-        let spooled = Spooled::take_in(Body::from(pattern(9)), 1, 100, Path::new(""));
+        let spooled = take_in(Body::from(pattern(9)), 1, 100, Path::new(""));
         let spooled = runtime.block_on(spooled).expect("spooled");
         let body = Body::from(spooled);
         assert_eq!(runtime.block_on(body.collect(100)), Err(BodyError::Truncated));
@@ -327,7 +417,7 @@ mod tests {
                 let mut rest = all.clone();
                 let parts: Vec<_> = lengths.iter().map(|&at| rest.split_to(at)).collect();
                 let spooled =
-                    Spooled::take_in(Body::parts(parts), memory_max_bytes, 1 << 20, Path::new(""));
+                    take_in(Body::parts(parts), memory_max_bytes, 1 << 20, Path::new(""));
                 let spooled = spooled.await.expect("spooled");
                 assert_eq!(spooled.bytes(), all.len() as u64);
                 assert_eq!(Body::from(spooled).collect(1 << 20).await, Ok(all));

@@ -71,7 +71,7 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
             write_timeout, rate_min_bytes, connections_max, connections_per_address_max,
             request_line_max_bytes,
             header_max_bytes, head_max_bytes, headers_max, body_max_bytes, body_memory_max_bytes,
-            body_directory, http2_streams_max, interim_responses_max, upgrades_max,
+            bodies_memory_max_bytes, body_directory, http2_streams_max, interim_responses_max, upgrades_max,
             upgrade_idle_timeout, http2_resets_max, http2_control_max,
             http2_fields_memory_max_bytes, http2_stall_timeout, unknown_methods;
         origin: http, fastcgi, root, php_root, links, params, concurrency_max, queue_max,

@@ -324,7 +324,8 @@ impl Node {
     pub(super) async fn pass(&self, visit: &Arc<Visit>, body: Body, reason: Reason) -> Outcome {
         let listen = &visit.rules.settings.listen;
         let (memory_max, max) = (listen.body_memory_max_bytes, listen.body_max_bytes);
-        let spooled = match Spooled::take_in(body, memory_max, max, &listen.body_directory).await {
+        let (memory, directory) = (&self.parts.body_memory, &listen.body_directory);
+        let spooled = match Spooled::take_in(body, memory, memory_max, max, directory).await {
             Ok(spooled) => spooled,
             Err(error) => return spool_failure(&error),
         };

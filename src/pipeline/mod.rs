@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
-use crate::body::Body;
+use crate::body::{Body, SpoolMemory};
 use crate::clock::Clock;
 use crate::esi::MistakeLog;
 use crate::exchange::{Beside, Client, Completion, Handler, RefusedRequest, Request, Response};
@@ -75,6 +75,8 @@ pub struct Parts {
     pub forgery_seen: AtomicBool,
     /// What was wrong in the ESI of pages.
     pub esi_mistakes: MistakeLog,
+    /// For the content of requests.
+    pub body_memory: SpoolMemory,
 }
 
 /// A response and what the log says of it.

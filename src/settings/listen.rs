@@ -43,6 +43,8 @@ pub struct Listen {
     pub body_max_bytes: u64,
     /// Bytes of a request body that are kept in memory; the rest goes to a file.
     pub body_memory_max_bytes: usize,
+    /// Bytes of all request bodies together that are kept in memory.
+    pub bodies_memory_max_bytes: usize,
     /// Where request bodies are spooled; empty: the system's temporary directory.
     pub body_directory: PathBuf,
     /// Concurrent streams of an HTTP/2 connection.
@@ -94,6 +96,7 @@ impl Default for Listen {
             headers_max: 100,
             body_max_bytes: 64 << 20,
             body_memory_max_bytes: 64 << 10,
+            bodies_memory_max_bytes: 64 << 20,
             body_directory: PathBuf::new(),
             http2_streams_max: 64,
             interim_responses_max: 8,

@@ -117,6 +117,8 @@ fn listen(reader: &mut Reader, listen: &mut Listen) {
     reader.number("listen.headers_max", &mut listen.headers_max, 1..=10_000);
     reader.size("listen.body_max", &mut listen.body_max_bytes, 0..=1_024 * GIB);
     reader.size("listen.body_memory_max", &mut listen.body_memory_max_bytes, 0..=GIB);
+    let bodies_memory = &mut listen.bodies_memory_max_bytes;
+    reader.size("listen.bodies_memory_max", bodies_memory, 0..=1_024 * GIB);
     reader.text("listen.body_directory", &mut listen.body_directory, &syntax::FILE_PATH);
     reader.number("listen.http2_streams_max", &mut listen.http2_streams_max, 1..=10_000);
     reader.number("listen.interim_responses_max", &mut listen.interim_responses_max, 0..=100);

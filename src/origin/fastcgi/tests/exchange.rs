@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::*;
-use crate::body::{Body, BodyError, Spooled};
+use crate::body::{Body, BodyError, SpoolMemory, Spooled};
 use crate::clock::Clock;
 use crate::fields::Fields;
 use crate::origin::fastcgi::{Client, Script};
@@ -144,7 +144,9 @@ async fn exactly_one_empty_stdin_record_is_sent_also_for_an_empty_chunked_body()
     let client = client(&peer, &settings());
     let (sender, body) = crate::body::channel(10, None);
     sender.finish();
-    let empty = Spooled::take_in(body, 10, 10, Path::new("")).await.expect("taken in");
+    let empty = Spooled::take_in(body, &SpoolMemory::new(10), 10, 10, Path::new(""))
+        .await
+        .expect("taken in");
     let post = OriginRequest { body: empty, ..request(Method::POST, "/") };
     for request in [request(Method::GET, "/"), post] {
         client.fetch(&request, &Script::default()).await.expect("a response");
@@ -158,7 +160,9 @@ async fn exactly_one_empty_stdin_record_is_sent_also_for_an_empty_chunked_body()
 async fn large_request(method: Method) -> (OriginRequest, Bytes) {
     let all: Bytes = (0..300_000_u32).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
     let body = Body::from(all.clone());
-    let body = Spooled::take_in(body, 10_000, 1 << 20, Path::new("")).await.expect("taken in");
+    let memory = SpoolMemory::new(10_000);
+    let body = Spooled::take_in(body, &memory, 10_000, 1 << 20, Path::new(""));
+    let body = body.await.expect("taken in");
     (OriginRequest { body, ..request(method, "/") }, all)
 }
 
