@@ -3,19 +3,18 @@
 //! Run with `cargo bench --bench store`.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use http::StatusCode;
 use parvis::clock::Clock;
-use parvis::exchange::StoredHead;
-use parvis::fields::Fields;
-use parvis::policy::CacheKey;
 use parvis::settings;
-use parvis::store::{Encoded, Found, NewEntry, Segment, Store, StoredBody};
+use parvis::store::{Found, NewEntry, Store};
 use regex::bytes::Regex;
+
+use stored::{key, mixed_tags, own_tag, response, shared_tag};
+
+#[path = "scenarios/stored.rs"]
+mod stored;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -25,40 +24,8 @@ const TAGS_EACH: usize = 40;
 /// Shared tags; each is carried by about a hundred responses.
 const TAGS_SHARED: usize = OBJECTS * (TAGS_EACH - 1) / 100;
 
-fn key(object: usize) -> CacheKey {
-    let url = format!("www.example.com/catalog/category/view/product-{object}.html");
-    CacheKey::for_tests(url.as_bytes(), b"https")
-}
-
 fn page(object: usize) -> NewEntry {
-    let literal = Segment::Literal(Encoded::from_identity(&[b'x'; 500], None, 0));
-    let mixed = |n: usize| (object * TAGS_EACH + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-    let shared = (1..TAGS_EACH).map(|n| shared_tag(mixed(n) % TAGS_SHARED));
-    NewEntry {
-        key: key(object),
-        status: StatusCode::OK,
-        head: Arc::new(StoredHead::new(Fields::from([("Content-Type", "text/html")]))),
-        body: StoredBody::new([literal]),
-        tags: std::iter::once(own_tag(object)).chain(shared).collect(),
-        pool: None,
-        ttl: Duration::from_hours(24),
-        grace: Duration::from_mins(5),
-        keep: Duration::from_hours(72),
-        stale_if_error: Duration::ZERO,
-        stale_if_disconnected: true,
-        age: Duration::ZERO,
-        validation: None,
-        variant: None,
-        debug: false,
-    }
-}
-
-fn own_tag(object: usize) -> Bytes {
-    Bytes::from(format!("cat_p_{object}"))
-}
-
-fn shared_tag(number: usize) -> Bytes {
-    Bytes::from(format!("cat_c_p_{number}"))
+    response(object, mixed_tags(object, TAGS_EACH, TAGS_SHARED))
 }
 
 fn empty() -> (Store, Clock) {

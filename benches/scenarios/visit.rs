@@ -1,0 +1,169 @@
+//! Whole hits: the bytes of a request go into the listener, those of the response come out.
+//! Between them is all that a shop has on: policy, store, access log, metrics.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parvis::app::build_node;
+use parvis::listener::{Limits, serve_pipe};
+use parvis::observe::State;
+use parvis::pipeline::Node;
+use parvis::settings::{AccessLog, Endpoint, Settings};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::runtime::Runtime;
+
+use super::Operation;
+use super::shop::{Kind, origin_response, request_bytes};
+
+/// Room for a whole response, so that it leaves in one write.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// How often it is looked whether what was fetched is stored.
+const TRIES_MAX: usize = 1_000;
+
+/// How long the lines that are still queued may take at the end.
+const LOG_DEADLINE: Duration = Duration::from_secs(60);
+
+pub fn page_gzip() -> Operation {
+    hit(Kind::Page, &[("Accept-Encoding", "gzip, deflate")])
+}
+
+pub fn page_with_menu_gzip() -> Operation {
+    hit(Kind::PageWithMenu, &[("Accept-Encoding", "gzip, deflate")])
+}
+
+pub fn page_not_modified() -> Operation {
+    hit(Kind::Page, &[("If-None-Match", "W/\"recorded\"")])
+}
+
+pub fn file_1_kib() -> Operation {
+    hit(Kind::File, &[])
+}
+
+/// A node behind a pipe, with one runtime for both ends.
+struct Visitor {
+    runtime: Runtime,
+    node: Node,
+    pipe: DuplexStream,
+}
+
+impl Visitor {
+    fn new() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let node = runtime.block_on(async { node(start_origin()) });
+        let (pipe, far_end) = tokio::io::duplex(PIPE_BYTES);
+        let limits = Arc::new(Limits::from(&parvis::settings::Listen::default()));
+        runtime.spawn(serve_pipe(far_end, Arc::new(node.clone()), limits));
+        Self { runtime, node, pipe }
+    }
+
+    /// Asks and gives back the whole response.
+    fn ask(&mut self, request: &[u8]) -> Vec<u8> {
+        let Self { runtime, pipe, .. } = self;
+        runtime.block_on(async {
+            pipe.write_all(request).await.expect("the listener reads");
+            let mut response = Vec::new();
+            while !is_whole(&response) {
+                let read = pipe.read_buf(&mut response).await.expect("the listener writes");
+                assert!(read > 0, "the listener has closed");
+            }
+            response
+        })
+    }
+
+    /// What is fetched is compressed and stored after the response has left.
+    fn wait_until_stored(&self, objects: u64) {
+        let store = &self.node.parts().store;
+        let stored = self.runtime.block_on(async {
+            for _ in 0..TRIES_MAX {
+                if store.stats().objects >= objects {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            store.stats().objects
+        });
+        assert_eq!(stored, objects, "it is stored in time");
+    }
+
+    /// Asks and reads as many bytes as are expected.
+    fn repeat(&mut self, request: &[u8], response: &mut [u8]) {
+        let Self { runtime, pipe, .. } = self;
+        runtime.block_on(async {
+            pipe.write_all(request).await.expect("the listener reads");
+            pipe.read_exact(response).await.expect("the listener writes");
+        });
+    }
+}
+
+impl Drop for Visitor {
+    /// Lines that are still queued are part of what hits cost.
+    fn drop(&mut self) {
+        assert!(self.node.parts().observer.close_log(LOG_DEADLINE), "all lines are written");
+    }
+}
+
+/// A visitor who asks again and again for what is stored.
+fn hit(kind: Kind, fields: &[(&str, &str)]) -> Operation {
+    let mut visitor = Visitor::new();
+    let request = request_bytes(kind.target(), fields);
+    visitor.ask(&request);
+    visitor.wait_until_stored(if kind == Kind::PageWithMenu { 2 } else { 1 });
+    let first = visitor.ask(&request);
+    assert!(memchr::memmem::find(&first, b"parvis; hit").is_some());
+    let mut response = vec![0; first.len()];
+    Box::new(move || {
+        visitor.repeat(&request, &mut response);
+        assert!(response[..12] == first[..12] && response.ends_with(&first[first.len() - 4..]));
+    })
+}
+
+/// Has all of a response come?
+fn is_whole(response: &[u8]) -> bool {
+    let Some(end) = memchr::memmem::find(response, b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&response[..end]).to_lowercase();
+    if head.contains("transfer-encoding: chunked") {
+        return response.ends_with(b"\r\n0\r\n\r\n");
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.map_or(0, |length| length.parse().expect("a number"));
+    response.len() == end + 4 + length
+}
+
+/// A node as a shop has it, with its access log on.
+fn node(origin: SocketAddr) -> Node {
+    let mut settings = Settings::default();
+    settings.origin.http = Some(Endpoint::Tcp(origin));
+    settings.log.access = AccessLog::File("/dev/null".into());
+    build_node(settings, Arc::new(State::new())).expect("settings are right")
+}
+
+/// An origin on the loopback, for the first visit.
+fn start_origin() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(stream.expect("a connection"));
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut head = Vec::new();
+    while memchr::memmem::find(&head, b"\r\n\r\n").is_none() {
+        let mut buffer = [0; 4_096];
+        let read = stream.read(&mut buffer).expect("a request");
+        if read == 0 {
+            return;
+        }
+        head.extend_from_slice(&buffer[..read]);
+    }
+    let text = String::from_utf8(head).expect("ASCII");
+    let target = text.split(' ').nth(1).expect("a request line");
+    stream.write_all(&origin_response(target)).expect("it is read");
+}
