@@ -5,6 +5,7 @@
 //! it stores a few, and looks at what purges reach alone.
 #![expect(clippy::expect_used, reason = "a bench that cannot run may stop")]
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -29,6 +30,9 @@ const TAGS_EACH: usize = 10;
 /// How often a purge is repeated, each time of another tag.
 const PURGES: usize = 9;
 
+/// Responses that purges of tags of one size reach in all.
+const PURGED_MAX: usize = 300_000;
+
 /// Lines of a head as a shop sends it, next to a long one.
 const HEAD: [(&str, &str); 12] = [
     ("Content-Type", "text/html; charset=UTF-8"),
@@ -45,13 +49,24 @@ const HEAD: [(&str, &str); 12] = [
     ("Content-Security-Policy-Report-Only", "default-src 'self'"),
 ];
 
+/// Says how many lines the heads have that a child process stores: memory that one store has freed
+/// would hide what the next one takes.
+const LINES: &str = "SCALE_HEAD_LINES";
+
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let is_bench = words.iter().any(|word| word == "--bench");
     let wanted = words.iter().find_map(|word| word.parse().ok());
     let objects = wanted.unwrap_or(if is_bench { 1_000_000 } else { 5_000 });
-    for lines in [1, HEAD.len()] {
+    if let Some(lines) = std::env::var(LINES).ok().and_then(|lines| lines.parse().ok()) {
         Shop::open(objects, lines).measure();
+        return;
+    }
+    let this = std::env::current_exe().expect("it has a path");
+    for lines in [1, HEAD.len()] {
+        let mut child = Command::new(&this);
+        let ended = child.args(&words).env(LINES, lines.to_string()).status();
+        assert!(ended.expect("it starts").success());
     }
 }
 
@@ -143,19 +158,24 @@ impl Shop {
 
     /// Purges tags that so many responses carry, stores those again, and says what it took.
     fn purge_tags_of(&self, in_each: usize) {
-        let mut took = Vec::new();
-        for round in 0..PURGES.min(self.objects / in_each) {
+        let (mut took, mut removing) = (Vec::new(), Duration::ZERO);
+        for round in 0..PURGES.min(PURGED_MAX / in_each) {
             let tag = group_tag(in_each, round);
             let began = self.clock.elapsed();
             let purged = self.count_for(Phase::Purging, || self.store.purge_tags(&[tag], false));
             took.push(self.clock.elapsed().saturating_sub(began));
             assert_eq!(purged.responses, in_each as u64);
+            let began = self.clock.elapsed();
+            self.count_for(Phase::Purging, || self.store.maintain());
+            removing = removing.max(self.clock.elapsed().saturating_sub(began));
             (round * in_each..(round + 1) * in_each).for_each(|number| _ = self.insert(number));
             std::thread::sleep(Duration::from_millis(20));
         }
         took.sort_unstable();
         let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
-        println!("  a tag of {in_each}: {median:.2?}, at most {most:.2?}");
+        println!(
+            "  a tag of {in_each}: {median:.2?}, at most {most:.2?}; removed later in {removing:.2?}"
+        );
     }
 
     fn purge_everything(&self) {

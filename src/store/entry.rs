@@ -303,8 +303,7 @@ impl Entry {
 
     /// How it stands at that moment.
     pub fn freshness(&self, now: Moment) -> Freshness {
-        let purged = self.purged.load(Ordering::Acquire);
-        if purged == PURGED_HARD {
+        if self.is_purged() {
             return Freshness::Dead;
         }
         let stale_at = self.stale_at();
@@ -344,6 +343,10 @@ impl Entry {
     /// A hard purge has come: no look-up gives it any more.
     pub(super) fn mark_purged(&self) {
         self.purged.store(PURGED_HARD, Ordering::Release);
+    }
+
+    pub(super) fn is_purged(&self) -> bool {
+        self.purged.load(Ordering::Acquire) == PURGED_HARD
     }
 
     /// The store has let go of it, for whatever reason.

@@ -1,6 +1,6 @@
 //! The owner of what is stored: slots, and from tag, pool, URL and time to slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -28,6 +28,10 @@ pub(super) struct Index {
     urls: BTreeMap<u64, Slots>,
     hasher: RandomState,
     expiry: BTreeMap<u64, Slots>,
+    /// What purges have reached and nobody has removed yet, by slot and sequence number.
+    purged: VecDeque<(Slot, u64)>,
+    /// How many of these are still here.
+    purged_objects: u64,
     objects: u64,
     bytes: u64,
 }
@@ -83,8 +87,29 @@ impl Index {
         unlink(&mut self.urls, self.hasher.hash_one(entry.key.url()), slot);
         unlink(&mut self.expiry, span_of(&entry), slot);
         self.objects -= 1;
+        self.purged_objects -= u64::from(entry.is_purged());
         self.bytes -= u64::from(entry.weight_bytes);
         Some(entry)
+    }
+
+    /// From now on no look-up gives this response; it is to be removed. False: that was so already.
+    pub(super) fn mark_purged(&mut self, entry: &Entry) -> bool {
+        if entry.is_purged() {
+            return false;
+        }
+        entry.mark_purged();
+        self.purged.push_back((entry.slot, entry.sequence));
+        self.purged_objects += 1;
+        true
+    }
+
+    /// The next response to be removed because a purge has reached it. It may have gone already.
+    pub(super) fn next_purged(&mut self) -> Option<(Slot, u64)> {
+        let next = self.purged.pop_front();
+        if self.purged.is_empty() {
+            self.purged = VecDeque::new();
+        }
+        next
     }
 
     /// The response in a slot.
@@ -152,6 +177,11 @@ impl Index {
         self.entry(slots.first()).map(|entry| (entry.slot, entry.sequence))
     }
 
+    /// Stored responses that no purge has reached.
+    pub(super) fn living(&self) -> u64 {
+        self.objects - self.purged_objects
+    }
+
     /// Stored responses.
     pub(super) fn objects(&self) -> u64 {
         self.objects
@@ -169,6 +199,8 @@ impl Index {
     pub(super) fn check(&self) {
         let entries: Vec<_> = self.entries.iter().flatten().collect();
         assert_eq!(self.objects, entries.len() as u64);
+        let purged = entries.iter().filter(|entry| entry.is_purged());
+        assert_eq!(self.purged_objects, purged.count() as u64);
         assert_eq!(self.bytes, entries.iter().map(|entry| entry.weight_bytes()).sum::<u64>());
         assert_eq!(self.free.len() + entries.len(), self.entries.len());
         let links: usize = entries.iter().map(|entry| entry.tags.len()).sum();

@@ -9,6 +9,7 @@
 //! first notes its number and what it names, then takes out what was stored before that; a fill
 //! that began before is refused by the note ([`Reason::Fenced`]). So nothing that a completed
 //! purge names stays or comes in late, and new content passes while the purge is still at work.
+//! A purge of many only ends their lives, so that no look-up gives them; they are removed later.
 
 mod cache;
 mod encoded;
@@ -50,11 +51,11 @@ use crate::policy::{CacheKey, Vary};
 use crate::reason::Reason;
 use crate::settings;
 
-/// Responses past their end that one insertion removes on its way.
+/// Responses past their end, and as many purged ones, that one insertion removes on its way.
 const DUE_PER_INSERT: usize = 4;
 
-/// Responses that are removed without giving others a turn at the lock.
-const REMOVALS_PER_TURN: usize = 256;
+/// Responses that a purge looks at, or that are removed, without giving others a turn at the lock.
+const RESPONSES_PER_TURN: usize = 256;
 
 /// Rounds of moka's housekeeping in which memory comes below its limit; one round evicts
 /// hundreds.
@@ -302,6 +303,7 @@ impl Store {
         }
         self.settle(&mut writers, &caches, &mut gone);
         self.expire(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
+        Self::remove_purged(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
         drop(writers);
         Ok(entry)
     }
@@ -386,7 +388,7 @@ impl Store {
         Ok(identity)
     }
 
-    /// What is put off otherwise: removes what is past its end, lets the caches clean up. To be
+    /// What is put off otherwise: removes what is past its end or purged, lets the caches clean up. To be
     /// called about once a second, off the threads that serve requests where there are some.
     pub fn maintain(&self) {
         self.caches.load().run_pending_tasks();
@@ -395,9 +397,11 @@ impl Store {
             let caches = self.caches.load();
             let mut gone = Vec::new();
             self.settle(&mut writers, &caches, &mut gone);
-            let removed = self.expire(&mut writers, &caches, &mut gone, REMOVALS_PER_TURN);
+            let expired = self.expire(&mut writers, &caches, &mut gone, RESPONSES_PER_TURN);
+            let purged = Self::remove_purged(&mut writers, &caches, &mut gone, RESPONSES_PER_TURN);
+            let removed = expired.max(purged);
             drop(writers);
-            if removed < REMOVALS_PER_TURN {
+            if removed < RESPONSES_PER_TURN {
                 return;
             }
         }
@@ -428,7 +432,7 @@ impl Store {
     }
 
     fn is_purged(&self, entry: &Entry) -> bool {
-        entry.sequence <= self.purged_through.load(Ordering::Acquire)
+        entry.sequence <= self.purged_through.load(Ordering::Acquire) || entry.is_purged()
     }
 
     /// Takes a response out of index and caches. What is given back is to be dropped after the
@@ -485,6 +489,23 @@ impl Store {
         due.len()
     }
 
+    /// Takes out up to `limit` responses whose life a purge has ended, and says how many it saw.
+    fn remove_purged(
+        writers: &mut Writers,
+        caches: &Caches,
+        gone: &mut Vec<Arc<Entry>>,
+        limit: usize,
+    ) -> usize {
+        let mut seen = 0;
+        while seen < limit
+            && let Some((slot, sequence)) = writers.index.next_purged()
+        {
+            seen += 1;
+            gone.extend(Self::take_out(writers, caches, slot, sequence));
+        }
+        seen
+    }
+
     /// Takes out of the index what has left the cache, and sees to it that the rest keeps to the
     /// limit: by itself moka would do so some time later.
     fn settle(&self, writers: &mut Writers, caches: &Caches, gone: &mut Vec<Arc<Entry>>) {
@@ -499,8 +520,12 @@ impl Store {
             caches.pages.run_pending_tasks();
         }
         self.forget_evicted(writers, caches, gone);
-        // The limit holds also where moka's sum is wrong: what ends first goes first.
+        // The limit holds also where moka's sum is wrong: what ends first goes first, after what has
+        // been purged.
         while writers.index.bytes() > self.shares.pages_bytes {
+            if Self::remove_purged(writers, caches, gone, 1) > 0 {
+                continue;
+            }
             let Some((slot, sequence)) = writers.index.first_to_end() else { return };
             gone.extend(Self::take_out(writers, caches, slot, sequence));
             writers.counters.evictions += 1;

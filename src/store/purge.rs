@@ -12,7 +12,7 @@ use super::cache::Caches;
 use super::entry::Entry;
 use super::fence::Over;
 use super::index::Index;
-use super::{REMOVALS_PER_TURN, Store, Writers};
+use super::{RESPONSES_PER_TURN, Store, Writers};
 
 /// So many responses are dropped at once on the thread that purged; more get a thread of their
 /// own.
@@ -58,11 +58,11 @@ impl Store {
             return self.reach(writers, number, &slots, &Test::None, soft);
         }
         self.purged_through.store(writers.sequence, Ordering::Release);
-        let responses = writers.index.objects();
+        let responses = writers.index.living();
         writers.counters.purged += responses;
         let index = std::mem::take(&mut writers.index);
         let caches = self.caches.load();
-        let caches = if responses > 0 || caches.markers.entry_count() > 0 {
+        let caches = if index.objects() > 0 || caches.markers.entry_count() > 0 {
             Some(self.caches.swap(Arc::new(Caches::new(&self.shares, &self.evictions))))
         } else {
             // Uncounted markers may still be in moka's log.
@@ -70,7 +70,7 @@ impl Store {
             None
         };
         drop(writers);
-        drop_elsewhere(responses, (index, caches));
+        drop_elsewhere(index, caches);
         Purged { number, responses }
     }
 
@@ -116,8 +116,11 @@ impl Store {
         self.last_purge.store(number, Ordering::Release);
     }
 
-    /// Removes, or makes stale, what stands in the slots and passes the test. Others get turns at
-    /// the lock in between; what they store has passed the fence, so it is left alone.
+    /// Ends the life of what stands in the slots and passes the test, or makes it stale. Others get
+    /// turns at the lock in between; what they store has passed the fence, so it is left alone.
+    ///
+    /// A response whose life has ended is given to nobody, so the purge is done with it. It is removed
+    /// at once where there are few; of more, the rest is removed later ([`Store::maintain`]).
     fn reach(
         &self,
         mut writers: MutexGuard<'_, Writers>,
@@ -132,37 +135,38 @@ impl Store {
         let mut buffer = Vec::new();
         let mut slots = slots.iter();
         loop {
-            let caches = self.caches.load();
-            let mut gone = Vec::new();
             let mut looked_at = 0;
-            for slot in slots.by_ref().take(REMOVALS_PER_TURN) {
+            for slot in slots.by_ref().take(RESPONSES_PER_TURN) {
                 looked_at += 1;
                 let Some(entry) = writers.index.entry(slot).map(Arc::clone) else { continue };
                 if entry.sequence > through || !test.passes(&writers.index, &entry, &mut buffer) {
                     continue;
                 }
-                responses += 1;
                 if soft {
                     entry.mark_stale(now);
+                    responses += u64::from(!entry.is_purged());
                 } else {
-                    entry.mark_purged();
-                    gone.extend(Self::take_out(&mut writers, &caches, slot, entry.sequence));
+                    responses += u64::from(writers.index.mark_purged(&entry));
                 }
             }
-            if looked_at < REMOVALS_PER_TURN {
-                writers.counters.purged += responses;
-                drop(writers);
-                return Purged { number, responses };
+            if looked_at < RESPONSES_PER_TURN {
+                break;
             }
-            MutexGuard::unlocked_fair(&mut writers, || drop(gone));
+            MutexGuard::bump(&mut writers);
         }
+        writers.counters.purged += responses;
+        let mut gone = Vec::new();
+        Self::remove_purged(&mut writers, &self.caches.load(), &mut gone, RESPONSES_PER_TURN);
+        drop(writers);
+        Purged { number, responses }
     }
 }
 
 /// Dropping a full store takes a tenth of a second and more, which a purge's answer must not wait
 /// for.
-fn drop_elsewhere(responses: u64, what: (Index, Option<Arc<Caches>>)) {
-    if responses > DROPPED_INLINE_MAX {
+fn drop_elsewhere(index: Index, caches: Option<Arc<Caches>>) {
+    if index.objects() > DROPPED_INLINE_MAX {
+        let what = (index, caches);
         // Where no thread can be had, the closure and what it holds are dropped here.
         let _ = std::thread::Builder::new().name("store-drop".to_owned()).spawn(|| drop(what));
     }

@@ -12,8 +12,8 @@ use crate::policy::CacheKey;
 use crate::reason::Reason;
 use crate::settings;
 use crate::store::{
-    Encoded, Found, Include, NewEntry, Purgeable, Segment, Store, StoreError, StoreStats,
-    StoredBody,
+    Encoded, Found, Include, NewEntry, Purgeable, RESPONSES_PER_TURN, Segment, Store, StoreError,
+    StoreStats, StoredBody,
 };
 
 fn store_of(memory_bytes: u64) -> (Store, Clock) {
@@ -228,6 +228,7 @@ fn gauges_are_right_after_evictions_and_memory_keeps_to_its_limit() {
     assert_eq!(caches.pages.weighted_size(), store.stats().bytes);
     let objects = store.stats().objects;
     assert_eq!(store.purge_tags(&tags(&["all"]), false).responses, objects);
+    store.maintain();
     assert_eq!(gauges(store.stats()), [0; 4]);
     check(&store);
 }
@@ -388,4 +389,52 @@ fn a_replaced_response_is_freed_at_once_and_leaves_the_new_ones_links() {
     assert_eq!((stats.objects, stats.tags, stats.links, stats.evictions), (1, 2, 2, 0));
     assert_eq!(store.purge_tags(&tags(&["old"]), false).responses, 0);
     assert_eq!(store.purge_tags(&tags(&["a"]), false).responses, 1);
+}
+
+/// Pages with one tag in common, twice as many as a purge removes at once.
+fn store_of_many() -> (Store, Clock) {
+    let (store, clock) = store();
+    for number in 0..MANY {
+        store.insert(store.mark(), page(&format!("shop/{number}"), &["many"])).unwrap();
+    }
+    (store, clock)
+}
+
+const MANY: usize = 2 * RESPONSES_PER_TURN;
+
+#[test]
+fn a_purge_of_many_gives_none_of_them_any_more_and_leaves_the_rest_of_its_work_for_later() {
+    let (store, clock) = store_of_many();
+    assert_eq!(store.purge_tags(&tags(&["many"]), false).responses, MANY as u64);
+    assert!((0..MANY).all(|number| is_cold(&store, &clock, &format!("shop/{number}"))));
+    assert_eq!(store.stats().objects, (MANY - RESPONSES_PER_TURN) as u64);
+    check(&store);
+    assert_eq!(store.purge_tags(&tags(&["many"]), false).responses, 0, "none is purged twice");
+    store.maintain();
+    assert_eq!(gauges(store.stats()), [0; 4]);
+    assert_eq!(store.stats().purged, MANY as u64);
+    check(&store);
+}
+
+#[test]
+fn a_response_that_takes_the_place_of_a_purged_one_stays_when_that_is_removed() {
+    let (store, clock) = store_of_many();
+    store.purge_tags(&tags(&["many"]), false);
+    let url = format!("shop/{}", MANY - 1);
+    put(&store, page(&url, &["new"]));
+    assert!(is_fresh(&store, &clock, &url));
+    store.maintain();
+    assert!(is_fresh(&store, &clock, &url));
+    assert_eq!(store.stats().objects, 1);
+    check(&store);
+}
+
+#[test]
+fn purging_everything_counts_what_waits_to_be_removed_once() {
+    let (store, _) = store_of_many();
+    put(&store, page("shop/other", &["other"]));
+    store.purge_tags(&tags(&["many"]), false);
+    assert_eq!(store.purge_all(false).responses, 1);
+    assert_eq!(gauges(store.stats()), [0; 4]);
+    check(&store);
 }
