@@ -162,12 +162,12 @@ pub struct Entry {
     pub(super) tags: Box<[TagId]>,
     pub(super) pool: Option<TagId>,
     pub(super) stored_at: Moment,
-    pub(super) ttl: Duration,
-    pub(super) grace: Duration,
-    pub(super) keep: Duration,
-    pub(super) stale_if_error: Duration,
+    ttl: Span,
+    grace: Span,
+    keep: Span,
+    stale_if_error: Span,
     pub(super) stale_if_disconnected: bool,
-    pub(super) age: Duration,
+    age: Span,
     pub(super) debug: bool,
     pub(super) validation: Option<Arc<StoredHead>>,
     pub(super) slot: Slot,
@@ -177,6 +177,21 @@ pub struct Entry {
     removed: AtomicBool,
     /// Milliseconds of the moment from which it may be refreshed in the background.
     refresh_from: AtomicU64,
+}
+
+/// A time as long as a [`Moment`] tells apart, in milliseconds: each response has five of them, and
+/// a `Duration` takes twice the room.
+#[derive(Clone, Copy, Debug)]
+struct Span(u64);
+
+impl Span {
+    fn of(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn get(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
 }
 
 /// What the index knows of a response that it holds.
@@ -219,12 +234,12 @@ impl Entry {
             tags: retention.tags,
             pool: retention.pool,
             stored_at,
-            ttl: new.ttl,
-            grace: new.grace,
-            keep: new.keep.max(new.grace).max(new.stale_if_error),
-            stale_if_error: new.stale_if_error,
+            ttl: Span::of(new.ttl),
+            grace: Span::of(new.grace),
+            keep: Span::of(new.keep.max(new.grace).max(new.stale_if_error)),
+            stale_if_error: Span::of(new.stale_if_error),
             stale_if_disconnected: new.stale_if_disconnected,
-            age: new.age,
+            age: Span::of(new.age),
             debug: new.debug,
             validation: new.validation,
             slot: retention.slot,
@@ -268,17 +283,17 @@ impl Entry {
 
     /// Its lifetime from the moment it was stored.
     pub fn ttl(&self) -> Duration {
-        self.ttl
+        self.ttl.get()
     }
 
     /// How long past its lifetime it may be served while one fetch refreshes it.
     pub fn grace(&self) -> Duration {
-        self.grace
+        self.grace.get()
     }
 
     /// How long past its lifetime it may be served where the origin answers with an error.
     pub fn stale_if_error(&self) -> Duration {
-        self.stale_if_error
+        self.stale_if_error.get()
     }
 
     /// May it be served, as long as it is kept, where the origin cannot be reached?
@@ -293,7 +308,7 @@ impl Entry {
 
     /// Its age (RFC 9111 4.2.3): that on arrival and the time in the store.
     pub fn age_at(&self, now: Moment) -> Duration {
-        self.age.saturating_add(now.since(self.stored_at))
+        self.age.get().saturating_add(now.since(self.stored_at))
     }
 
     /// What is left of its lifetime; zero once it is stale.
@@ -309,7 +324,7 @@ impl Entry {
         let stale_at = self.stale_at();
         if now < stale_at {
             Freshness::Fresh
-        } else if now < stale_at.plus(self.keep) {
+        } else if now < stale_at.plus(self.keep.get()) {
             Freshness::Stale { stale_for: now.since(stale_at) }
         } else {
             Freshness::Dead
@@ -360,11 +375,11 @@ impl Entry {
 
     /// When it is dead at the latest; a soft purge may bring that forward.
     pub(super) fn dead_at_unless_purged(&self) -> Moment {
-        self.stored_at.plus(self.ttl).plus(self.keep)
+        self.stored_at.plus(self.ttl.get()).plus(self.keep.get())
     }
 
     fn stale_at(&self) -> Moment {
-        let expires_at = self.stored_at.plus(self.ttl);
+        let expires_at = self.stored_at.plus(self.ttl.get());
         match self.purged.load(Ordering::Acquire) {
             NOT_PURGED | PURGED_HARD => expires_at,
             soft => expires_at.min(Moment::from_milliseconds(soft - 1)),

@@ -209,6 +209,7 @@ impl Index {
         assert_eq!(self.pools.links(), pools as u64);
         let count = |slots: &Slots| match slots {
             Slots::One(_) => 1,
+            Slots::Few(slots) => slots.len() as u64,
             Slots::Many(slots) => slots.len(),
         };
         for names in [&self.tags, &self.pools] {

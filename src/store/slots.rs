@@ -5,11 +5,17 @@ use roaring::RoaringBitmap;
 /// The number of a place in the table of stored responses; reused after its response has gone.
 pub(super) type Slot = u32;
 
+/// So many slots are kept as a list: in a bitmap they would lie alone in its pieces, of which each
+/// takes ten times what a slot takes in a list.
+const FEW_MAX: usize = 1_024;
+
 /// Most tags and nearly all URLs belong to one response, so one slot takes no allocation.
 #[derive(Clone, Debug)]
 pub(super) enum Slots {
     One(Slot),
-    Many(RoaringBitmap),
+    /// In order.
+    Few(Vec<Slot>),
+    Many(Box<RoaringBitmap>),
 }
 
 impl Slots {
@@ -18,7 +24,19 @@ impl Slots {
         match self {
             Self::One(only) if *only == slot => false,
             Self::One(only) => {
-                *self = Self::Many(RoaringBitmap::from_iter([*only, slot]));
+                *self = Self::Few(vec![slot.min(*only), slot.max(*only)]);
+                true
+            }
+            Self::Few(slots) => {
+                let Err(at) = slots.binary_search(&slot) else { return false };
+                if slots.len() == slots.capacity() {
+                    // Lists are many, so they grow by less than a vector does by itself.
+                    slots.reserve_exact(slots.len() / 4 + 2);
+                }
+                slots.insert(at, slot);
+                if slots.len() > FEW_MAX {
+                    *self = Self::Many(Box::new(slots.iter().copied().collect()));
+                }
                 true
             }
             Self::Many(slots) => slots.insert(slot),
@@ -27,14 +45,21 @@ impl Slots {
 
     /// Takes a slot out.
     pub(super) fn remove(&mut self, slot: Slot) -> Removed {
-        match self {
-            Self::One(only) if *only == slot => Removed::Last,
-            Self::One(_) => Removed::Absent,
-            Self::Many(slots) => match (slots.remove(slot), slots.is_empty()) {
-                (false, _) => Removed::Absent,
-                (true, true) => Removed::Last,
-                (true, false) => Removed::OneOfMany,
-            },
+        let (was_there, is_empty) = match self {
+            Self::One(only) => (*only == slot, *only == slot),
+            Self::Few(slots) => {
+                let found = slots.binary_search(&slot).map(|at| slots.remove(at));
+                if slots.len() < slots.capacity() / 2 {
+                    slots.shrink_to(slots.len() + slots.len() / 4);
+                }
+                (found.is_ok(), slots.is_empty())
+            }
+            Self::Many(slots) => (slots.remove(slot), slots.is_empty()),
+        };
+        match (was_there, is_empty) {
+            (false, _) => Removed::Absent,
+            (true, true) => Removed::Last,
+            (true, false) => Removed::OneOfMany,
         }
     }
 
@@ -42,6 +67,7 @@ impl Slots {
     pub(super) fn first(&self) -> Slot {
         match self {
             Self::One(only) => *only,
+            Self::Few(slots) => slots.first().copied().unwrap_or(Slot::MAX),
             Self::Many(slots) => slots.min().unwrap_or(Slot::MAX),
         }
     }
@@ -52,7 +78,8 @@ impl Slots {
             Self::One(only) => {
                 sum.insert(*only);
             }
-            Self::Many(slots) => *sum |= slots,
+            Self::Few(slots) => sum.extend(slots),
+            Self::Many(slots) => *sum |= &**slots,
         }
     }
 }
@@ -66,4 +93,44 @@ pub(super) enum Removed {
     OneOfMany,
     /// It was the last one: the set is to be dropped.
     Last,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn slots_are_a_set_whatever_form_they_have(
+            steps in prop::collection::vec((any::<bool>(), 0_u32..2_000), 1..6_000),
+            first in 0_u32..2_000,
+        ) {
+            let (mut slots, mut model) = (Slots::One(first), BTreeSet::from([first]));
+            for (adds, slot) in steps {
+                // Most are added, so that all forms are seen.
+                if adds || slot % 3 > 0 {
+                    prop_assert_eq!(slots.insert(slot), model.insert(slot));
+                } else {
+                    let removed = match (model.remove(&slot), model.is_empty()) {
+                        (false, _) => Removed::Absent,
+                        (true, true) => Removed::Last,
+                        (true, false) => Removed::OneOfMany,
+                    };
+                    prop_assert_eq!(slots.remove(slot), removed);
+                    if removed == Removed::Last {
+                        break;
+                    }
+                }
+                prop_assert_eq!(slots.first(), *model.first().unwrap());
+            }
+            let mut sum = RoaringBitmap::new();
+            slots.add_to(&mut sum);
+            if !model.is_empty() {
+                prop_assert!(sum.iter().eq(model.iter().copied()));
+            }
+        }
+    }
 }
