@@ -86,8 +86,18 @@ struct Shop {
 enum Phase {
     Pause,
     Quiet,
-    Purging,
+    PurgingFew,
+    PurgingMany,
+    Removing,
 }
+
+/// What is said of them, in the order of the phases after the pause.
+const PHASES: [&str; 4] = [
+    "between purges",
+    "while 1,000 or fewer are purged",
+    "while more are",
+    "while they are removed",
+];
 
 impl Shop {
     fn open(objects: usize, lines: usize) -> Self {
@@ -150,9 +160,9 @@ impl Shop {
                 assert!(!matches!(found, Found::Fresh(_)), "what was purged is gone");
             }
             self.closing.store(true, Ordering::SeqCst);
-            let (quiet, purging) = reader.join().expect("it ends");
-            println!("  look-ups in between: {}", percentiles(quiet));
-            println!("  look-ups during purges: {}", percentiles(purging));
+            for (phase, times) in PHASES.iter().zip(reader.join().expect("it ends")) {
+                println!("  look-ups {phase}: {}", percentiles(times));
+            }
         });
     }
 
@@ -162,11 +172,12 @@ impl Shop {
         for round in 0..PURGES.min(PURGED_MAX / in_each) {
             let tag = group_tag(in_each, round);
             let began = self.clock.elapsed();
-            let purged = self.count_for(Phase::Purging, || self.store.purge_tags(&[tag], false));
+            let phase = if in_each <= 1_000 { Phase::PurgingFew } else { Phase::PurgingMany };
+            let purged = self.count_for(phase, || self.store.purge_tags(&[tag], false));
             took.push(self.clock.elapsed().saturating_sub(began));
             assert_eq!(purged.responses, in_each as u64);
             let began = self.clock.elapsed();
-            self.count_for(Phase::Purging, || self.store.maintain());
+            self.count_for(Phase::Removing, || self.store.maintain());
             removing = removing.max(self.clock.elapsed().saturating_sub(began));
             (round * in_each..(round + 1) * in_each).for_each(|number| _ = self.insert(number));
             std::thread::sleep(Duration::from_millis(20));
@@ -180,7 +191,7 @@ impl Shop {
 
     fn purge_everything(&self) {
         let began = self.clock.elapsed();
-        let purged = self.count_for(Phase::Purging, || self.store.purge_all(false));
+        let purged = self.count_for(Phase::PurgingMany, || self.store.purge_all(false));
         let took = self.clock.elapsed().saturating_sub(began);
         assert_eq!(purged.responses, self.objects as u64);
         println!("  everything: {took:.2?}");
@@ -193,9 +204,9 @@ impl Shop {
         done
     }
 
-    /// Times of look-ups in nanoseconds: those between purges, those during purges.
-    fn look_up_all_the_time(&self) -> (Vec<u64>, Vec<u64>) {
-        let (mut quiet, mut purging) = (Vec::new(), Vec::new());
+    /// Times of look-ups in nanoseconds, by phase.
+    fn look_up_all_the_time(&self) -> [Vec<u64>; PHASES.len()] {
+        let mut times = [const { Vec::new() }; PHASES.len()];
         let keys: Vec<_> = (0..4_096).map(|n| key(n * self.objects / 4_096)).collect();
         for key in keys.iter().cycle() {
             if self.closing.load(Ordering::SeqCst) {
@@ -206,13 +217,11 @@ impl Shop {
             let found = self.store.lookup(key, self.clock.now());
             let took = self.clock.elapsed().saturating_sub(began).as_nanos() as u64;
             drop(found);
-            if phase == Phase::Quiet as u8 {
-                quiet.push(took);
-            } else if phase == Phase::Purging as u8 {
-                purging.push(took);
+            if phase != Phase::Pause as u8 {
+                times[usize::from(phase) - 1].push(took);
             }
         }
-        (quiet, purging)
+        times
     }
 }
 
