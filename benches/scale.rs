@@ -99,6 +99,15 @@ const PHASES: [&str; 4] = [
     "while they are removed",
 ];
 
+/// Ends the look-ups, also where something else fails: they would go on for ever.
+struct Closing<'a>(&'a AtomicBool);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Shop {
     fn open(objects: usize, lines: usize) -> Self {
         let clock = Clock::system();
@@ -150,6 +159,7 @@ impl Shop {
     fn measure(self) {
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| self.look_up_all_the_time());
+            let closing = Closing(&self.closing);
             self.count_for(Phase::Quiet, || std::thread::sleep(Duration::from_millis(500)));
             for in_each in [1, 1_000, 100_000].into_iter().filter(|each| each * 5 <= self.objects) {
                 self.purge_tags_of(in_each);
@@ -159,7 +169,7 @@ impl Shop {
                 let found = self.store.lookup(&key(number), self.clock.now());
                 assert!(!matches!(found, Found::Fresh(_)), "what was purged is gone");
             }
-            self.closing.store(true, Ordering::SeqCst);
+            drop(closing);
             for (phase, times) in PHASES.iter().zip(reader.join().expect("it ends")) {
                 println!("  look-ups {phase}: {}", percentiles(times));
             }
@@ -169,7 +179,8 @@ impl Shop {
     /// Purges tags that so many responses carry, stores those again, and says what it took.
     fn purge_tags_of(&self, in_each: usize) {
         let (mut took, mut removing) = (Vec::new(), Duration::ZERO);
-        for round in 0..PURGES.min(PURGED_MAX / in_each) {
+        let tags = (PURGED_MAX / in_each).min(self.objects / in_each);
+        for round in 0..PURGES.min(tags) {
             let tag = group_tag(in_each, round);
             let began = self.clock.elapsed();
             let phase = if in_each <= 1_000 { Phase::PurgingFew } else { Phase::PurgingMany };
