@@ -17,7 +17,7 @@ thread_local! {
 
 /// Calls `then` with the current date.
 pub(super) fn with_date<T>(clock: &Clock, then: impl FnOnce(&[u8]) -> T) -> T {
-    let now = clock.wall();
+    let now = clock.wall_roughly();
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     LAST.with_borrow_mut(|(last, text)| {
         if *last != second {

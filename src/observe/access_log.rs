@@ -1,7 +1,7 @@
 //! The access log's writer: one thread that no request waits for.
 //!
 //! It sleeps until the first line comes, then gathers lines for a moment and writes them in one
-//! go. A writer that is stuck (a full pipe, a hanging disk) costs lines, never requests.
+//! go. Lines come to it as text. A writer that is stuck (a full pipe, a hanging disk) costs lines, never requests.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -16,20 +16,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::ObserveError;
-use super::line;
-use super::queue::{Line, Pushed, Queue};
+use super::line::LineWriter;
+use super::queue::{Pushed, Queue};
 use super::record::Record;
 use crate::clock::{Clock, Moment};
-use crate::settings::{self, AccessFormat};
+use crate::settings;
 
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// How often lost lines are reported.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
-
-/// Lines that are formatted into one write.
-const BATCH_LINES_MAX: usize = 1_024;
 
 /// Where the lines go.
 pub(super) struct Output {
@@ -60,8 +57,8 @@ impl Output {
     }
 
     /// Writes whole lines and says how many did not make it.
-    fn write(&mut self, text: &str) -> (usize, Option<io::Error>) {
-        let mut rest = text.as_bytes();
+    fn write(&mut self, text: &[u8]) -> (usize, Option<io::Error>) {
+        let mut rest = text;
         let mut failure = None;
         // The rest of a torn line and the next one must not look like one line.
         if self.torn {
@@ -131,7 +128,7 @@ impl AccessLog {
 
     fn start(output: Output, log: &settings::Log, clock: &Clock) -> Result<Self, ObserveError> {
         let shared = Arc::new(Shared {
-            queue: Queue::new(log.queue_max),
+            queue: Queue::new(log.queue_max, &LineWriter::new(log.format, log.shorten_addresses)),
             written: AtomicU64::new(0),
             idle: AtomicBool::new(false),
             reopen: AtomicBool::new(false),
@@ -141,8 +138,6 @@ impl AccessLog {
         let writer = Writer {
             shared: Arc::clone(&shared),
             output,
-            format: log.format,
-            shorten: log.shorten_addresses,
             clock: clock.clone(),
             reported_lost: 0,
             reported_at: None,
@@ -156,12 +151,12 @@ impl AccessLog {
         Ok(Self { shared, writer, finished: Mutex::new(finished) })
     }
 
-    /// Takes a record in; never waits.
-    pub(super) fn push(&self, record: &Record) {
+    /// Takes a record in; never waits. `ended`: since the clock's origin.
+    pub(super) fn push(&self, record: &Record<'_>, ended: Duration) {
         if self.shared.closing.load(Ordering::Relaxed) {
             return self.shared.queue.lose(1);
         }
-        let pushed = self.shared.queue.push(Line::new(record));
+        let pushed = self.shared.queue.push(record, ended);
         // The writer raises `idle` before it looks at the queue for the last time, and both sides
         // look under the queue's lock: either it sees the line or this sees `idle`.
         let idle = self.shared.idle.load(Ordering::Relaxed);
@@ -205,8 +200,6 @@ impl Drop for AccessLog {
 struct Writer {
     shared: Arc<Shared>,
     output: Output,
-    format: AccessFormat,
-    shorten: bool,
     clock: Clock,
     reported_lost: u64,
     reported_at: Option<Moment>,
@@ -215,23 +208,18 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        let mut lines = Vec::new();
-        let mut spare = Vec::new();
-        let mut text = String::new();
+        let mut spares = self.shared.queue.spares();
+        let mut text = Vec::new();
         loop {
             // Read before the queue is: what was pushed before a close is still written.
             let closing = self.shared.closing.load(Ordering::Acquire);
             let reopen = self.shared.reopen.swap(false, Ordering::AcqRel);
-            self.shared.queue.drain(&mut lines, &mut spare);
-            let idle = lines.is_empty();
-            for batch in lines.chunks(BATCH_LINES_MAX) {
-                text.clear();
-                for line in batch {
-                    line::write(&mut text, line, self.format, self.shorten);
-                }
-                self.write(&text, batch.len());
+            text.clear();
+            let lines = self.shared.queue.drain(&mut text, &mut spares);
+            let idle = lines == 0;
+            if !idle {
+                self.write(&text, lines);
             }
-            lines.clear();
             if reopen {
                 self.output.reopen();
             }
@@ -246,7 +234,7 @@ impl Writer {
         let _ = self.finish.try_send(());
     }
 
-    fn write(&mut self, text: &str, lines: usize) {
+    fn write(&mut self, text: &[u8], lines: usize) {
         let (lost, failure) = self.output.write(text);
         self.shared.written.fetch_add((lines - lost) as u64, Ordering::Relaxed);
         if let Some(error) = failure {

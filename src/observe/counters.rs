@@ -127,7 +127,7 @@ impl Counters {
     }
 
     /// Counts a request that has ended.
-    pub(super) fn count(&self, record: &Record) {
+    pub(super) fn count(&self, record: &Record<'_>) {
         let block = &self.blocks[shard_of_this_thread(self.blocks.len())];
         block.durations[record.verdict as usize].observe(record.duration);
         if let Some(first_byte) = record.first_byte {

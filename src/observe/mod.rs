@@ -1,7 +1,8 @@
 //! Metrics, the access log and readiness: record and expose, never steer.
 //!
-//! A request costs a handful of relaxed additions to counters of its own thread, and one push to a
-//! queue of its own thread; formatting and writing happen on one thread that no request waits for.
+//! A request costs a handful of relaxed additions to counters of its own thread, and one line of
+//! text that is formatted into a buffer of its own thread; writing happens on one thread that no
+//! request waits for.
 
 mod access_log;
 mod counters;
@@ -20,10 +21,10 @@ use std::path::PathBuf;
 
 pub use counters::Totals;
 pub use metrics::{Kind, METRICS, Metric};
-pub use observer::{Observation, Observer};
+pub use observer::{Answer, Observation, Observer};
 pub use readiness::{Cause, Phase, Readiness, State};
 pub use readings::{Reading, Readings};
-pub use record::{Record, Verdict};
+pub use record::Verdict;
 pub use redact::redact;
 pub use trace::{LevelHandle, start_tracing};
 

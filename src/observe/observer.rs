@@ -1,10 +1,12 @@
 //! What the other modules tell, and what is shown of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Method, StatusCode, Version};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
@@ -16,7 +18,7 @@ use super::readiness::State;
 use super::readings::Readings;
 use super::record::{Record, Verdict};
 use crate::clock::Clock;
-use crate::exchange::{Client, Completion, Delivered, Request};
+use crate::exchange::{Client, Completion, Delivered, Request, Scheme};
 use crate::reason::Reason;
 use crate::settings;
 
@@ -55,20 +57,77 @@ impl Observer {
         })
     }
 
-    /// A request's head has been read: what follows is measured from now.
-    pub fn begin(self: &Arc<Self>, request: &Request, client: &Client) -> Observation {
+    /// A request is under way. `began`: when its head had been read, since the clock's origin.
+    pub fn begin(
+        self: &Arc<Self>,
+        request: &Request,
+        client: &Client,
+        began: Duration,
+    ) -> Observation {
         Observation {
-            began: self.clock.elapsed(),
-            record: Record::new(request, client, self.clock.wall()),
+            began,
+            request: Kept::of(request, client),
+            answer: Answer::default(),
             observer: Arc::clone(self),
         }
     }
 
-    /// Counts and logs a request that has ended. [`Observer::begin`] calls it in the end.
-    pub fn record(&self, record: &Record) {
-        self.counters.count(record);
+    /// A request that was answered at once has ended: counts and logs it without having kept
+    /// anything of it. `began`: when its head had been read, since the clock's origin.
+    pub fn note(
+        &self,
+        request: &Request,
+        (client, scheme): (IpAddr, Scheme),
+        began: Duration,
+        answer: &Answer,
+    ) {
+        let [mut user_agent, mut referer] = [&b""[..]; 2];
+        for field in &request.fields {
+            match field.name.len() {
+                10 if field.is("user-agent") && user_agent.is_empty() => user_agent = &field.value,
+                7 if field.is("referer") && referer.is_empty() => referer = &field.value,
+                _ => {}
+            }
+        }
+        let asked = Asked {
+            client,
+            scheme,
+            version: request.version,
+            method: request.method.as_str().as_bytes(),
+            authority: &request.authority,
+            target: &request.target,
+            user_agent,
+            referer,
+        };
+        self.record(&asked, began, answer);
+    }
+
+    /// Counts and logs a request that has ended.
+    fn record(&self, asked: &Asked<'_>, began: Duration, answer: &Answer) {
+        let ended = self.clock.elapsed();
+        let &Asked { client, scheme, version, method, authority, target, user_agent, referer } =
+            asked;
+        let &Answer { first_byte, status, verdict, reason, delivered } = answer;
+        let record = Record {
+            ended: self.clock.wall_roughly(),
+            duration: ended.saturating_sub(began),
+            first_byte,
+            client,
+            scheme,
+            version,
+            method,
+            authority,
+            target,
+            user_agent,
+            referer,
+            status,
+            verdict,
+            reason,
+            delivered,
+        };
+        self.counters.count(&record);
         if let Some(access_log) = &self.access_log {
-            access_log.push(record);
+            access_log.push(&record, ended);
         }
     }
 
@@ -177,35 +236,113 @@ impl Observer {
     }
 }
 
+/// What is noted of a request.
+struct Asked<'a> {
+    client: IpAddr,
+    scheme: Scheme,
+    version: Version,
+    method: &'a [u8],
+    authority: &'a [u8],
+    target: &'a [u8],
+    user_agent: &'a [u8],
+    referer: &'a [u8],
+}
+
+/// What is kept of a request that waits for its answer.
+struct Kept {
+    client: IpAddr,
+    scheme: Scheme,
+    version: Version,
+    method: Method,
+    authority: Bytes,
+    target: Bytes,
+    user_agent: Bytes,
+    referer: Bytes,
+}
+
+impl Kept {
+    fn of(request: &Request, client: &Client) -> Self {
+        let first = |name| request.fields.first(name).cloned().unwrap_or_default();
+        Self {
+            client: client.address,
+            scheme: client.scheme,
+            version: request.version,
+            method: request.method.clone(),
+            authority: request.authority.clone(),
+            target: request.target.clone(),
+            user_agent: first("User-Agent"),
+            referer: first("Referer"),
+        }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            client: self.client,
+            scheme: self.scheme,
+            version: self.version,
+            method: self.method.as_str().as_bytes(),
+            authority: &self.authority,
+            target: &self.target,
+            user_agent: &self.user_agent,
+            referer: &self.referer,
+        }
+    }
+}
+
+/// How a request was answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// From handing it to the origin until the response's head, where the origin was asked.
+    pub first_byte: Option<Duration>,
+    /// The status of the response.
+    pub status: StatusCode,
+    /// How it was answered.
+    pub verdict: Verdict,
+    /// Why not from the store.
+    pub reason: Option<Reason>,
+    /// How the delivery ended.
+    pub delivered: Delivered,
+}
+
+impl Default for Answer {
+    /// Until an answer is known a request counts as [`Verdict::Gone`], with nginx's status 499
+    /// ("client closed request").
+    fn default() -> Self {
+        Self {
+            first_byte: None,
+            status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            verdict: Verdict::Gone,
+            reason: None,
+            delivered: Delivered::ClientGone { body_bytes: 0 },
+        }
+    }
+}
+
 /// A request under way. Dropping it records it as it stands: a client that left before there was
 /// an answer.
 pub struct Observation {
     observer: Arc<Observer>,
-    record: Record,
+    request: Kept,
+    answer: Answer,
     began: Duration,
 }
 
 impl Observation {
     /// How the request is answered.
     pub fn answer(&mut self, status: StatusCode, verdict: Verdict, reason: Option<Reason>) {
-        self.record.status = status;
-        self.record.verdict = verdict;
-        self.record.reason = reason;
+        self.answer.status = status;
+        self.answer.verdict = verdict;
+        self.answer.reason = reason;
     }
 
     /// How long the origin took to the head of its response.
     pub fn first_byte(&mut self, after: Duration) {
-        self.record.first_byte = Some(after);
-    }
-
-    /// What is known so far.
-    pub fn known(&self) -> &Record {
-        &self.record
+        self.answer.first_byte = Some(after);
     }
 
     /// The response has left, or cannot leave.
     pub fn finish(mut self, delivered: Delivered) {
-        self.record.delivered = delivered;
+        self.answer.delivered = delivered;
     }
 
     /// Finishes when the response does.
@@ -216,8 +353,7 @@ impl Observation {
 
 impl Drop for Observation {
     fn drop(&mut self) {
-        self.record.duration = self.observer.clock.elapsed().saturating_sub(self.began);
-        self.observer.record(&self.record);
+        self.observer.record(&self.request.asked(), self.began, &self.answer);
     }
 }
 
@@ -227,11 +363,8 @@ mod tests {
     use super::super::readings::Reading;
     use super::*;
     use crate::body::Body;
-    use crate::exchange::{Beside, Connection, Peer, Scheme};
+    use crate::exchange::{Beside, Connection, Peer};
     use crate::fields::Fields;
-    use bytes::Bytes;
-    use http::{Method, Version};
-    use std::net::IpAddr;
 
     fn observer(access: settings::AccessLog) -> (Clock, Arc<Observer>) {
         let clock = Clock::manual();
@@ -262,7 +395,7 @@ mod tests {
             server_port: 443,
             trusted_peer: true,
             forged: false,
-            forwarded_for: Bytes::new(),
+            hops: Vec::new(),
         };
         (request, client)
     }
@@ -273,7 +406,7 @@ mod tests {
         let path = directory.path().join("access.log");
         let (clock, observer) = observer(settings::AccessLog::File(path.clone()));
         let (request, client) = request();
-        let mut observation = observer.begin(&request, &client);
+        let mut observation = observer.begin(&request, &client, observer.clock.elapsed());
         observation.answer(StatusCode::OK, Verdict::Miss, Some(Reason::Cold));
         observation.first_byte(Duration::from_millis(30));
         let completion = observation.into_completion();
@@ -296,9 +429,9 @@ mod tests {
     fn a_request_that_is_dropped_counts_as_gone() {
         let (_, observer) = observer(settings::AccessLog::Off);
         let (request, client) = request();
-        drop(observer.begin(&request, &client));
+        drop(observer.begin(&request, &client, observer.clock.elapsed()));
         assert_eq!(observer.totals().requests(Verdict::Gone), 1);
-        let mut observation = observer.begin(&request, &client);
+        let mut observation = observer.begin(&request, &client, observer.clock.elapsed());
         observation.answer(StatusCode::OK, Verdict::Hit, None);
         drop(observation.into_completion());
         assert_eq!(observer.totals().requests(Verdict::Hit), 1);

@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 
-use crate::exchange::{Client, Delivered, Request, Scheme};
+use crate::exchange::{Delivered, Scheme};
 use crate::reason::Reason;
 
 macro_rules! verdicts {
@@ -54,12 +53,12 @@ verdicts! {
     Gone = "gone",
 }
 
-/// One request and how it ended.
+/// One request and how it ended. Texts that are not there are empty.
 #[derive(Clone, Debug)]
-pub struct Record {
-    /// When its head had been read, by the wall clock.
-    pub time: SystemTime,
-    /// From there until its response had left.
+pub struct Record<'a> {
+    /// When its response had left, by the wall clock.
+    pub ended: SystemTime,
+    /// From when its head had been read until then.
     pub duration: Duration,
     /// From handing it to the origin until the response's head, where the origin was asked.
     pub first_byte: Option<Duration>,
@@ -70,15 +69,15 @@ pub struct Record {
     /// The protocol version.
     pub version: Version,
     /// The method.
-    pub method: Method,
+    pub method: &'a [u8],
     /// Host and port as the client named them.
-    pub authority: Bytes,
+    pub authority: &'a [u8],
     /// Path and query, raw.
-    pub target: Bytes,
-    /// User-Agent, where there is one.
-    pub user_agent: Option<Bytes>,
-    /// Referer, where there is one.
-    pub referer: Option<Bytes>,
+    pub target: &'a [u8],
+    /// User-Agent.
+    pub user_agent: &'a [u8],
+    /// Referer.
+    pub referer: &'a [u8],
     /// The status of the response.
     pub status: StatusCode,
     /// How it was answered.
@@ -89,36 +88,15 @@ pub struct Record {
     pub delivered: Delivered,
 }
 
-impl Record {
-    /// A request whose head has just been read. Until an answer is known it counts as
-    /// [`Verdict::Gone`], with nginx's status 499 ("client closed request").
-    pub fn new(request: &Request, client: &Client, time: SystemTime) -> Self {
-        Self {
-            time,
-            duration: Duration::ZERO,
-            first_byte: None,
-            client: client.address,
-            scheme: client.scheme,
-            version: request.version,
-            method: request.method.clone(),
-            authority: request.authority.clone(),
-            target: request.target.clone(),
-            user_agent: request.fields.first("User-Agent").cloned(),
-            referer: request.fields.first("Referer").cloned(),
-            status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            verdict: Verdict::Gone,
-            reason: None,
-            delivered: Delivered::ClientGone { body_bytes: 0 },
-        }
+impl Record<'_> {
+    /// When its head had been read, by the wall clock.
+    pub fn time(&self) -> SystemTime {
+        self.ended.checked_sub(self.duration).unwrap_or(self.ended)
     }
 
     /// Content bytes that were sent.
     pub fn body_bytes(&self) -> u64 {
-        match self.delivered {
-            Delivered::Whole { body_bytes }
-            | Delivered::ClientGone { body_bytes }
-            | Delivered::BodyFailed { body_bytes } => body_bytes,
-        }
+        self.delivered.body_bytes()
     }
 }
 
@@ -137,19 +115,19 @@ pub(super) mod tests {
     use std::collections::HashSet;
 
     /// A record of a hit.
-    pub fn record() -> Record {
+    pub fn record() -> Record<'static> {
         Record {
-            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_792_000_000_123),
+            ended: SystemTime::UNIX_EPOCH + Duration::from_micros(1_792_000_000_124_234),
             duration: Duration::from_micros(1_234),
             first_byte: None,
             client: IpAddr::from([192, 0, 2, 77]),
             scheme: Scheme::Https,
             version: Version::HTTP_11,
-            method: Method::GET,
-            authority: Bytes::from("shop.example"),
-            target: Bytes::from("/p?a=1"),
-            user_agent: Some(Bytes::from("curl/8")),
-            referer: None,
+            method: b"GET",
+            authority: b"shop.example",
+            target: b"/p?a=1",
+            user_agent: b"curl/8",
+            referer: b"",
             status: StatusCode::OK,
             verdict: Verdict::Hit,
             reason: None,

@@ -1,6 +1,5 @@
 use super::super::record::tests::record;
 use super::*;
-use bytes::Bytes;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
@@ -12,10 +11,10 @@ fn settings(path: &Path, queue_max: usize) -> settings::Log {
     }
 }
 
-fn numbered(number: usize) -> Record {
-    let mut record = record();
-    record.target = Bytes::from(format!("/{number}"));
-    record
+/// Pushes a line with this number.
+fn push(log: &AccessLog, number: usize) {
+    let target = format!("/{number}");
+    log.push(&Record { target: target.as_bytes(), ..record() }, Duration::ZERO);
 }
 
 /// The numbers of the lines of a file.
@@ -46,7 +45,7 @@ fn lines_are_written_without_waiting_for_the_end() {
     let log =
         AccessLog::open(&settings(&path, 1_000), &Clock::system()).expect("open").expect("on");
     for number in 0..3 {
-        log.push(&numbered(number));
+        push(&log, number);
         wait_until("the line is there", || {
             numbers(&std::fs::read_to_string(&path).expect("readable")).last() == Some(&number)
         });
@@ -60,10 +59,10 @@ fn close_writes_what_waits_and_later_lines_count_as_lost() {
     let path = directory.path().join("access.log");
     let log =
         AccessLog::open(&settings(&path, 1_000), &Clock::system()).expect("open").expect("on");
-    (0..100).for_each(|number| log.push(&numbered(number)));
+    (0..100).for_each(|number| push(&log, number));
     assert!(log.close(LONG));
     assert!(log.close(LONG), "closing twice does no harm");
-    log.push(&numbered(100));
+    push(&log, 100);
     let written = numbers(&std::fs::read_to_string(&path).expect("readable"));
     assert_eq!(written.len() as u64 + log.lost(), 101);
     assert_eq!(written.len() as u64, log.written());
@@ -81,7 +80,7 @@ fn rename_and_reopen_loses_no_line() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..turns * per_turn {
-                log.push(&numbered(number));
+                push(&log, number);
                 if number % 50 == 0 {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -94,7 +93,7 @@ fn rename_and_reopen_loses_no_line() {
             wait_until("a new file", || path.exists());
         }
     });
-    log.push(&numbered(turns * per_turn));
+    push(&log, turns * per_turn);
     assert!(log.close(LONG));
     let newest = numbers(&std::fs::read_to_string(&path).expect("readable"));
     assert!(newest.contains(&(turns * per_turn)), "it goes on in the new file");
@@ -118,7 +117,7 @@ fn a_reopen_that_fails_goes_on_with_the_old_file() {
     std::fs::rename(&path, &old).expect("renamed");
     std::fs::create_dir(&path).expect("in the way");
     log.reopen();
-    log.push(&numbered(1));
+    push(&log, 1);
     assert!(log.close(LONG));
     assert_eq!(numbers(&std::fs::read_to_string(&old).expect("readable")), [1]);
 }
@@ -131,9 +130,9 @@ fn a_stuck_reader_costs_lines_and_never_a_wait() {
     let log = AccessLog::start(output, &log, &Clock::system()).expect("started");
     // A pipe takes 64 KiB; the rest stays in the queue, and what exceeds that is lost.
     let total = 5_000_usize;
-    (0..total).for_each(|number| log.push(&numbered(number)));
+    (0..total).for_each(|number| push(&log, number));
     wait_until("lines are lost", || {
-        log.push(&numbered(total));
+        push(&log, total);
         log.lost() > 0
     });
     assert!(!log.close(Duration::from_millis(50)), "it is stuck, and the deadline holds");
@@ -154,7 +153,7 @@ fn a_stuck_reader_costs_lines_and_never_a_wait() {
 fn what_cannot_be_written_is_counted_and_a_torn_line_is_ended() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     let mut output = Output::of(full);
-    let (lost, failure) = output.write("a\nb\n");
+    let (lost, failure) = output.write(b"a\nb\n");
     assert_eq!(lost, 2);
     assert!(failure.is_some());
     assert!(!output.torn);
@@ -162,9 +161,9 @@ fn what_cannot_be_written_is_counted_and_a_torn_line_is_ended() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("access.log");
     let mut output = Output::path(&path).expect("open");
-    output.write("{\"torn\":");
+    output.write(b"{\"torn\":");
     assert!(output.torn);
-    output.write("{}\n");
+    output.write(b"{}\n");
     assert_eq!(std::fs::read_to_string(&path).expect("readable"), "{\"torn\":\n{}\n");
 }
 
