@@ -231,7 +231,7 @@ fn probe_request(settings: &Settings, target: &str) -> crate::origin::OriginRequ
             server_port: 80,
             trusted_peer: true,
             forged: false,
-            forwarded_for: "127.0.0.1".into(),
+            hops: Vec::new(),
         },
     }
 }

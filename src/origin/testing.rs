@@ -32,7 +32,7 @@ pub(super) fn request(method: Method, target: &str) -> OriginRequest {
             server_port: 80,
             trusted_peer: false,
             forged: false,
-            forwarded_for: Bytes::from("192.0.2.7"),
+            hops: Vec::new(),
         },
     }
 }

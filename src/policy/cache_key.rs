@@ -100,6 +100,11 @@ impl KeyBuilder {
         Self { bytes: key.bytes.to_vec(), url_end: key.url_end }
     }
 
+    /// The bytes that one part takes, and what separates all of them from the URL.
+    pub(super) const fn room(value_bytes: usize) -> usize {
+        1 + 1 + 4 + value_bytes
+    }
+
     /// Appends a part.
     pub(super) fn push(&mut self, part: Part, value: &[u8]) {
         self.head(part, value.len());

@@ -1,6 +1,5 @@
 //! Who sent a request: the forwarding headers of trusted hops, read once and in one place.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -56,24 +55,20 @@ pub fn resolve(trusted: &Networks, request: &Request) -> Client {
         server_port: own_port,
         trusted_peer,
         forged: forwarding && !trusted_peer,
-        forwarded_for: Bytes::new(),
+        hops: Vec::new(),
     };
     if !(forwarding && trusted_peer) {
-        client.forwarded_for = chain(peer, &[]);
         return client;
     }
-    let mut hops = [peer; HOPS_MAX];
-    let mut hops_seen = 0;
     for address in addresses_from_the_right(&request.fields) {
-        if hops_seen == HOPS_MAX || !trusted.contains(client.address) {
+        if client.hops.len() == HOPS_MAX || !trusted.contains(client.address) {
             break;
         }
-        hops[hops_seen] = client.address;
-        hops_seen += 1;
+        client.hops.push(client.address);
         client.address = address;
         client.port = 0;
     }
-    client.forwarded_for = chain(client.address, &hops[..hops_seen]);
+    client.hops.reverse();
     if let Some(scheme) = forwarded_scheme(&request.fields) {
         client.scheme = scheme;
         client.server_port = default_port(scheme);
@@ -90,26 +85,6 @@ pub(super) const fn default_port(scheme: Scheme) -> u16 {
         Scheme::Http => 80,
         Scheme::Https => 443,
     }
-}
-
-/// The client, then the trusted hops in the order in which the request took them; the hops come
-/// from the nearest on.
-fn chain(client: IpAddr, hops: &[IpAddr]) -> Bytes {
-    // Nearly always it is one address, and this runs for each request: no String for that. The
-    // longest address has 39 characters, and neither writer can fail.
-    let mut buffer = [0; 40];
-    let mut free = &mut buffer[..];
-    let _ = std::io::Write::write_fmt(&mut free, format_args!("{client}"));
-    let unused = free.len();
-    let client = &buffer[..buffer.len() - unused];
-    if hops.is_empty() {
-        return Bytes::copy_from_slice(client);
-    }
-    let mut text = String::from_utf8_lossy(client).into_owned();
-    for hop in hops.iter().rev() {
-        let _ = write!(text, ", {hop}");
-    }
-    text.into()
 }
 
 /// The addresses of X-Forwarded-For over all its lines, the nearest first, up to the first element
@@ -185,7 +160,7 @@ mod tests {
         let client = from("192.0.2.1:5000", []);
         assert_eq!((client.address, client.port), (IpAddr::from([192, 0, 2, 1]), 5000));
         assert_eq!((client.scheme, client.server_port), (Scheme::Http, 6081));
-        assert_eq!(client.forwarded_for, "192.0.2.1");
+        assert_eq!(client.forwarded_for(), "192.0.2.1");
         assert!(!client.forged && !client.trusted_peer);
     }
 
@@ -197,7 +172,7 @@ mod tests {
         );
         assert_eq!(client.address, IpAddr::from([192, 0, 2, 7]));
         assert_eq!(client.port, 0);
-        assert_eq!(client.forwarded_for, "192.0.2.7, 10.0.0.2, 10.0.0.1");
+        assert_eq!(client.forwarded_for(), "192.0.2.7, 10.0.0.2, 10.0.0.1");
         assert!(client.trusted_peer && !client.forged);
     }
 
@@ -211,7 +186,7 @@ mod tests {
     fn an_element_that_is_no_address_ends_the_walk() {
         let client = from("10.0.0.1:1", [("X-Forwarded-For", "192.0.2.7, unknown, 10.0.0.2")]);
         assert_eq!(client.address, IpAddr::from([10, 0, 0, 2]));
-        assert_eq!(client.forwarded_for, "10.0.0.2, 10.0.0.1");
+        assert_eq!(client.forwarded_for(), "10.0.0.2, 10.0.0.1");
     }
 
     #[test]
@@ -239,7 +214,7 @@ mod tests {
             assert!(client.forged, "{name}");
             assert_eq!(client.scheme, Scheme::Http);
             assert_eq!(client.server_port, 6081);
-            assert_eq!(client.forwarded_for, "192.0.2.1");
+            assert_eq!(client.forwarded_for(), "192.0.2.1");
         }
         for name in FORWARDING {
             assert!(from("192.0.2.1:5000", [(name, "x")]).forged, "{name}");
@@ -287,7 +262,7 @@ mod tests {
         let chain = vec!["10.0.0.5"; 1_000].join(",");
         let client = from("10.0.0.1:1", [("X-Forwarded-For", &chain)]);
         assert_eq!(client.address, IpAddr::from([10, 0, 0, 5]));
-        assert_eq!(client.forwarded_for.split(|&byte| byte == b',').count(), HOPS_MAX + 1);
+        assert_eq!(client.forwarded_for().split(|&byte| byte == b',').count(), HOPS_MAX + 1);
     }
 
     proptest! {

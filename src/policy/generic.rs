@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use crate::exchange::{Client, Request, Scheme};
+use crate::exchange::Scheme;
 use crate::fields::Fields;
 use crate::policy::cache_control::{CacheControl, Extent};
 use crate::policy::cache_key::{KeyBuilder, Part};
-use crate::policy::seen::Seen;
 use crate::policy::targeted::Directions;
 use crate::policy::{
-    LookupPlan, OriginHead, Plan, Policy, Refusal, Storable, Vary, freshness, host, path,
+    LookupPlan, OriginHead, Plan, Policy, Refusal, Storable, Subject, Vary, freshness, host, path,
 };
 use crate::reason::Reason;
 use crate::settings::AuthorizationRule;
@@ -21,37 +20,42 @@ use crate::settings::AuthorizationRule;
 const STALE_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// What to do with a GET or HEAD.
-pub(super) fn plan(policy: &Policy, request: &Request, client: &Client, seen: &Seen<'_>) -> Plan {
-    match pass_reason(policy, request, seen) {
+pub(super) fn plan(policy: &Policy, subject: &Subject<'_>) -> Plan {
+    let host = subject.seen.host;
+    match pass_reason(policy, subject) {
         Some(reason) => Plan::Pass(reason),
-        None if seen.host.is_empty() => Plan::Refuse(Refusal::MissingHost),
-        None if !host::may_be_keyed(seen.host) => Plan::Refuse(Refusal::MisdirectedHost),
-        None => Plan::Lookup(lookup(policy, request, client, seen)),
+        None if host.is_empty() => Plan::Refuse(Refusal::MissingHost),
+        None if !host::may_be_keyed(host) => Plan::Refuse(Refusal::MisdirectedHost),
+        None => Plan::Lookup(lookup(policy, subject)),
     }
 }
 
-fn pass_reason(policy: &Policy, request: &Request, seen: &Seen<'_>) -> Option<Reason> {
+fn pass_reason(policy: &Policy, subject: &Subject<'_>) -> Option<Reason> {
+    let seen = &subject.seen;
     if !policy.store_on {
         Some(Reason::StoreOff)
     } else if seen.has_content {
         Some(Reason::RequestBody)
-    } else if path::is_ambiguous(&request.target) {
+    } else if path::is_ambiguous(subject.target) {
         Some(Reason::AmbiguousPath)
-    } else if policy.bypass_paths.iter().any(|run| run.is_within(request.path())) {
+    } else if policy.bypass_paths.iter().any(|run| run.is_within(subject.path())) {
         Some(Reason::BypassPath)
     } else if seen.authorization.is_some() && policy.site.authorization == AuthorizationRule::Pass {
         Some(Reason::Authorization)
-    } else if policy.carries_bypass_cookie(request) {
+    } else if policy.carries_bypass_cookie(subject.request) {
         Some(Reason::BypassCookie)
     } else {
         None
     }
 }
 
-fn lookup(policy: &Policy, request: &Request, client: &Client, seen: &Seen<'_>) -> LookupPlan {
-    let target = policy.canonical_target(&request.target);
-    let mut key = KeyBuilder::new(policy.url(seen.host, &target, 64));
-    key.push(Part::Scheme, client.scheme.as_str().as_bytes());
+fn lookup(policy: &Policy, subject: &Subject<'_>) -> LookupPlan {
+    let Subject { request, client, seen, .. } = subject;
+    let target = policy.canonical_target(subject.target);
+    let scheme = client.scheme.as_str().as_bytes();
+    let room = KeyBuilder::room(scheme.len());
+    let mut key = KeyBuilder::new(policy.url(seen.host, &target, room));
+    key.push(Part::Scheme, scheme);
     // A port that is the scheme's own is the same as none (RFC 9110 4.2.3).
     if let Some(port) = seen.port.filter(|port| *port != default_port_digits(client.scheme)) {
         key.push(Part::Port, port);

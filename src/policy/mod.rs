@@ -75,6 +75,25 @@ pub struct Policy {
     lifetimes: Vec<Lifetime>,
 }
 
+/// What a plan is made for.
+struct Subject<'a> {
+    request: &'a Request,
+    /// The request's own, or that of a fragment of its page.
+    target: &'a Bytes,
+    client: &'a Client,
+    seen: Seen<'a>,
+}
+
+impl<'a> Subject<'a> {
+    fn path(&self) -> &'a [u8] {
+        split_target(self.target).0
+    }
+
+    fn query(&self) -> Option<&'a [u8]> {
+        split_target(self.target).1
+    }
+}
+
 impl Policy {
     /// Compiles the settings; says all that is wrong with them.
     pub fn new(settings: &Settings) -> Result<Self, Vec<PolicyError>> {
@@ -109,22 +128,34 @@ impl Policy {
 
     /// What to do with a request.
     pub fn plan(&self, request: &Request, client: &Client) -> Plan {
-        if let Some(plan) = self.plan_before_the_site(request) {
+        let seen = Seen::of(request);
+        self.plan_subject(&Subject { request, target: &request.target, client, seen })
+    }
+
+    /// What to do about a fragment of the page that was asked for: a GET for `target` with the
+    /// fields of that request, but for its Range.
+    pub fn plan_fragment(&self, request: &Request, target: &Bytes, client: &Client) -> Plan {
+        let seen = Seen { range: None, ..Seen::of(request) };
+        self.plan_subject(&Subject { request, target, client, seen })
+    }
+
+    fn plan_subject(&self, subject: &Subject<'_>) -> Plan {
+        if let Some(plan) = self.plan_before_the_site(subject) {
             return plan;
         }
-        let seen = Seen::of(request);
-        if !self.hosts.serve(seen.host) {
+        if !self.hosts.serve(subject.seen.host) {
             return Plan::Refuse(Refusal::MisdirectedHost);
         }
-        if !is_known(&request.method) && self.unknown_methods == UnknownMethods::Refuse {
+        let method = &subject.request.method;
+        if !is_known(method) && self.unknown_methods == UnknownMethods::Refuse {
             return Plan::Refuse(Refusal::UnknownMethod);
         }
-        if request.method != Method::GET && request.method != Method::HEAD {
+        if method != Method::GET && method != Method::HEAD {
             return Plan::Pass(Reason::Method);
         }
         match self.site.policy {
-            PolicyKind::Magento => magento::plan(self, request, client, &seen),
-            PolicyKind::Generic => generic::plan(self, request, client, &seen),
+            PolicyKind::Magento => magento::plan(self, subject),
+            PolicyKind::Generic => generic::plan(self, subject),
         }
     }
 
@@ -324,13 +355,13 @@ impl Policy {
 
     /// The plans that need no site: refused methods, PURGE, and the load balancer's check (both
     /// come with any Host).
-    fn plan_before_the_site(&self, request: &Request) -> Option<Plan> {
-        match &request.method {
+    fn plan_before_the_site(&self, subject: &Subject<'_>) -> Option<Plan> {
+        match &subject.request.method {
             &Method::CONNECT | &Method::TRACE => Some(Plan::Refuse(Refusal::MethodNotAllowed)),
             method if method.as_str() == "PURGE" => Some(Plan::Purge),
             &Method::GET | &Method::HEAD => {
-                let asked =
-                    !self.health_path.is_empty() && request.path() == self.health_path.as_bytes();
+                let health_path = self.health_path.as_bytes();
+                let asked = !health_path.is_empty() && subject.path() == health_path;
                 asked.then_some(Plan::Health)
             }
             _ => None,

@@ -249,7 +249,7 @@ fn push_end_to_end(
 /// The value that a forwarding header has for the origin; `None` for any other field.
 fn rebuilt(field: &Field, client: &Client) -> Option<Bytes> {
     if field.is("x-forwarded-for") {
-        Some(client.forwarded_for.clone())
+        Some(client.forwarded_for())
     } else if field.is("x-forwarded-proto") {
         Some(Bytes::from_static(client.scheme.as_str().as_bytes()))
     } else if field.is("x-forwarded-port") {
@@ -263,7 +263,7 @@ fn rebuilt(field: &Field, client: &Client) -> Option<Bytes> {
 
 fn push_missing_forwarding(client: &Client, fields: &mut Fields) {
     if !fields.contains("x-forwarded-for") {
-        fields.push_static("X-Forwarded-For", client.forwarded_for.clone());
+        fields.push_static("X-Forwarded-For", client.forwarded_for());
     }
     if !fields.contains("x-forwarded-proto") {
         fields.push_static("X-Forwarded-Proto", client.scheme.as_str());

@@ -78,7 +78,7 @@ fn request(method: Method, lines: &[(&'static str, &str)]) -> OriginRequest {
         server_port: 80,
         trusted_peer: false,
         forged: false,
-        forwarded_for: Bytes::new(),
+        hops: Vec::new(),
     };
     let body = Spooled::default();
     OriginRequest {

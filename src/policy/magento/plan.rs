@@ -3,15 +3,12 @@
 use bytes::Bytes;
 
 use super::VARY_COOKIE;
-use crate::exchange::{Client, Request};
+use crate::exchange::Request;
 use crate::policy::cache_key::{KeyBuilder, Part};
 use crate::policy::seen::Seen;
-use crate::policy::{LookupPlan, Plan, Policy, Refusal, cookies, host, path, query};
+use crate::policy::{LookupPlan, Plan, Policy, Refusal, Subject, cookies, host, path, query};
 use crate::reason::Reason;
 use crate::settings::AuthorizationRule;
-
-/// Room for the variant in the buffer of a key; a longer one makes it grow.
-const VARIANT_BYTES: usize = 192;
 
 /// Which part of Magento a path belongs to, as far as the key depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,25 +35,21 @@ impl Area {
 }
 
 /// What to do with a GET or HEAD.
-pub(in crate::policy) fn plan(
-    policy: &Policy,
-    request: &Request,
-    client: &Client,
-    seen: &Seen<'_>,
-) -> Plan {
-    let area = Area::of(request.path());
-    match pass_reason(policy, request, seen, area) {
+pub(in crate::policy) fn plan(policy: &Policy, subject: &Subject<'_>) -> Plan {
+    let area = Area::of(subject.path());
+    let host = subject.seen.host;
+    match pass_reason(policy, subject, area) {
         Some(reason) => Plan::Pass(reason),
-        None if seen.host.is_empty() => Plan::Refuse(Refusal::MissingHost),
-        None if !host::may_be_keyed(seen.host) => Plan::Refuse(Refusal::MisdirectedHost),
-        None => Plan::Lookup(lookup(policy, request, client, seen, area)),
+        None if host.is_empty() => Plan::Refuse(Refusal::MissingHost),
+        None if !host::may_be_keyed(host) => Plan::Refuse(Refusal::MisdirectedHost),
+        None => Plan::Lookup(lookup(policy, subject, area)),
     }
 }
 
-fn pass_reason(policy: &Policy, request: &Request, seen: &Seen<'_>, area: Area) -> Option<Reason> {
-    let path = request.path();
+fn pass_reason(policy: &Policy, subject: &Subject<'_>, area: Area) -> Option<Reason> {
+    let (path, seen) = (subject.path(), &subject.seen);
     // Ambiguity comes first: a path that can be read in two ways must not choose its rule.
-    if path::is_ambiguous(&request.target) {
+    if path::is_ambiguous(subject.target) {
         Some(Reason::AmbiguousPath)
     } else if is_health_check(path) {
         Some(Reason::HealthCheck)
@@ -64,13 +57,13 @@ fn pass_reason(policy: &Policy, request: &Request, seen: &Seen<'_>, area: Area) 
         Some(Reason::StaticFile)
     } else if seen.has_content {
         Some(Reason::RequestBody)
-    } else if is_bypassed(policy, request) {
+    } else if is_bypassed(policy, subject) {
         Some(Reason::BypassPath)
     } else if let Some(reason) = authorization_reason(policy, seen, area) {
         Some(reason)
-    } else if request.query().is_some_and(query::has_session_id) {
+    } else if subject.query().is_some_and(query::has_session_id) {
         Some(Reason::SessionInUrl)
-    } else if policy.carries_bypass_cookie(request) {
+    } else if policy.carries_bypass_cookie(subject.request) {
         Some(Reason::BypassCookie)
     } else if !policy.store_on {
         Some(Reason::StoreOff)
@@ -110,29 +103,29 @@ fn without_pub(path: &[u8]) -> &[u8] {
     }
 }
 
-fn is_bypassed(policy: &Policy, request: &Request) -> bool {
-    if policy.bypass_paths.iter().any(|run| run.is_within(request.path())) {
+fn is_bypassed(policy: &Policy, subject: &Subject<'_>) -> bool {
+    if policy.bypass_paths.iter().any(|run| run.is_within(subject.path())) {
         return true;
     }
     // The VCL's `req.url ~ "/customer"`: anywhere, also in the query.
     policy.site.bypass_paths_as_vcl
         && [&b"/customer"[..], b"/checkout"]
             .iter()
-            .any(|word| memchr::memmem::find(&request.target, word).is_some())
+            .any(|word| memchr::memmem::find(subject.target, word).is_some())
 }
 
-fn lookup(
-    policy: &Policy,
-    request: &Request,
-    client: &Client,
-    seen: &Seen<'_>,
-    area: Area,
-) -> LookupPlan {
-    let target = policy.canonical_target(&request.target);
+fn lookup(policy: &Policy, subject: &Subject<'_>, area: Area) -> LookupPlan {
+    let Subject { request, client, seen, .. } = subject;
+    let target = policy.canonical_target(subject.target);
     let graphql_cache_id = seen.cache_id.filter(|_| area == Area::Graphql).cloned();
     let magento_vary = if seen.has_cookies { magento_vary(request) } else { Bytes::new() };
-    let mut key = KeyBuilder::new(policy.url(seen.host, &target, VARIANT_BYTES));
-    key.push(Part::Scheme, client.scheme.as_str().as_bytes());
+    let scheme = client.scheme.as_str().as_bytes();
+    let mut room = KeyBuilder::room(scheme.len());
+    if !magento_vary.is_empty() {
+        room += KeyBuilder::room(magento_vary.len()) - 1;
+    }
+    let mut key = KeyBuilder::new(policy.url(seen.host, &target, room));
+    key.push(Part::Scheme, scheme);
     if !magento_vary.is_empty() && graphql_cache_id.is_none() {
         key.push(Part::MagentoVary, &magento_vary);
     }
