@@ -12,7 +12,7 @@ use http::{Method, StatusCode, Version};
 pub use beside::{Beside, Interim, InterimQueue, InterimResponse, Stream, Tunnel};
 
 use crate::body::Body;
-use crate::fields::Fields;
+use crate::fields::{Field, Fields};
 use crate::reason::Reason;
 
 /// A request as it came in: nothing is decoded, folded, sorted or removed yet.
@@ -130,7 +130,7 @@ impl Response {
     }
 
     /// All fields in the order in which they are sent.
-    pub fn all_fields(&self) -> impl Iterator<Item = &crate::fields::Field> {
+    pub fn all_fields(&self) -> impl Iterator<Item = &Field> {
         self.stored.iter().flat_map(|stored| stored.fields.iter()).chain(self.fields.iter())
     }
 }
@@ -153,17 +153,35 @@ pub fn has_whole_content(status: StatusCode) -> bool {
 pub struct StoredHead {
     /// The field lines, for HTTP/2.
     pub fields: Fields,
-    /// The same lines as HTTP/1.1 sends them, each ended by CRLF.
+    /// The same lines as HTTP/1.1 sends them, each ended by CRLF; without those that only a
+    /// connection may write ([`is_framing`]).
     pub http1: Bytes,
+    /// Is there a Date among them?
+    pub has_date: bool,
 }
 
 impl StoredHead {
     /// Serialises the lines.
     pub fn new(fields: Fields) -> Self {
         let mut out = Vec::with_capacity(fields.wire_bytes());
-        fields.write_http1(&mut out);
-        Self { fields, http1: out.into() }
+        for field in fields.iter().filter(|field| !is_framing(field)) {
+            field.write_http1(&mut out);
+        }
+        let has_date = fields.contains("date");
+        Self { fields, http1: out.into(), has_date }
     }
+}
+
+/// Does the field say how the message is delimited, or speak of the connection? Each connection
+/// writes these itself.
+pub fn is_framing(field: &Field) -> bool {
+    let names: &[&str] = match field.name.len() {
+        10 => &["connection", "keep-alive"],
+        14 => &["content-length"],
+        17 => &["transfer-encoding"],
+        _ => return false,
+    };
+    names.iter().any(|name| field.is(name))
 }
 
 /// How a delivery ended.
@@ -184,6 +202,17 @@ pub enum Delivered {
         /// Content bytes sent before.
         body_bytes: u64,
     },
+}
+
+impl Delivered {
+    /// Content bytes that were sent.
+    pub const fn body_bytes(self) -> u64 {
+        match self {
+            Self::Whole { body_bytes }
+            | Self::ClientGone { body_bytes }
+            | Self::BodyFailed { body_bytes } => body_bytes,
+        }
+    }
 }
 
 /// Runs once, when the response has left or cannot leave; dropping it counts as
@@ -236,16 +265,38 @@ pub struct RefusedRequest<'a> {
     pub reason: Reason,
 }
 
+/// How a handler begins with a request.
+pub enum Begun<R, O> {
+    /// It is answered from memory. The receipt is what the handler wants to have back when the
+    /// response has left.
+    Answered(Response, R),
+    /// There is something to wait for: what the handler knows by now.
+    Open(O),
+}
+
 /// What a listener hands its requests to.
 pub trait Handler: Send + Sync + 'static {
+    /// What is kept of a request that was answered at once, until its response has left.
+    type Receipt: Send + 'static;
+    /// What is known of a request for whose answer something must be waited for.
+    type Open: Send;
+
+    /// Answers from memory, where that takes no wait; nothing of the request needs to be kept
+    /// for it. The content has not been read.
+    fn begin(&self, request: &Request) -> Begun<Self::Receipt, Self::Open>;
+
+    /// The response to a request that was answered at once has left, or cannot leave.
+    fn settle(&self, request: &Request, receipt: Self::Receipt, delivered: Delivered);
+
     /// Learns of a request that the listener answers itself; told of the answer's end by what it
     /// returns.
     fn refused(&self, _request: RefusedRequest<'_>) -> Completion {
         Completion::default()
     }
 
-    /// Answers a request. Dropping the future means that the client has gone.
-    fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
+    /// Answers a request with which it has begun. Dropping the future means that the client has
+    /// gone.
+    fn handle(&self, request: Request, open: Self::Open) -> impl Future<Output = Response> + Send;
 }
 
 /// Who sent a request, after the forwarding headers of trusted hops were read.
@@ -264,8 +315,20 @@ pub struct Client {
     pub trusted_peer: bool,
     /// Forwarding headers came from a peer that is not trusted, and were dropped.
     pub forged: bool,
-    /// `X-Forwarded-For` as it is rebuilt for the origin.
-    pub forwarded_for: Bytes,
+    /// The trusted hops that the request took after the client, in that order.
+    pub hops: Vec<IpAddr>,
+}
+
+impl Client {
+    /// `X-Forwarded-For` as it is rebuilt for the origin: the client, then the hops.
+    pub fn forwarded_for(&self) -> Bytes {
+        let mut text = self.address.to_string();
+        for hop in &self.hops {
+            text.push_str(", ");
+            text.push_str(&hop.to_string());
+        }
+        text.into()
+    }
 }
 
 /// `http` or `https`.

@@ -25,6 +25,13 @@ impl Field {
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
+
+    /// Appends the line as HTTP/1.1 sends it.
+    pub fn write_http1(&self, out: &mut Vec<u8>) {
+        for part in [&self.name[..], b": ", &self.value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
 }
 
 /// An ordered list of field lines.
@@ -122,10 +129,7 @@ impl Fields {
     /// Appends the lines as HTTP/1.1 sends them.
     pub fn write_http1(&self, out: &mut Vec<u8>) {
         for field in &self.0 {
-            out.extend_from_slice(&field.name);
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(&field.value);
-            out.extend_from_slice(b"\r\n");
+            field.write_http1(out);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::settings;
 use crate::store::{Encoded, Entry, Segment, StoredBody};
 
 /// Room for the fields of a delivery, those of the caller included.
-const DELIVERY_FIELDS: usize = 8;
+const DELIVERY_FIELDS: usize = 4;
 
 /// What delivery looks at in a request.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{Handler, Request, Response};
+use crate::exchange::{Begun, Delivered, Handler, Request, Response};
 
 /// What rendering a page costs the demo's "PHP".
 const RENDER: Duration = Duration::from_millis(300);
@@ -237,7 +237,16 @@ impl Shop {
 }
 
 impl Handler for Shop {
-    async fn handle(&self, request: Request) -> Response {
+    type Receipt = ();
+    type Open = ();
+
+    fn begin(&self, _: &Request) -> Begun<(), ()> {
+        Begun::Open(())
+    }
+
+    fn settle(&self, _: &Request, (): (), _: Delivered) {}
+
+    async fn handle(&self, request: Request, (): ()) -> Response {
         let path = String::from_utf8_lossy(request.path()).into_owned();
         let host = String::from_utf8_lossy(&request.authority).into_owned();
         let number =

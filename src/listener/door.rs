@@ -9,7 +9,7 @@ use super::connections::{Event, Shutdown, Stage};
 use super::limits::Limits;
 use super::refused::Refused;
 use crate::clock::Clock;
-use crate::exchange::{Connection, Handler, RefusedRequest, Response};
+use crate::exchange::{Connection, Delivered, Handler, RefusedRequest, Request, Response};
 
 /// The handler, the bounds, and when to stop.
 #[derive(Debug)]
@@ -47,5 +47,34 @@ impl<H: Handler> Door<H> {
         let request = RefusedRequest { connection, version, method, target, status, reason };
         response.completion = self.handler.refused(request);
         response
+    }
+}
+
+/// An answered request whose response is leaving; dropping it means that the client has gone.
+pub(super) struct Unsettled<'a, H: Handler> {
+    handler: &'a H,
+    request: Request,
+    receipt: Option<H::Receipt>,
+}
+
+impl<'a, H: Handler> Unsettled<'a, H> {
+    pub(super) fn new(handler: &'a H, request: Request, receipt: H::Receipt) -> Self {
+        Self { handler, request, receipt: Some(receipt) }
+    }
+
+    /// The response has left, or cannot leave.
+    pub(super) fn settle(mut self, delivered: Delivered) {
+        if let Some(receipt) = self.receipt.take() {
+            self.handler.settle(&self.request, receipt, delivered);
+        }
+    }
+}
+
+impl<H: Handler> Drop for Unsettled<'_, H> {
+    fn drop(&mut self) {
+        if let Some(receipt) = self.receipt.take() {
+            let delivered = Delivered::ClientGone { body_bytes: 0 };
+            self.handler.settle(&self.request, receipt, delivered);
+        }
     }
 }

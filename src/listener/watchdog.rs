@@ -11,34 +11,41 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Moving it costs a store: the timer that is registered with the runtime stays where it is and
 /// is moved only when it fires too early. So a connection that answers from the store touches no
 /// timer wheel, which all cores share.
+///
+/// The time runs from the first wait on, so that what is answered without a wait reads no clock.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    deadline: Instant,
+    limit: Duration,
+    /// Once somebody waits.
+    deadline: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watchdog {
     /// Expires after `limit`.
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { deadline: after(limit), sleep: None }
+    pub(super) const fn new(limit: Duration) -> Self {
+        Self { limit, deadline: None, sleep: None }
     }
 
-    /// Expires `limit` from now.
-    pub(super) fn arm(&mut self, limit: Duration) {
-        self.deadline = after(limit);
+    /// Expires after a wait of `limit`, which begins with the next call of
+    /// [`Watchdog::poll_expired`].
+    pub(super) const fn arm(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.deadline = None;
     }
 
     /// Has the deadline passed? Otherwise the task is woken when it does.
     pub(super) fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(self.deadline)));
-        if sleep.deadline() > self.deadline {
-            sleep.as_mut().reset(self.deadline);
+        let deadline = *self.deadline.get_or_insert_with(|| after(self.limit));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
         }
         while sleep.as_mut().poll(context).is_ready() {
-            if sleep.deadline() >= self.deadline {
+            if sleep.deadline() >= deadline {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(self.deadline);
+            sleep.as_mut().reset(deadline);
         }
         Poll::Pending
     }

@@ -8,12 +8,12 @@ use http::{Method, StatusCode};
 use super::fragments::{Fragment, fragment_failure};
 use super::prepare::{Decoded, decoded_for_one};
 use super::visit::Visit;
-use super::{Node, Outcome};
+use super::{Node, Outcome, Rules};
 use crate::body::{Body, BodyError, SpoolError};
 use crate::clock::Moment;
 use crate::delivery::{self, RequestFacts};
 use crate::esi::{self, FragmentFailed};
-use crate::exchange::Response;
+use crate::exchange::{Request, Response};
 use crate::fields::Fields;
 use crate::fill::Shared;
 use crate::observe::Verdict;
@@ -38,7 +38,7 @@ impl Node {
         let response = if fragments.iter().all(Fragment::is_ready) {
             let fragments = fragments.into_iter().map(Fragment::into_ready);
             let identity = |encoded: &Encoded| self.identity(entry, encoded);
-            delivery::respond(entry, facts(visit), fragments, identity)
+            delivery::respond(entry, facts(&visit.request, &visit.rules), fragments, identity)
         } else {
             match self.respond_in_parts(visit, entry, fragments).await {
                 Ok(response) => Ok(response),
@@ -160,19 +160,20 @@ pub(super) fn takes_esi(visit: &Visit, status: StatusCode, fields: &Fields) -> b
 
 fn compressed(visit: &Visit, status: StatusCode, mut fields: Fields, body: Body) -> Response {
     let encoding = &visit.rules.settings.encoding;
-    let body = delivery::compress(status, &mut fields, body, facts(visit), encoding);
+    let facts = facts(&visit.request, &visit.rules);
+    let body = delivery::compress(status, &mut fields, body, facts, encoding);
     let mut response = Response::new(status, body);
     response.fields = fields;
     response
 }
 
-pub(super) fn facts(visit: &Visit) -> RequestFacts<'_> {
-    let ranges_max = visit.rules.settings.store.ranges_max;
-    RequestFacts { method: &visit.request.method, fields: &visit.request.fields, ranges_max }
+pub(super) fn facts<'a>(request: &'a Request, rules: &Rules) -> RequestFacts<'a> {
+    let ranges_max = rules.settings.store.ranges_max;
+    RequestFacts { method: &request.method, fields: &request.fields, ranges_max }
 }
 
 /// Seconds for which an entry is fresh; negative: stale for.
-fn ttl_seconds(entry: &Entry, now: Moment) -> i64 {
+pub(super) fn ttl_seconds(entry: &Entry, now: Moment) -> i64 {
     let remaining = i64::try_from(entry.remaining(now).as_secs()).unwrap_or(i64::MAX);
     if remaining > 0 {
         return remaining;

@@ -138,8 +138,8 @@ impl Node {
         let buffer_max_bytes = visit.rules.settings.encoding.buffer_max_bytes;
         let (node, stored) = (self.clone(), Arc::clone(entry));
         let identity = Box::new(move |encoded: &Encoded| node.identity(&stored, encoded));
-        let (response, sender) =
-            delivery::stream_joined(entry, facts(visit), identity, buffer_max_bytes);
+        let facts = facts(&visit.request, &visit.rules);
+        let (response, sender) = delivery::stream_joined(entry, facts, identity, buffer_max_bytes);
         let Some(sender) = sender else { return Ok(response) };
         let mut fragments = self.under_way(visit, fragments);
         let mut first = Vec::new();
@@ -354,7 +354,7 @@ impl Node {
 }
 
 /// Is a stored response kept as the origin coded it (generic policy)?
-fn is_coded(entry: &Entry) -> bool {
+pub(super) fn is_coded(entry: &Entry) -> bool {
     entry.head().fields.contains("Content-Encoding")
 }
 

@@ -10,6 +10,8 @@ use super::answer::failure;
 use super::fetch::{FillTask, LeaderAnswer};
 use super::visit::Visit;
 use super::{Fetch, Node, Outcome};
+use crate::clock::Moment;
+use crate::fields::Fields;
 use crate::fill::{FillPermit, FillWait, JoinLimits, Joined, Outcome as Waited, Release, Shared};
 use crate::observe::Verdict;
 use crate::policy::{CacheKey, LookupPlan};
@@ -64,6 +66,13 @@ impl Stale {
 }
 
 /// What the store said of a request.
+pub(super) struct Looked {
+    pub(super) found: Found,
+    /// The key to fetch, where that is another than the primary one.
+    key: Option<CacheKey>,
+}
+
+/// What is to be done about a request.
 #[expect(clippy::large_enum_variant, reason = "it stands on the stack for a moment")]
 pub(super) enum Finding {
     /// Serve this.
@@ -84,20 +93,41 @@ pub(super) enum Finding {
 
 impl Node {
     /// Answers from the store, from a fetch that is under way, or from a new one.
-    pub(super) async fn lookup(&self, visit: &Arc<Visit>, plan: LookupPlan) -> Outcome {
-        match self.find(visit, plan) {
+    pub(super) async fn lookup(
+        &self,
+        visit: &Arc<Visit>,
+        plan: LookupPlan,
+        looked: Option<Looked>,
+    ) -> Outcome {
+        let looked = looked.unwrap_or_else(|| self.look_now(visit, &plan));
+        match self.judge_found(visit, plan, looked) {
             Finding::Serve { entry, verdict } => self.deliver(visit, &entry, verdict, None).await,
             Finding::Ask { plan, missed } => self.miss(visit, plan, missed).await,
         }
     }
 
-    /// Asks the store; starts a refresh of what is served stale.
+    /// Asks the store and judges what it says.
     pub(super) fn find(&self, visit: &Arc<Visit>, plan: LookupPlan) -> Finding {
-        let found = self.parts.store.lookup(&plan.key, self.parts.clock.now());
-        let (found, key) = match found {
-            Found::Fresh(_) | Found::Stale { .. } => (found, None),
-            Found::HitForMiss(_) | Found::Nothing(_) => self.select(visit, &plan, found),
-        };
+        let looked = self.look_now(visit, &plan);
+        self.judge_found(visit, plan, looked)
+    }
+
+    fn look_now(&self, visit: &Visit, plan: &LookupPlan) -> Looked {
+        self.look(&visit.request.fields, plan, self.parts.clock.now())
+    }
+
+    /// Asks the store alone. `fields`: the request's, which select a variant.
+    pub(super) fn look(&self, fields: &Fields, plan: &LookupPlan, now: Moment) -> Looked {
+        let found = self.parts.store.lookup(&plan.key, now);
+        match found {
+            Found::Fresh(_) | Found::Stale { .. } => Looked { found, key: None },
+            Found::HitForMiss(_) | Found::Nothing(_) => self.select(fields, plan, found, now),
+        }
+    }
+
+    /// What is to be done about what the store said; starts a refresh of what is served stale.
+    fn judge_found(&self, visit: &Arc<Visit>, plan: LookupPlan, looked: Looked) -> Finding {
+        let Looked { found, key } = looked;
         let (reason, stale) = match found {
             Found::Fresh(entry) if !plan.force => {
                 return Finding::Serve { entry, verdict: Verdict::Hit };
@@ -124,20 +154,21 @@ impl Node {
     }
 
     /// Nothing stands under the primary key: looks for the variant that the request selects, then
-    /// for the range that it asks for. Gives what was found, and the key to fetch where that is
-    /// another than the primary one.
-    fn select(&self, visit: &Visit, plan: &LookupPlan, found: Found) -> (Found, Option<CacheKey>) {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let mut selected = (found, None);
+    /// for the range that it asks for.
+    fn select(&self, fields: &Fields, plan: &LookupPlan, found: Found, now: Moment) -> Looked {
+        let store = &self.parts.store;
+        let mut selected = Looked { found, key: None };
         if let Some(variants) = store.variants(&plan.key) {
             // The newest rule's is the one to fetch where none is stored.
             let (mut first, mut stale) = (None, None);
-            for key in variants.candidates(&plan.key, &visit.request.fields) {
-                match store.lookup(&key, now) {
-                    found @ Found::Fresh(_) => return (found, Some(key)),
-                    found @ Found::Stale { .. } => stale = stale.or(Some((found, Some(key)))),
-                    found => first = first.or(Some((found, Some(key)))),
-                }
+            for key in variants.candidates(&plan.key, fields) {
+                let found = store.lookup(&key, now);
+                let kind = match found {
+                    Found::Fresh(_) => return Looked { found, key: Some(key) },
+                    Found::Stale { .. } => &mut stale,
+                    Found::HitForMiss(_) | Found::Nothing(_) => &mut first,
+                };
+                kind.get_or_insert(Looked { found, key: Some(key) });
             }
             if let Some(stale) = stale {
                 return stale;
@@ -145,7 +176,7 @@ impl Node {
             selected = first.unwrap_or(selected);
         }
         match &plan.range {
-            Some(range) => (store.lookup(range, now), Some(range.clone())),
+            Some(range) => Looked { found: store.lookup(range, now), key: Some(range.clone()) },
             None => selected,
         }
     }

@@ -1,11 +1,13 @@
 //! The order of the steps of a request. No rule lives here, and errors become responses here alone.
 //!
-//! A hit: `Node::handle` -> `client::resolve` -> `Policy::plan` -> `Store::lookup` ->
-//! `delivery::respond` -> back to the listener. All protocols, and ESI fragments, take this way.
+//! A hit: `Node::begin` -> `client::resolve` -> `Policy::plan` -> `Store::lookup` ->
+//! `delivery::respond` -> back to the listener. What cannot be answered so goes on in
+//! `Node::handle`, which may wait. All protocols take this way.
 
 mod answer;
 mod fetch;
 mod fragments;
+mod hit;
 mod lookup;
 mod partial;
 mod prepare;
@@ -24,9 +26,11 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::body::{Body, SpoolMemory};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::esi::MistakeLog;
-use crate::exchange::{Beside, Client, Completion, Handler, RefusedRequest, Request, Response};
+use crate::exchange::{
+    Begun, Beside, Client, Completion, Delivered, Handler, RefusedRequest, Request, Response,
+};
 use crate::fields::Fields;
 use crate::fill::Flights;
 use crate::observe::{Observer, State, Verdict};
@@ -37,6 +41,8 @@ use crate::settings::Settings;
 use crate::store::Store;
 
 use fragments::{Begins, Nesting};
+use hit::{Opened, Receipt};
+use lookup::Looked;
 use visit::Visit;
 
 /// What a reload replaces as a whole.
@@ -134,10 +140,16 @@ impl Node {
         &self.parts
     }
 
-    async fn respond(&self, visit: &Arc<Visit>, plan: Plan, body: Body) -> Outcome {
+    async fn respond(
+        &self,
+        visit: &Arc<Visit>,
+        plan: Plan,
+        looked: Option<Looked>,
+        body: Body,
+    ) -> Outcome {
         match plan {
             plan if upgrade::is_offered(self, visit, &plan) => self.switch(visit).await,
-            Plan::Lookup(plan) => self.lookup(visit, plan).await,
+            Plan::Lookup(plan) => self.lookup(visit, plan, looked).await,
             Plan::Pass(reason) => self.pass(visit, body, reason).await,
             Plan::Purge => self.purge(visit),
             Plan::Health => self.health_answer(),
@@ -182,22 +194,31 @@ impl Handler for Node {
         };
         let trusted = &self.parts.rules.load().settings.listen.trusted;
         let client = policy::client::resolve(trusted, &request);
-        let mut observation = self.parts.observer.begin(&request, &client);
+        let began = self.parts.clock.elapsed();
+        let mut observation = self.parts.observer.begin(&request, &client, began);
         observation.answer(status, Verdict::Refused, Some(reason));
         observation.into_completion()
     }
 
-    async fn handle(&self, mut request: Request) -> Response {
-        let started = self.parts.clock.now();
-        let rules = self.parts.rules.load_full();
-        let client = policy::client::resolve(&rules.settings.listen.trusted, &request);
-        self.warn_of_forgery(&client);
-        let plan = rules.policy.plan(&request, &client);
+    type Receipt = Receipt;
+    type Open = Opened;
+
+    fn begin(&self, request: &Request) -> Begun<Receipt, Opened> {
+        self.answer_at_once(request)
+    }
+
+    fn settle(&self, request: &Request, receipt: Receipt, delivered: Delivered) {
+        self.note_hit(request, &receipt, delivered);
+    }
+
+    async fn handle(&self, mut request: Request, open: Opened) -> Response {
+        let Opened { began, rules, client, plan, looked } = open;
+        let started = Moment::of(began);
         let body = std::mem::take(&mut request.body);
         let visit =
             Arc::new(Visit { request, client, rules, started, nesting: Nesting::default() });
-        let observation = self.parts.observer.begin(&visit.request, &visit.client);
-        let outcome = self.respond(&visit, plan, body).await.begun().await;
+        let observation = self.parts.observer.begin(&visit.request, &visit.client, began);
+        let outcome = self.respond(&visit, plan, looked, body).await.begun().await;
         self.stamp(&visit, outcome, observation)
     }
 }

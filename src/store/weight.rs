@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::entry::{Entry, Include, NewEntry, Segment, StoredBody, TagId};
-use crate::exchange::StoredHead;
+use crate::exchange::{StoredHead, is_framing};
 use crate::fields::{Field, Fields};
 
 /// Bytes that a response takes besides what is counted piece by piece: its place in the cache, the
@@ -92,20 +92,21 @@ fn file_bytes(parts: &[Bytes]) -> usize {
 }
 
 /// The head in one allocation for its bytes: both forms are slices of the same copy, and no
-/// buffer of the network stays alive for it.
+/// buffer of the network stays alive for it. What each connection says anew is left out.
 pub(super) fn compact_head(head: &StoredHead) -> Arc<StoredHead> {
+    let kept = || head.fields.iter().filter(|field| !is_framing(field));
     let mut out = Vec::with_capacity(head.fields.wire_bytes());
-    head.fields.write_http1(&mut out);
-    let http1 = Bytes::from(out);
+    kept().for_each(|field| field.write_http1(&mut out));
+    let http1 = Bytes::from(out.into_boxed_slice());
     let mut fields = Fields::with_capacity(head.fields.len());
     let mut at = 0;
-    for field in &head.fields {
+    for field in kept() {
         let name = at..at + field.name.len();
         let value = name.end + 2..name.end + 2 + field.value.len();
         at = value.end + 2;
         fields.push(http1.slice(name), http1.slice(value));
     }
-    Arc::new(StoredHead { fields, http1 })
+    Arc::new(StoredHead { fields, http1, has_date: head.has_date })
 }
 
 /// The content with copies of the sources of includes, which are slices of the page.

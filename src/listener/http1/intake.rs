@@ -4,11 +4,11 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::Refused;
 use super::body::{Decoder, Framing, Taken};
 use super::head::Head;
-use super::respond::serialised;
+use super::respond::{Sent, serialised};
 use super::wire::{Filled, Wire};
+use super::{Next, Refused};
 use crate::body::{Body, BodyError, BodySender, channel};
 use crate::exchange::{InterimQueue, Response};
 use crate::listener::limits::Limits;
@@ -56,10 +56,7 @@ impl Intake {
     ) -> Result<(Self, Body, Option<BodySender>), Refused> {
         let decoder = Decoder::new(head.framing, limits.body_max_bytes);
         let length = match head.framing {
-            Framing::None => {
-                let intake = Self { decoder, state: State::Complete };
-                return Ok((intake, Body::empty(), None));
-            }
+            Framing::None => return Ok((Self::nothing(limits), Body::empty(), None)),
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
@@ -231,17 +228,34 @@ impl Intake {
     }
 
     /// Has everything been read?
-    pub(super) fn is_complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.state == State::Complete
+    }
+
+    /// That of a request without content.
+    pub(super) fn nothing(limits: &Limits) -> Self {
+        let decoder = Decoder::new(Framing::None, limits.body_max_bytes);
+        Self { decoder, state: State::Complete }
+    }
+
+    /// What follows on the connection after the response.
+    pub(super) async fn next<S: Transport>(
+        &mut self,
+        wire: &mut Wire<S>,
+        sent: Sent,
+        limits: &Limits,
+    ) -> Next {
+        match sent {
+            Sent::Cut => Next::Cut,
+            Sent::Close if self.is_complete() && wire.input.is_empty() => Next::Close,
+            Sent::KeepAlive if self.discard(wire, limits).await => Next::Request,
+            Sent::Close | Sent::KeepAlive => Next::Linger,
+        }
     }
 
     /// Reads and drops what is left after an early answer. `false`: it is too much, too slow or
     /// broken, and the connection must close.
-    pub(super) async fn discard<S: Transport>(
-        &mut self,
-        wire: &mut Wire<S>,
-        limits: &Limits,
-    ) -> bool {
+    async fn discard<S: Transport>(&mut self, wire: &mut Wire<S>, limits: &Limits) -> bool {
         let mut discarded = 0;
         // One deadline for all of it.
         wire.watchdog.arm(limits.header_timeout);

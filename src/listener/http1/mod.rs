@@ -5,6 +5,7 @@
 //! nginx. Full duplex is not offered: once a handler has answered, the rest of the request's
 //! content is dropped.
 
+mod at_once;
 pub mod body;
 pub mod head;
 mod intake;
@@ -22,13 +23,15 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, Version};
 
 use super::connections::Stage;
-use super::door::Door;
+use super::door::{Door, Unsettled};
 use super::limits::Limits;
 pub use super::refused::Refused;
 use super::socket::Transport;
+use crate::body::{Body, BodySender};
 use crate::exchange::{
-    Beside, Connection, Handler, Interim, InterimQueue, Request, Response, Tunnel,
+    Begun, Beside, Connection, Handler, Interim, InterimQueue, Request, Response, Tunnel,
 };
+use at_once::{AtOnce, answer_at_once};
 use head::{Head, Scanner};
 use intake::Intake;
 use respond::{Asked, Sent, respond};
@@ -72,12 +75,19 @@ pub(super) async fn serve<S: Transport, H: Handler>(
     loop {
         let next = match receive(&mut wire, door, first.take()).await {
             Received::Head(head) => {
-                // On the heap, so that an idle connection is not as large as a busy one.
-                let hints = hints.get_or_insert_with(|| {
-                    let limits = &door.limits;
-                    InterimQueue::new(limits.interim_responses_max, limits.head.head_max_bytes)
-                });
-                Box::pin(exchange(&mut wire, head, connection, hints, door)).await
+                match answer_at_once(&mut wire, head, connection, door).await {
+                    AtOnce::Done(next) => next,
+                    // On the heap, so that an idle connection is not as large as a busy one.
+                    AtOnce::Rest(rest) => Box::pin(rest.finish(&mut wire, door)).await,
+                    AtOnce::Open(open) => {
+                        let hints = hints.get_or_insert_with(|| interim_queue(&door.limits));
+                        Box::pin(conclude(&mut wire, *open, hints, door)).await
+                    }
+                    AtOnce::Not(head) => {
+                        let hints = hints.get_or_insert_with(|| interim_queue(&door.limits));
+                        Box::pin(exchange(&mut wire, *head, connection, hints, door)).await
+                    }
+                }
             }
             Received::Http2 => {
                 let (io, read) = wire.into_parts();
@@ -194,7 +204,11 @@ async fn wait_for_request<S: Transport, H: Handler>(wire: &mut Wire<S>, door: &D
     .await
 }
 
-/// One request and its response.
+fn interim_queue(limits: &Limits) -> Arc<InterimQueue> {
+    InterimQueue::new(limits.interim_responses_max, limits.head.head_max_bytes)
+}
+
+/// A request with content, or one that may leave HTTP, and its response.
 async fn exchange<S: Transport, H: Handler>(
     wire: &mut Wire<S>,
     head: Head,
@@ -203,7 +217,7 @@ async fn exchange<S: Transport, H: Handler>(
     door: &Door<H>,
 ) -> Next {
     let limits = &*door.limits;
-    let (mut intake, body, sender) = match Intake::begin(wire, &head, limits) {
+    let (intake, body, sender) = match Intake::begin(wire, &head, limits) {
         Ok(begun) => begun,
         Err(refused) => {
             return refuse(wire, refused, (head.method, head.target), connection, door).await;
@@ -212,18 +226,68 @@ async fn exchange<S: Transport, H: Handler>(
     // Where there is no place for another tunnel, Upgrade is ignored (RFC 9110 7.8).
     let place =
         head.upgrade.as_ref().and_then(|_| limits.upgrades.clone().try_acquire_owned().ok());
-    let upgrade = head.upgrade.filter(|_| place.is_some());
-    let (offers_switch, names_upgrade) = (upgrade.is_some(), head.names_upgrade);
-    let Head { method, target, authority, version, fields, keep_alive, .. } = head;
+    let (mut request, asked, names_upgrade) = request_of(head, connection, body);
+    request.beside.upgrade = request.beside.upgrade.filter(|_| place.is_some());
+    let offers_switch = request.beside.upgrade.is_some();
+    let begun = door.handler.begin(&request);
+    let open = Open { request, asked, begun, intake, sender, offers_switch, names_upgrade };
+    conclude(wire, open, hints, door).await
+}
+
+/// Our request of a head, what its response must know of it, and whether it has an Upgrade field.
+fn request_of(head: Head, connection: &Connection, body: Body) -> (Request, Asked, bool) {
+    let Head { method, target, authority, version, fields, upgrade, names_upgrade, .. } = head;
     // Whatever is answered to CONNECT, the client may take what follows for a tunnel.
-    let keep_alive = keep_alive && method != Method::CONNECT;
-    let mut asked = Asked { head_only: method == Method::HEAD, version, keep_alive };
+    let keep_alive = head.keep_alive && method != Method::CONNECT;
+    let asked = Asked { head_only: method == Method::HEAD, version, keep_alive };
     let connection = connection.clone();
-    // HTTP/1.0 knows no interim responses (RFC 9110 15.2).
-    let interim = if version == Version::HTTP_11 { hints.open() } else { Interim::default() };
-    let beside = Beside { interim, upgrade };
+    let beside = Beside { interim: Interim::default(), upgrade };
     let request = Request { method, target, authority, version, fields, body, connection, beside };
-    let handling = door.handler.handle(request);
+    (request, asked, names_upgrade)
+}
+
+/// A request with which the handler has begun.
+struct Open<H: Handler> {
+    request: Request,
+    asked: Asked,
+    begun: Begun<H::Receipt, H::Open>,
+    intake: Intake,
+    sender: Option<BodySender>,
+    offers_switch: bool,
+    names_upgrade: bool,
+}
+
+/// Waits for the response to a request, and sends it.
+async fn conclude<S: Transport, H: Handler>(
+    wire: &mut Wire<S>,
+    open: Open<H>,
+    hints: &Arc<InterimQueue>,
+    door: &Door<H>,
+) -> Next {
+    let limits = &*door.limits;
+    let Open { mut request, mut asked, begun, mut intake, sender, offers_switch, names_upgrade } =
+        open;
+    // Bytes that a client sent before it had the answer to its Upgrade may be of the other
+    // protocol: they are never read as a request.
+    let may_go_on = |wire: &Wire<S>, intake: &Intake| {
+        let may_be_misread = offers_switch || names_upgrade && !wire.input.is_empty();
+        intake.can_be_reused() && !may_be_misread && door.stage() == Stage::Serving
+    };
+    let open = match begun {
+        Begun::Open(open) => open,
+        Begun::Answered(response, receipt) => {
+            asked.keep_alive &= may_go_on(wire, &intake);
+            let unsettled = Unsettled::new(&*door.handler, request, receipt);
+            let (sent, delivered) = respond(wire, response, asked, limits, &door.clock).await;
+            unsettled.settle(delivered);
+            return intake.next(wire, sent, limits).await;
+        }
+    };
+    // HTTP/1.0 knows no interim responses (RFC 9110 15.2).
+    if asked.version == Version::HTTP_11 {
+        request.beside.interim = hints.open();
+    }
+    let handling = door.handler.handle(request, open);
     let answered = intake.answer(wire, sender, limits, hints, handling).await;
     let late = hints.close();
     let Some(mut response) = answered else {
@@ -236,16 +300,9 @@ async fn exchange<S: Transport, H: Handler>(
         // On the heap, so that a request which stays with HTTP does not carry a tunnel's room.
         return Box::pin(switch(wire, response, tunnel, limits)).await;
     }
-    // Bytes that a client sent before it had the answer to its Upgrade may be of the other
-    // protocol: they are never read as a request.
-    let may_be_misread = offers_switch || names_upgrade && !wire.input.is_empty();
-    asked.keep_alive &= intake.can_be_reused() && !may_be_misread && door.stage() == Stage::Serving;
-    match respond(wire, response, asked, limits, &door.clock).await {
-        Sent::Cut => Next::Cut,
-        Sent::Close if intake.is_complete() && wire.input.is_empty() => Next::Close,
-        Sent::KeepAlive if intake.discard(wire, limits).await => Next::Request,
-        Sent::Close | Sent::KeepAlive => Next::Linger,
-    }
+    asked.keep_alive &= may_go_on(wire, &intake);
+    let (sent, _) = respond(wire, response, asked, limits, &door.clock).await;
+    intake.next(wire, sent, limits).await
 }
 
 /// Sends the 101 and leaves HTTP.
@@ -278,7 +335,7 @@ async fn refuse<S: Transport, H: Handler>(
 ) -> Next {
     let response = door.refuse(refused, connection, Version::HTTP_11, named);
     let asked = Asked { head_only: false, version: Version::HTTP_11, keep_alive: false };
-    match respond(wire, response, asked, &door.limits, &door.clock).await {
+    match respond(wire, response, asked, &door.limits, &door.clock).await.0 {
         Sent::Cut => Next::Cut,
         Sent::KeepAlive | Sent::Close => Next::Linger,
     }

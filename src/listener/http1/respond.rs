@@ -5,7 +5,8 @@
 
 use std::future::poll_fn;
 use std::io::{IoSlice, Write as _};
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{StatusCode, Version};
@@ -14,7 +15,7 @@ use super::head::is_token_byte;
 use super::wire::{Filled, Wire, WriteFailed};
 use crate::body::{Body, BodyError};
 use crate::clock::Clock;
-use crate::exchange::{Completion, Delivered, InterimResponse, Response};
+use crate::exchange::{Completion, Delivered, InterimResponse, Response, StoredHead, is_framing};
 use crate::fields::{Field, Fields};
 use crate::listener::date::with_date;
 use crate::listener::limits::Limits;
@@ -93,57 +94,126 @@ impl Delimiter {
     }
 }
 
-/// Sends a response and tells its completion.
+/// Sends a response and tells its completion, and us, how that went.
 pub(super) async fn respond<S: Transport>(
     wire: &mut Wire<S>,
     response: Response,
     asked: Asked,
     limits: &Limits,
     clock: &Clock,
-) -> Sent {
-    let response = checked(response);
-    let delimiter = Delimiter::of(&response, asked);
-    let keep_alive = asked.keep_alive && !response.close && delimiter != Delimiter::Close;
-    let mut scratch = std::mem::take(&mut wire.scratch);
-    let stored = StoredLines::of(&response);
-    write_status_line(&mut scratch, response.status);
-    let status_line = scratch.len();
-    write_lines(&mut scratch, &response, &stored, clock);
-    write_end(&mut scratch, asked.version, delimiter, keep_alive);
-    let as_stored = if stored.leave_as_they_are { stored.bytes } else { Bytes::new() };
-    let head = [&scratch[..status_line], &as_stored, &scratch[status_line..]];
-    let Response { mut body, completion, .. } = response;
-    if !delimiter.has_content() {
-        body = Body::empty();
-    }
-
-    wire.begin_message();
-    let mut outgoing = Outgoing { wire, limits, delimiter, sent_bytes: 0, trailers: Vec::new() };
-    let end = match body.ready_parts() {
-        Some(parts) => outgoing.whole(head, parts).await,
-        None => outgoing.stream(head, body).await,
-    };
-    let body_bytes = outgoing.sent_bytes;
-    scratch.clear();
-    wire.scratch = scratch;
-    let sent = match end {
-        Ok(()) if keep_alive => Sent::KeepAlive,
-        Ok(()) => Sent::Close,
-        Err(_) => Sent::Cut,
-    };
-    if sent == Sent::Cut && delimiter == Delimiter::Close {
-        wire.close_as_broken();
-    }
-    finish(completion, end, body_bytes);
-    sent
+) -> (Sent, Delivered) {
+    Outgoing::new(wire, response, asked, clock).send(wire, limits).await
 }
 
-fn finish(completion: Completion, end: Result<(), Failure>, body_bytes: u64) {
-    completion.finish(match end {
-        Ok(()) => Delivered::Whole { body_bytes },
-        Err(Failure::Client) => Delivered::ClientGone { body_bytes },
-        Err(Failure::Content) => Delivered::BodyFailed { body_bytes },
-    });
+/// A response of which the head has been put together.
+pub(super) struct Outgoing {
+    /// The status line, then what follows the stored lines.
+    scratch: Vec<u8>,
+    status_line: usize,
+    stored: Option<Arc<StoredHead>>,
+    body: Body,
+    completion: Completion,
+    delimiter: Delimiter,
+    keep_alive: bool,
+    /// Bytes of head and content that have left.
+    written: usize,
+}
+
+impl Outgoing {
+    pub(super) fn new<S: Transport>(
+        wire: &mut Wire<S>,
+        response: Response,
+        asked: Asked,
+        clock: &Clock,
+    ) -> Self {
+        let response = checked(response);
+        let delimiter = Delimiter::of(&response, asked);
+        let keep_alive = asked.keep_alive && !response.close && delimiter != Delimiter::Close;
+        let mut scratch = std::mem::take(&mut wire.scratch);
+        scratch.clear();
+        write_status_line(&mut scratch, response.status);
+        let status_line = scratch.len();
+        write_lines(&mut scratch, &response, clock);
+        write_end(&mut scratch, asked.version, delimiter, keep_alive);
+        let Response { stored, mut body, completion, .. } = response;
+        if !delimiter.has_content() {
+            body = Body::empty();
+        }
+        let written = 0;
+        Self { scratch, status_line, stored, body, completion, delimiter, keep_alive, written }
+    }
+
+    /// Writes what is in memory, as far as the client takes it now; once all of it has left, says
+    /// how that went. `None`: it takes longer, [`Outgoing::send`] goes on.
+    pub(super) fn send_now<S: Transport>(
+        &mut self,
+        wire: &mut Wire<S>,
+        context: &mut Context<'_>,
+    ) -> Option<(Sent, Delivered)> {
+        let parts = self.body.ready_parts().filter(|parts| parts.len() <= BATCH_PIECES)?;
+        let (mut slices, used) = slices(self.head(), parts);
+        let mut written = 0;
+        let end = wire.write_now(&mut slices[..used], &mut written, context);
+        self.written = written;
+        let end = match end {
+            Poll::Ready(end) => end.map_err(Failure::from),
+            Poll::Pending => return None,
+        };
+        let body_bytes = written.saturating_sub(self.head_bytes()) as u64;
+        Some(self.end(wire, end, body_bytes))
+    }
+
+    /// Sends it, or what has not left yet.
+    pub(super) async fn send<S: Transport>(
+        mut self,
+        wire: &mut Wire<S>,
+        limits: &Limits,
+    ) -> (Sent, Delivered) {
+        let body = std::mem::take(&mut self.body);
+        let mut writer =
+            Writer { wire, limits, delimiter: self.delimiter, sent_bytes: 0, trailers: Vec::new() };
+        writer.wire.begin_message();
+        let head = self.head();
+        let end = match body.ready_parts() {
+            Some(parts) => writer.whole(head, parts, self.written).await,
+            None => writer.stream(head, body).await,
+        };
+        let sent_bytes = writer.sent_bytes;
+        self.end(wire, end, sent_bytes)
+    }
+
+    fn head(&self) -> [&[u8]; 3] {
+        let stored = self.stored.as_ref().map_or(&b""[..], |stored| &stored.http1);
+        [&self.scratch[..self.status_line], stored, &self.scratch[self.status_line..]]
+    }
+
+    fn head_bytes(&self) -> usize {
+        self.scratch.len() + self.stored.as_ref().map_or(0, |stored| stored.http1.len())
+    }
+
+    fn end<S: Transport>(
+        &mut self,
+        wire: &mut Wire<S>,
+        end: Result<(), Failure>,
+        body_bytes: u64,
+    ) -> (Sent, Delivered) {
+        wire.scratch = std::mem::take(&mut self.scratch);
+        let sent = match end {
+            Ok(()) if self.keep_alive => Sent::KeepAlive,
+            Ok(()) => Sent::Close,
+            Err(_) => Sent::Cut,
+        };
+        if sent == Sent::Cut && self.delimiter == Delimiter::Close {
+            wire.close_as_broken();
+        }
+        let delivered = match end {
+            Ok(()) => Delivered::Whole { body_bytes },
+            Err(Failure::Client) => Delivered::ClientGone { body_bytes },
+            Err(Failure::Content) => Delivered::BodyFailed { body_bytes },
+        };
+        std::mem::take(&mut self.completion).finish(delivered);
+        (sent, delivered)
+    }
 }
 
 /// Guards the wire against a response that would not be one message: an interim or switching
@@ -181,7 +251,7 @@ fn interim_head<'a>(
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     write_status_line(&mut out, status);
-    for field in fields.filter(|field| is_sound(field) && !is_reserved(field)) {
+    for field in fields.filter(|field| is_sound(field) && !is_framing(field)) {
         write_line(&mut out, &field.name, &field.value);
     }
     if let Some(protocol) = protocol {
@@ -190,39 +260,6 @@ fn interim_head<'a>(
     }
     out.extend_from_slice(b"\r\n");
     out
-}
-
-/// Fields that this module writes itself.
-fn is_reserved(field: &Field) -> bool {
-    let names: &[&str] = match field.name.len() {
-        10 => &["connection", "keep-alive"],
-        14 => &["content-length"],
-        17 => &["transfer-encoding"],
-        _ => return false,
-    };
-    names.iter().any(|name| field.is(name))
-}
-
-/// The lines of a stored head.
-struct StoredLines {
-    bytes: Bytes,
-    /// None of them is one that only this connection may write.
-    leave_as_they_are: bool,
-    has_date: bool,
-}
-
-impl StoredLines {
-    fn of(response: &Response) -> Self {
-        let mut lines = Self { bytes: Bytes::new(), leave_as_they_are: true, has_date: false };
-        if let Some(stored) = &response.stored {
-            lines.bytes = stored.http1.clone();
-            for field in &stored.fields {
-                lines.leave_as_they_are &= !is_reserved(field);
-                lines.has_date |= field.is("date");
-            }
-        }
-        lines
-    }
 }
 
 fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -239,21 +276,14 @@ fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
 }
 
 /// All lines but those that leave as they were stored, and a Date where there is none.
-fn write_lines(out: &mut Vec<u8>, response: &Response, stored: &StoredLines, clock: &Clock) {
-    if !stored.leave_as_they_are
-        && let Some(stored) = &response.stored
-    {
-        for field in stored.fields.iter().filter(|field| !is_reserved(field)) {
-            write_line(out, &field.name, &field.value);
-        }
-    }
-    let mut has_date = stored.has_date;
-    for field in response.fields.iter().filter(|field| !is_reserved(field)) {
+fn write_lines(out: &mut Vec<u8>, response: &Response, clock: &Clock) {
+    let mut has_date = response.stored.as_ref().is_some_and(|stored| stored.has_date);
+    for field in response.fields.iter().filter(|field| !is_framing(field)) {
         // RFC 9110 6.6.1: one Date, that of the origin where it gave one.
         if field.is("date") && std::mem::replace(&mut has_date, true) {
             continue;
         }
-        write_line(out, &field.name, &field.value);
+        field.write_http1(out);
     }
     if !has_date {
         with_date(clock, |date| write_line(out, b"Date", date));
@@ -264,8 +294,7 @@ fn write_lines(out: &mut Vec<u8>, response: &Response, stored: &StoredLines, clo
 fn write_end(out: &mut Vec<u8>, version: Version, delimiter: Delimiter, keep_alive: bool) {
     match delimiter {
         Delimiter::Length(length) | Delimiter::LengthAlone(length) => {
-            // Writing to a Vec cannot fail.
-            let _ = write!(out, "Content-Length: {length}\r\n");
+            write_line(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
         }
         Delimiter::Chunks => write_line(out, b"Transfer-Encoding", b"chunked"),
         Delimiter::Nothing | Delimiter::Close => {}
@@ -293,7 +322,8 @@ impl From<WriteFailed> for Failure {
     }
 }
 
-struct Outgoing<'a, S> {
+/// Writes head and content to a client that takes its time.
+struct Writer<'a, S> {
     wire: &'a mut Wire<S>,
     limits: &'a Limits,
     delimiter: Delimiter,
@@ -303,20 +333,24 @@ struct Outgoing<'a, S> {
     trailers: Vec<u8>,
 }
 
-impl<S: Transport> Outgoing<'_, S> {
-    /// Content that is in memory.
-    async fn whole(&mut self, head: [&[u8]; 3], parts: &[Bytes]) -> Result<(), Failure> {
-        let mut lead = head;
+impl<S: Transport> Writer<'_, S> {
+    /// Content that is in memory, of which so many bytes of head and content have left.
+    async fn whole(
+        &mut self,
+        head: [&[u8]; 3],
+        parts: &[Bytes],
+        before: usize,
+    ) -> Result<(), Failure> {
+        let (mut lead, mut before) = (head, before);
         let mut rest = parts;
         loop {
             let (batch, after) = rest.split_at(rest.len().min(BATCH_PIECES));
-            let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
-            let used =
-                fill(&mut slices, lead.into_iter().chain(batch.iter().map(|part| &part[..])));
+            let (mut slices, used) = slices(lead, batch);
+            let mut slices = &mut slices[..used];
+            IoSlice::advance_slices(&mut slices, before);
             let lead_bytes: usize = lead.iter().map(|part| part.len()).sum();
-            let mut written = 0;
-            let outcome =
-                self.wire.write(&mut slices[..used], self.limits.write_timeout, &mut written).await;
+            let mut written = std::mem::take(&mut before) as u64;
+            let outcome = self.wire.write(slices, self.limits.write_timeout, &mut written).await;
             self.sent_bytes += written.saturating_sub(lead_bytes as u64);
             outcome?;
             lead = [&[]; 3];
@@ -353,7 +387,7 @@ impl<S: Transport> Outgoing<'_, S> {
 
     /// The last chunk's trailers (RFC 9112 7.1.2): a client that has no use for them drops them.
     fn write_trailers(&mut self, trailers: &Fields) {
-        for field in trailers.iter().filter(|field| is_sound(field) && !is_reserved(field)) {
+        for field in trailers.iter().filter(|field| is_sound(field) && !is_framing(field)) {
             write_line(&mut self.trailers, &field.name, &field.value);
         }
     }
@@ -451,6 +485,14 @@ fn fill<'a>(slices: &mut [IoSlice<'a>], parts: impl Iterator<Item = &'a [u8]>) -
         used += 1;
     }
     used
+}
+
+/// A head and pieces of content; at most [`BATCH_PIECES`] of these.
+fn slices<'a>(head: [&'a [u8]; 3], parts: &'a [Bytes]) -> ([IoSlice<'a>; BATCH_SLICES], usize) {
+    let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+    let parts = head.into_iter().chain(parts.iter().map(|part| &part[..]));
+    let used = fill(&mut slices, parts.filter(|part| !part.is_empty()));
+    (slices, used)
 }
 
 /// A chunk's size line.

@@ -161,6 +161,30 @@ impl<S: Transport> Wire<S> {
         self.flush(limit).await
     }
 
+    /// Writes as far as the client takes it at once. Ready: all of it has left, or never will.
+    pub(super) fn write_now(
+        &mut self,
+        slices: &mut [IoSlice<'_>],
+        written: &mut usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), WriteFailed>> {
+        if !self.interim.is_empty() {
+            return Poll::Pending;
+        }
+        let mut rest = slices;
+        while !rest.is_empty() {
+            match Pin::new(&mut self.io).poll_write_vectored(context, rest) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    *written += count;
+                    IoSlice::advance_slices(&mut rest, count);
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(WriteFailed)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Pin::new(&mut self.io).poll_flush(context).map_err(|_| WriteFailed)
+    }
+
     async fn write_once(
         &mut self,
         slices: &[IoSlice<'_>],

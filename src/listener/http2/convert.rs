@@ -11,7 +11,7 @@ use http::{Method, StatusCode, Uri, Version};
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{Beside, Connection, Interim, InterimResponse, Request, Response};
+use crate::exchange::{Beside, Connection, InterimResponse, Request, Response};
 use crate::fields::{Field, Fields};
 use crate::listener::date::with_date;
 use crate::listener::http1::head::{is_authority, is_forbidden_in_value, is_target_byte, nameable};
@@ -45,7 +45,6 @@ pub(super) fn request(
     head: &http::request::Parts,
     body: Body,
     connection: Connection,
-    interim: Interim,
     limits: &HeadLimits,
 ) -> Result<Request, Refused> {
     let http::request::Parts { method, uri, headers, .. } = head;
@@ -77,7 +76,7 @@ pub(super) fn request(
         body,
         connection,
         // Extended CONNECT (RFC 8441) is off.
-        beside: Beside { interim, upgrade: None },
+        beside: Beside::default(),
     })
 }
 

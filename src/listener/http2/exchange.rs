@@ -15,9 +15,11 @@ use super::content::Content;
 use super::intake::Feed;
 use super::{convert, intake, outgoing};
 use crate::body::Body;
-use crate::exchange::{Connection, Handler, InterimQueue, InterimResponse, Response};
+use crate::exchange::{
+    Begun, Connection, Delivered, Handler, InterimQueue, InterimResponse, Request, Response,
+};
 use crate::fields::Fields;
-use crate::listener::door::Door;
+use crate::listener::door::{Door, Unsettled};
 use crate::listener::refused::Refused;
 
 /// A request whose head has come.
@@ -31,14 +33,18 @@ pub(super) struct Exchange<H> {
     pub(super) door: Arc<Door<H>>,
 }
 
+/// What is left to do of an exchange. With a response that is ready, and a client that has a window
+/// for it, it is done when it is polled for the first time. It ends early, and with it the
+/// handling, when the client resets the stream.
+pub(super) type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl<H: Handler> Exchange<H> {
-    /// Answers the request. With a response that is ready, and a client that has a window for it,
-    /// this is done when it is polled for the first time. It ends early, and with it the handling,
-    /// when the client resets the stream.
-    pub(super) async fn run(mut self) {
-        let (head, incoming) = self.request.into_parts();
+    /// Begins with the request. A hit takes no more room on the heap than its response.
+    pub(super) fn begin(self) -> Rest {
+        let Self { request, to, mut stream, connection, hints, door } = self;
+        let (head, incoming) = request.into_parts();
         let head_only = head.method == Method::HEAD;
-        let (door, limits) = (&*self.door, &*self.door.limits);
+        let limits = &*door.limits;
         let (body, feed) = if head.method == Method::CONNECT {
             // What follows it is for a tunnel that there will not be.
             (Body::empty(), None)
@@ -46,40 +52,77 @@ impl<H: Handler> Exchange<H> {
             let is_announced = convert::expects_continue(&head.headers);
             intake::begin(incoming, &head.headers, is_announced, limits)
         };
-        let has_room = self.stream.reserve_fields(
-            convert::fields_bytes(&head.headers),
-            limits.http2_fields_memory_max_bytes,
-        );
-        let request = if has_room {
-            let interim = self.hints.open();
-            let connection = self.connection.clone();
-            convert::request(&head, body, connection, interim, &limits.head)
+        let fields_bytes = convert::fields_bytes(&head.headers);
+        let request = if stream.reserve_fields(fields_bytes, limits.http2_fields_memory_max_bytes) {
+            convert::request(&head, body, connection.clone(), &limits.head)
         } else {
             Err(Refused::FieldsMemory)
         };
-        let response = match request {
-            Ok(request) => {
-                drop(head);
-                let is_invited = AtomicBool::new(false);
-                // On the heap: most requests have no content.
-                let feeding = feed.map(|feed: Feed| Box::pin(feed.run(&is_invited, limits)));
-                let handling = pin!(door.handler.handle(request));
-                answer(handling, feeding, &is_invited, &self.hints, &mut self.to).await
-            }
+        let outlet = Outlet { to, stream, head_only, door };
+        match request {
+            Ok(request) => match outlet.door.handler.begin(&request) {
+                Begun::Answered(response, receipt) => {
+                    Box::pin(outlet.send_settled(response, request, receipt))
+                }
+                Begun::Open(open) => Box::pin(outlet.wait(request, open, feed, hints)),
+            },
             Err(refused) => {
                 let named = convert::named(&head);
-                Some(door.refuse(refused, &self.connection, Version::HTTP_2, named))
+                let response = outlet.door.refuse(refused, &connection, Version::HTTP_2, named);
+                Box::pin(outlet.send(response))
             }
-        };
-        let late = self.hints.close();
+        }
+    }
+}
+
+/// Where a response goes.
+struct Outlet<H> {
+    to: SendResponse<Content>,
+    stream: Stream,
+    head_only: bool,
+    door: Arc<Door<H>>,
+}
+
+impl<H: Handler> Outlet<H> {
+    async fn send(mut self, response: Response) {
+        self.deliver(response).await;
+    }
+
+    async fn send_settled(mut self, response: Response, request: Request, receipt: H::Receipt) {
+        let door = Arc::clone(&self.door);
+        let unsettled = Unsettled::new(&*door.handler, request, receipt);
+        unsettled.settle(self.deliver(response).await);
+    }
+
+    /// Waits for the response while the content of the request is fed to the handler.
+    async fn wait(
+        mut self,
+        mut request: Request,
+        open: H::Open,
+        feed: Option<Feed>,
+        hints: Arc<InterimQueue>,
+    ) {
+        request.beside.interim = hints.open();
+        let door = Arc::clone(&self.door);
+        let is_invited = AtomicBool::new(false);
+        // On the heap: most requests have no content.
+        let feeding = feed.map(|feed: Feed| Box::pin(feed.run(&is_invited, &door.limits)));
+        let handling = pin!(door.handler.handle(request, open));
+        let response = answer(handling, feeding, &is_invited, &hints, &mut self.to).await;
+        let late = hints.close();
         let Some(response) = response else { return };
         for hint in late {
             send_interim(&mut self.to, &hint);
         }
+        self.deliver(response).await;
+    }
+
+    async fn deliver(&mut self, response: Response) -> Delivered {
         if response.close {
             self.stream.close_connection();
         }
-        outgoing::send(response, head_only, &mut self.to, &mut self.stream, &door.clock).await;
+        let Self { to, stream, head_only, door } = self;
+        outgoing::send(response, *head_only, to, stream, &door.clock).await
     }
 }
 

@@ -211,7 +211,7 @@ impl<S: Transport, H: Handler> Server<S, H> {
             hints: Arc::clone(&hints),
             door: Arc::clone(&self.door),
         };
-        let mut exchange = Box::pin(exchange.run());
+        let mut exchange = exchange.begin();
         if exchange.as_mut().poll(context).is_ready() {
             self.hints = Some(hints);
         } else {

@@ -36,7 +36,7 @@ impl From<h2::Error> for Failure {
     }
 }
 
-/// Sends a response and tells its completion. A client that cannot be sent to any more is told
+/// Sends a response and tells its completion, and us, how that went. A client that cannot be sent to any more is told
 /// nothing.
 pub(super) async fn send(
     response: Response,
@@ -44,7 +44,7 @@ pub(super) async fn send(
     to: &mut SendResponse<Content>,
     stream: &mut Stream,
     clock: &Clock,
-) {
+) -> Delivered {
     let (response, head) = match convert::response_head(&response, head_only, clock) {
         Some(head) => (response, head),
         None => bad_gateway(response),
@@ -57,7 +57,9 @@ pub(super) async fn send(
             // The client has reset the stream, or h2 finds fault with the head.
             tracing::debug!(%error, "no response can be sent");
             to.send_reset(Reason::INTERNAL_ERROR);
-            return completion.finish(Delivered::ClientGone { body_bytes: 0 });
+            let gone = Delivered::ClientGone { body_bytes: 0 };
+            completion.finish(gone);
+            return gone;
         }
     };
     let mut outgoing = Outgoing { completion, sent_bytes: 0 };
@@ -68,7 +70,7 @@ pub(super) async fn send(
     if end == Err(Failure::Content) {
         sender.send_reset(Reason::INTERNAL_ERROR);
     }
-    outgoing.finish(end);
+    outgoing.finish(end)
 }
 
 /// What is sent instead of a response that is no valid message.
@@ -88,13 +90,15 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn finish(mut self, end: Result<(), Failure>) {
+    fn finish(mut self, end: Result<(), Failure>) -> Delivered {
         let body_bytes = self.sent_bytes;
-        std::mem::take(&mut self.completion).finish(match end {
+        let delivered = match end {
             Ok(()) => Delivered::Whole { body_bytes },
             Err(Failure::Client) => Delivered::ClientGone { body_bytes },
             Err(Failure::Content) => Delivered::BodyFailed { body_bytes },
-        });
+        };
+        std::mem::take(&mut self.completion).finish(delivered);
+        delivered
     }
 
     async fn content(

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
 use parvis::body::{Body, BodyError, channel};
-use parvis::exchange::{Completion, Delivered, Handler, Request, Response, StoredHead};
+use parvis::exchange::{Begun, Completion, Delivered, Handler, Request, Response, StoredHead};
 use parvis::fields::Fields;
 use parvis::listener::{Limits, Shutdown, TlsServer, bind, serve};
 use parvis::settings::{Endpoint, Listen};
@@ -192,7 +192,16 @@ async fn tell(request: Request) -> Response {
 }
 
 impl Handler for Teller {
-    async fn handle(&self, request: Request) -> Response {
+    type Receipt = ();
+    type Open = ();
+
+    fn begin(&self, _: &Request) -> Begun<(), ()> {
+        Begun::Open(())
+    }
+
+    fn settle(&self, _: &Request, (): (), _: Delivered) {}
+
+    async fn handle(&self, request: Request, (): ()) -> Response {
         self.started.fetch_add(1, Ordering::SeqCst);
         let mut running = Running(self, false);
         let mut response = self.answer(request).await;

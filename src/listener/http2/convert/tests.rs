@@ -13,7 +13,7 @@ fn connection() -> Connection {
 
 fn converted(request: http::request::Builder) -> Result<Request, Refused> {
     let (head, ()) = request.body(()).expect("valid").into_parts();
-    super::request(&head, Body::empty(), connection(), Interim::default(), &LIMITS)
+    super::request(&head, Body::empty(), connection(), &LIMITS)
 }
 
 fn builder(target: &str) -> http::request::Builder {

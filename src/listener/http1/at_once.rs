@@ -1,0 +1,113 @@
+//! A request that is answered from memory: read, answered and written in one turn of its task,
+//! without an allocation for the exchange.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::body::Framing;
+use super::head::Head;
+use super::intake::Intake;
+use super::respond::{Outgoing, Sent};
+use super::wire::Wire;
+use super::{Next, Open, request_of};
+use crate::body::Body;
+use crate::exchange::{Begun, Connection, Handler, Request};
+use crate::listener::connections::Stage;
+use crate::listener::door::{Door, Unsettled};
+use crate::listener::socket::Transport;
+
+/// What became of a request at once.
+pub(super) enum AtOnce<H: Handler> {
+    /// Its response has left.
+    Done(Next),
+    /// Its response leaves as the client takes it.
+    Rest(Box<Rest<H>>),
+    /// The handler has to wait for something.
+    Open(Box<Open<H>>),
+    /// It has content, or may leave HTTP.
+    Not(Box<Head>),
+}
+
+/// A response that has left in part.
+pub(super) struct Rest<H: Handler> {
+    outgoing: Outgoing,
+    request: Request,
+    receipt: H::Receipt,
+}
+
+/// Answers a request, where that takes no wait.
+pub(super) async fn answer_at_once<S: Transport, H: Handler>(
+    wire: &mut Wire<S>,
+    head: Head,
+    connection: &Connection,
+    door: &Door<H>,
+) -> AtOnce<H> {
+    if head.framing != Framing::None || head.names_upgrade {
+        return AtOnce::Not(Box::new(head));
+    }
+    let mut head = Some(head);
+    // All that an answer needs stays on the stack of this one poll: what would be kept across a
+    // wait would make each idle connection larger.
+    poll_fn(|context| match head.take() {
+        Some(head) => Poll::Ready(turn(wire, head, connection, door, context)),
+        None => Poll::Pending,
+    })
+    .await
+}
+
+fn turn<S: Transport, H: Handler>(
+    wire: &mut Wire<S>,
+    head: Head,
+    connection: &Connection,
+    door: &Door<H>,
+    context: &mut Context<'_>,
+) -> AtOnce<H> {
+    let (request, mut asked, _) = request_of(head, connection, Body::empty());
+    match door.handler.begin(&request) {
+        Begun::Answered(response, receipt) => {
+            asked.keep_alive &= door.stage() == Stage::Serving;
+            let mut outgoing = Outgoing::new(wire, response, asked, &door.clock);
+            match outgoing.send_now(wire, context) {
+                Some((sent, delivered)) => {
+                    door.handler.settle(&request, receipt, delivered);
+                    AtOnce::Done(next(wire, sent))
+                }
+                None => AtOnce::Rest(Box::new(Rest { outgoing, request, receipt })),
+            }
+        }
+        open @ Begun::Open(_) => AtOnce::Open(Box::new(Open {
+            request,
+            asked,
+            begun: open,
+            intake: Intake::nothing(&door.limits),
+            sender: None,
+            offers_switch: false,
+            names_upgrade: false,
+        })),
+    }
+}
+
+impl<H: Handler> Rest<H> {
+    /// Sends what has not left yet.
+    pub(super) async fn finish<S: Transport>(
+        self: Box<Self>,
+        wire: &mut Wire<S>,
+        door: &Door<H>,
+    ) -> Next {
+        let Self { outgoing, request, receipt } = *self;
+        let unsettled = Unsettled::new(&*door.handler, request, receipt);
+        let (sent, delivered) = outgoing.send(wire, &door.limits).await;
+        unsettled.settle(delivered);
+        next(wire, sent)
+    }
+}
+
+/// What follows after a request without content.
+fn next<S: Transport>(wire: &Wire<S>, sent: Sent) -> Next {
+    match sent {
+        Sent::Cut => Next::Cut,
+        Sent::Close if wire.input.is_empty() => Next::Close,
+        Sent::KeepAlive => Next::Request,
+        Sent::Close => Next::Linger,
+    }
+}
