@@ -2,6 +2,7 @@
 
 mod beside;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -297,6 +298,29 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a request with which it has begun. Dropping the future means that the client has
     /// gone.
     fn handle(&self, request: Request, open: Self::Open) -> impl Future<Output = Response> + Send;
+}
+
+/// A handler that has nothing in memory to answer from.
+pub trait Responder: Send + Sync + 'static {
+    /// As [`Handler::handle`].
+    fn respond(&self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+impl<R: Responder> Handler for R {
+    type Receipt = Infallible;
+    type Open = ();
+
+    fn begin(&self, _: &Request) -> Begun<Infallible, ()> {
+        Begun::Open(())
+    }
+
+    fn settle(&self, _: &Request, receipt: Infallible, _: Delivered) {
+        match receipt {}
+    }
+
+    fn handle(&self, request: Request, (): ()) -> impl Future<Output = Response> + Send {
+        self.respond(request)
+    }
 }
 
 /// Who sent a request, after the forwarding headers of trusted hops were read.

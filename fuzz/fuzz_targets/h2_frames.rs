@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use libfuzzer_sys::fuzz_target;
-use parvis::exchange::{Begun, Delivered, Handler, Request, Response};
+use parvis::exchange::{Request, Responder, Response};
 use parvis::listener::{Limits, serve_pipe};
 use parvis::settings::Listen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
@@ -28,17 +28,8 @@ const OVERHEAD_MAX_BYTES: usize = 64 << 10;
 #[derive(Default)]
 struct Checker(AtomicUsize);
 
-impl Handler for Checker {
-    type Receipt = ();
-    type Open = ();
-
-    fn begin(&self, _: &Request) -> Begun<(), ()> {
-        Begun::Open(())
-    }
-
-    fn settle(&self, _: &Request, (): (), _: Delivered) {}
-
-    async fn handle(&self, request: Request, (): ()) -> Response {
+impl Responder for Checker {
+    async fn respond(&self, request: Request) -> Response {
         self.0.fetch_add(1, Ordering::SeqCst);
         assert!(!request.method.as_str().is_empty());
         assert!(request.target.iter().all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#'));

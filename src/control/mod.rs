@@ -21,7 +21,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 
 use crate::body::BodyError;
-use crate::exchange::{Begun, Delivered, Handler, Request, Response};
+use crate::exchange::{Request, Responder, Response};
 use crate::observe::Readiness;
 use crate::settings::Settings;
 use access::PurgeRight;
@@ -193,17 +193,8 @@ impl<N: Node> Control<N> {
     }
 }
 
-impl<N: Node> Handler for Control<N> {
-    type Receipt = ();
-    type Open = ();
-
-    fn begin(&self, _: &Request) -> Begun<(), ()> {
-        Begun::Open(())
-    }
-
-    fn settle(&self, _: &Request, (): (), _: Delivered) {}
-
-    async fn handle(&self, request: Request, (): ()) -> Response {
+impl<N: Node> Responder for Control<N> {
+    async fn respond(&self, request: Request) -> Response {
         let head = request.method == Method::HEAD;
         match self.answer(request).await {
             Ok(response) => response,

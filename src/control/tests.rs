@@ -91,7 +91,7 @@ fn request(method: &str, target: &str, fields: &[(&'static str, &str)], body: &s
 
 impl Api {
     async fn send(&self, request: Request) -> Answer {
-        let response = self.control.handle(request, ()).await;
+        let response = self.control.respond(request).await;
         let status = response.status.as_u16();
         let body = response.body.collect(1 << 20).await.expect("whole");
         Answer {

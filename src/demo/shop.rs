@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{Begun, Delivered, Handler, Request, Response};
+use crate::exchange::{Request, Responder, Response};
 
 /// What rendering a page costs the demo's "PHP".
 const RENDER: Duration = Duration::from_millis(300);
@@ -236,17 +236,8 @@ impl Shop {
     }
 }
 
-impl Handler for Shop {
-    type Receipt = ();
-    type Open = ();
-
-    fn begin(&self, _: &Request) -> Begun<(), ()> {
-        Begun::Open(())
-    }
-
-    fn settle(&self, _: &Request, (): (), _: Delivered) {}
-
-    async fn handle(&self, request: Request, (): ()) -> Response {
+impl Responder for Shop {
+    async fn respond(&self, request: Request) -> Response {
         let path = String::from_utf8_lossy(request.path()).into_owned();
         let host = String::from_utf8_lossy(&request.authority).into_owned();
         let number =

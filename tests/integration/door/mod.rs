@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use parking_lot::Mutex;
 use parvis::body::{Body, BodyError, channel};
-use parvis::exchange::{Begun, Completion, Delivered, Handler, Request, Response, StoredHead};
+use parvis::exchange::{Completion, Delivered, Request, Responder, Response, StoredHead};
 use parvis::fields::Fields;
 use parvis::listener::{Limits, Shutdown, TlsServer, bind, serve};
 use parvis::settings::{Endpoint, Listen};
@@ -191,17 +191,8 @@ async fn tell(request: Request) -> Response {
     }
 }
 
-impl Handler for Teller {
-    type Receipt = ();
-    type Open = ();
-
-    fn begin(&self, _: &Request) -> Begun<(), ()> {
-        Begun::Open(())
-    }
-
-    fn settle(&self, _: &Request, (): (), _: Delivered) {}
-
-    async fn handle(&self, request: Request, (): ()) -> Response {
+impl Responder for Teller {
+    async fn respond(&self, request: Request) -> Response {
         self.started.fetch_add(1, Ordering::SeqCst);
         let mut running = Running(self, false);
         let mut response = self.answer(request).await;
