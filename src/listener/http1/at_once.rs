@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::body::Framing;
 use super::head::Head;
 use super::intake::Intake;
-use super::respond::{Outgoing, Sent};
+use super::respond::Outgoing;
 use super::wire::Wire;
 use super::{Next, Open, request_of};
 use crate::body::Body;
@@ -70,7 +70,7 @@ fn turn<S: Transport, H: Handler>(
             match outgoing.send_now(wire, context) {
                 Some((sent, delivered)) => {
                     door.handler.settle(&request, receipt, delivered);
-                    AtOnce::Done(next(wire, sent))
+                    AtOnce::Done(Next::after(sent, wire))
                 }
                 None => AtOnce::Rest(Box::new(Rest { outgoing, request, receipt })),
             }
@@ -98,16 +98,6 @@ impl<H: Handler> Rest<H> {
         let unsettled = Unsettled::new(&*door.handler, request, receipt);
         let (sent, delivered) = outgoing.send(wire, &door.limits).await;
         unsettled.settle(delivered);
-        next(wire, sent)
-    }
-}
-
-/// What follows after a request without content.
-fn next<S: Transport>(wire: &Wire<S>, sent: Sent) -> Next {
-    match sent {
-        Sent::Cut => Next::Cut,
-        Sent::Close if wire.input.is_empty() => Next::Close,
-        Sent::KeepAlive => Next::Request,
-        Sent::Close => Next::Linger,
+        Next::after(sent, wire)
     }
 }

@@ -245,12 +245,12 @@ impl Intake {
         sent: Sent,
         limits: &Limits,
     ) -> Next {
-        match sent {
-            Sent::Cut => Next::Cut,
-            Sent::Close if self.is_complete() && wire.input.is_empty() => Next::Close,
-            Sent::KeepAlive if self.discard(wire, limits).await => Next::Request,
-            Sent::Close | Sent::KeepAlive => Next::Linger,
-        }
+        let is_read = match sent {
+            Sent::Cut => true,
+            Sent::Close => self.is_complete(),
+            Sent::KeepAlive => self.discard(wire, limits).await,
+        };
+        if is_read { Next::after(sent, wire) } else { Next::Linger }
     }
 
     /// Reads and drops what is left after an early answer. `false`: it is too much, too slow or

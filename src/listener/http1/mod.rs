@@ -62,6 +62,18 @@ enum Next {
     Cut,
 }
 
+impl Next {
+    /// After the response to a request of which everything was read.
+    fn after<S>(sent: Sent, wire: &Wire<S>) -> Self {
+        match sent {
+            Sent::Cut => Self::Cut,
+            Sent::KeepAlive => Self::Request,
+            Sent::Close if wire.input.is_empty() => Self::Close,
+            Sent::Close => Self::Linger,
+        }
+    }
+}
+
 /// Serves requests until the connection ends. `sniff`: the client may turn out to speak HTTP/2.
 pub(super) async fn serve<S: Transport, H: Handler>(
     io: S,
