@@ -89,7 +89,7 @@ impl Clock {
     }
 
     /// [`Clock::wall`] as of the system's last tick, a few milliseconds ago: for what each request
-    /// asks and nobody measures with. It costs a fifth.
+    /// asks and nobody measures with. It costs a seventh.
     pub fn wall_roughly(&self) -> SystemTime {
         let now = clock_gettime(ClockId::RealtimeCoarse);
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
