@@ -6,7 +6,8 @@ use std::task::Poll;
 
 use super::body::{Decoder, Framing, Taken};
 use super::head::Head;
-use super::respond::{Sent, serialised};
+use super::respond::Sent;
+use super::response_head::serialised;
 use super::wire::{Filled, Wire};
 use super::{Next, Refused};
 use crate::body::{Body, BodyError, BodySender, channel};

@@ -10,6 +10,7 @@ pub mod body;
 pub mod head;
 mod intake;
 mod respond;
+mod response_head;
 mod tunnel;
 mod wire;
 
@@ -34,7 +35,8 @@ use crate::exchange::{
 use at_once::{AtOnce, answer_at_once};
 use head::{Head, Scanner};
 use intake::Intake;
-use respond::{Asked, Sent, respond};
+use respond::{Sent, respond};
+use response_head::Asked;
 use wire::{Filled, Wire};
 
 /// The first bytes of HTTP/2 with prior knowledge (RFC 9113 3.4).
@@ -306,7 +308,7 @@ async fn conclude<S: Transport, H: Handler>(
         return Next::Cut;
     };
     for hint in late {
-        wire.queue_interim(&respond::serialised(&hint));
+        wire.queue_interim(&response_head::serialised(&hint));
     }
     if let Some(tunnel) = response.tunnel.take_if(|_| offers_switch) {
         // On the heap, so that a request which stays with HTTP does not carry a tunnel's room.
@@ -324,7 +326,7 @@ async fn switch<S: Transport>(
     tunnel: Tunnel,
     limits: &Limits,
 ) -> Next {
-    let head = respond::switching(&response, &tunnel.protocol);
+    let head = response_head::switching(&response, &tunnel.protocol);
     let Response { completion, .. } = response;
     let mut written = 0;
     wire.begin_message();
