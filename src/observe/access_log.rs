@@ -22,8 +22,9 @@ use super::record::Record;
 use crate::clock::{Clock, Moment};
 use crate::settings;
 
-/// How long lines are gathered before they are written.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long lines are gathered before they are written. The writer may share a core with who
+/// serves requests: what it writes in one go is what a request may have to wait for.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// How often lost lines are reported.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
