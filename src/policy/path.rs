@@ -102,8 +102,9 @@ impl Run {
 
 /// Is a raw segment this one, as one sees it who decodes it?
 fn names(raw: &[u8], own: &[u8]) -> bool {
-    // Decoding makes it no longer.
-    raw.len() >= own.len() && (raw == own || *decoded(raw) == *own)
+    raw == own
+        // Decoding makes it shorter, or leaves it as it is.
+        || (raw.len() > own.len() && memchr::memchr(b'%', raw).is_some() && *decoded(raw) == *own)
 }
 
 #[cfg(test)]
