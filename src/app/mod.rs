@@ -5,6 +5,7 @@ mod doors;
 mod server;
 mod wiring;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,12 +73,20 @@ fn start(settings: Settings, file: Option<PathBuf>) -> Result<(), AppError> {
 }
 
 /// A runtime with one worker per core that this process may use, unless `threads` says otherwise.
+/// Where that is one, it has nobody to share work with, and saves what sharing costs.
 pub fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, AppError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
-    builder.enable_all().thread_name("parvis").build().map_err(AppError::Runtime)
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = if threads > 0 { threads } else { cores() };
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(threads)
+        .enable_all()
+        .thread_name("parvis")
+        .build()
+        .map_err(AppError::Runtime)
 }
 
 /// No sockets from a service manager.
