@@ -63,7 +63,7 @@ struct Place<'a> {
 
 impl Node {
     /// Answers what is stored and fresh, with all its fragments; opens everything else.
-    pub(super) fn answer_at_once(&self, request: &Request) -> Begun<Receipt, Opened> {
+    pub(super) fn answer_at_once(&self, request: &Request) -> Begun<Receipt, Box<Opened>> {
         let began = self.parts.clock.elapsed();
         let rules = self.parts.rules.load();
         let client = policy::client::resolve(&rules.settings.listen.trusted, request);
@@ -86,7 +86,7 @@ impl Node {
             looked = Some(seen);
         }
         let rules = arc_swap::Guard::into_inner(rules);
-        Begun::Open(Opened { began, rules, client, plan, looked })
+        Begun::Open(Box::new(Opened { began, rules, client, plan, looked }))
     }
 
     /// Counts and logs a hit whose response has left.

@@ -201,9 +201,10 @@ impl Handler for Node {
     }
 
     type Receipt = Receipt;
-    type Open = Opened;
+    // On the heap: a hit, which has none, is moved about without the room for it.
+    type Open = Box<Opened>;
 
-    fn begin(&self, request: &Request) -> Begun<Receipt, Opened> {
+    fn begin(&self, request: &Request) -> Begun<Receipt, Box<Opened>> {
         self.answer_at_once(request)
     }
 
@@ -211,8 +212,8 @@ impl Handler for Node {
         self.note_hit(request, &receipt, delivered);
     }
 
-    async fn handle(&self, mut request: Request, open: Opened) -> Response {
-        let Opened { began, rules, client, plan, looked } = open;
+    async fn handle(&self, mut request: Request, open: Box<Opened>) -> Response {
+        let Opened { began, rules, client, plan, looked } = *open;
         let started = Moment::of(began);
         let body = std::mem::take(&mut request.body);
         let visit =

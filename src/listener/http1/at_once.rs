@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::body::Framing;
-use super::head::Head;
+use super::head::{self, Head};
 use super::intake::Intake;
 use super::respond::Outgoing;
 use super::wire::Wire;
-use super::{Next, Open, request_of};
+use super::{Named, Next, Open, Refused, request_of};
 use crate::body::Body;
 use crate::exchange::{Begun, Connection, Handler, Request};
 use crate::listener::connections::Stage;
@@ -26,6 +26,8 @@ pub(super) enum AtOnce<H: Handler> {
     Open(Box<Open<H>>),
     /// It has content, or may leave HTTP.
     Not(Box<Head>),
+    /// It is malformed.
+    Refused(Box<(Refused, Named)>),
 }
 
 /// A response that has left in part.
@@ -35,38 +37,38 @@ pub(super) struct Rest<H: Handler> {
     receipt: H::Receipt,
 }
 
-/// Answers a request, where that takes no wait.
+/// Answers a request, where that takes no wait. `length`: of its head, which has been read.
 pub(super) async fn answer_at_once<S: Transport, H: Handler>(
     wire: &mut Wire<S>,
-    head: Head,
+    length: usize,
     connection: &Connection,
     door: &Door<H>,
 ) -> AtOnce<H> {
-    if head.framing != Framing::None || head.names_upgrade {
-        return AtOnce::Not(Box::new(head));
-    }
-    let mut head = Some(head);
     // All that an answer needs stays on the stack of this one poll: what would be kept across a
     // wait would make each idle connection larger.
-    poll_fn(|context| match head.take() {
-        Some(head) => Poll::Ready(turn(wire, head, connection, door, context)),
-        None => Poll::Pending,
-    })
-    .await
+    poll_fn(|context| Poll::Ready(turn(wire, length, connection, door, context))).await
 }
 
 fn turn<S: Transport, H: Handler>(
     wire: &mut Wire<S>,
-    head: Head,
+    length: usize,
     connection: &Connection,
     door: &Door<H>,
     context: &mut Context<'_>,
 ) -> AtOnce<H> {
+    let bytes = wire.take(length);
+    let head = match head::parse(&bytes) {
+        Ok(head) => head,
+        Err(refused) => return AtOnce::Refused(Box::new((refused, head::named(&bytes)))),
+    };
+    if head.framing != Framing::None || head.names_upgrade {
+        return AtOnce::Not(Box::new(head));
+    }
     let (request, mut asked, _) = request_of(head, connection, Body::empty());
     match door.handler.begin(&request) {
         Begun::Answered(response, receipt) => {
             asked.keep_alive &= door.stage() == Stage::Serving;
-            let mut outgoing = Outgoing::new(wire, response, asked, &door.clock);
+            let mut outgoing = Outgoing::new(response, asked, &door.clock);
             match outgoing.send_now(wire, context) {
                 Some((sent, delivered)) => {
                     door.handler.settle(&request, receipt, delivered);

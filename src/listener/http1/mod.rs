@@ -88,8 +88,8 @@ pub(super) async fn serve<S: Transport, H: Handler>(
     let mut first = Some(First { may_be_http2: sniff });
     loop {
         let next = match receive(&mut wire, door, first.take()).await {
-            Received::Head(head) => {
-                match answer_at_once(&mut wire, head, connection, door).await {
+            Received::Head(length) => {
+                match answer_at_once(&mut wire, length, connection, door).await {
                     AtOnce::Done(next) => next,
                     // On the heap, so that an idle connection is not as large as a busy one.
                     AtOnce::Rest(rest) => Box::pin(rest.finish(&mut wire, door)).await,
@@ -100,6 +100,10 @@ pub(super) async fn serve<S: Transport, H: Handler>(
                     AtOnce::Not(head) => {
                         let hints = hints.get_or_insert_with(|| interim_queue(&door.limits));
                         Box::pin(exchange(&mut wire, *head, connection, hints, door)).await
+                    }
+                    AtOnce::Refused(refused) => {
+                        let (refused, named) = *refused;
+                        Box::pin(refuse(&mut wire, refused, named, connection, door)).await
                     }
                 }
             }
@@ -136,7 +140,8 @@ struct First {
 
 /// A request, or what came instead of one.
 enum Received {
-    Head(Head),
+    /// All of a head, as the first bytes of the input; so many.
+    Head(usize),
     /// Why, and what it said of its method and target.
     Refused(Refused, Named),
     Http2,
@@ -182,7 +187,7 @@ async fn receive<S: Transport, H: Handler>(
         may_be_http2 = may_be_http2 && wire.input[..seen] == PREFACE[..seen];
         if !may_be_http2 {
             match scanner.advance(&wire.input, &door.limits.head) {
-                Ok(Some(length)) => return parse(wire, length),
+                Ok(Some(length)) => return Received::Head(length),
                 Ok(None) => {}
                 Err(refused) => return Received::Refused(refused, head::named(&wire.input)),
             }
@@ -196,14 +201,6 @@ async fn receive<S: Transport, H: Handler>(
                 return Received::Refused(Refused::HeadTimedOut, head::named(&wire.input));
             }
         }
-    }
-}
-
-fn parse<S: Transport>(wire: &mut Wire<S>, length: usize) -> Received {
-    let bytes = wire.input.split_to(length).freeze();
-    match head::parse(&bytes) {
-        Ok(head) => Received::Head(head),
-        Err(refused) => Received::Refused(refused, head::named(&bytes)),
     }
 }
 

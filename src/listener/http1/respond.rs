@@ -3,6 +3,7 @@
 //! The head and what is ready of the content leave in one vectored write; a stored head leaves as
 //! the bytes it was stored as.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{IoSlice, Write as _};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::response_head::{
-    Asked, Delimiter, checked, is_sound, write_end, write_lines, write_status_line,
+    Asked, Delimiter, bad_gateway, is_message, is_sound, write_end, write_lines, write_status_line,
 };
 use super::wire::{Filled, Wire, WriteFailed};
 use crate::body::{Body, BodyError};
@@ -27,6 +28,14 @@ const BATCH_PIECES: usize = 16;
 const BATCH_BYTES: usize = 128 << 10;
 /// Room for head, chunk size, chunk end and trailers around them.
 const BATCH_SLICES: usize = BATCH_PIECES + 7;
+/// The room for a response's head that a thread keeps for the next one.
+const SCRATCH_MAX_BYTES: usize = 16 << 10;
+
+thread_local! {
+    /// Where heads are put together: nearly all leave in the turn in which they are made, so a
+    /// thread needs one, and connections none.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// How a response went out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +56,7 @@ pub(super) async fn respond<S: Transport>(
     limits: &Limits,
     clock: &Clock,
 ) -> (Sent, Delivered) {
-    Outgoing::new(wire, response, asked, clock).send(wire, limits).await
+    Outgoing::new(response, asked, clock).send(wire, limits).await
 }
 
 /// A response of which the head has been put together.
@@ -65,16 +74,13 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new<S: Transport>(
-        wire: &mut Wire<S>,
-        response: Response,
-        asked: Asked,
-        clock: &Clock,
-    ) -> Self {
-        let response = checked(response);
+    pub(super) fn new(mut response: Response, asked: Asked, clock: &Clock) -> Self {
+        if !is_message(&response) {
+            response = bad_gateway(response);
+        }
         let delimiter = Delimiter::of(&response, asked);
         let keep_alive = asked.keep_alive && !response.close && delimiter != Delimiter::Close;
-        let mut scratch = std::mem::take(&mut wire.scratch);
+        let mut scratch = SCRATCH.take();
         scratch.clear();
         write_status_line(&mut scratch, response.status);
         let status_line = scratch.len();
@@ -96,7 +102,8 @@ impl Outgoing {
         context: &mut Context<'_>,
     ) -> Option<(Sent, Delivered)> {
         let parts = self.body.ready_parts().filter(|parts| parts.len() <= BATCH_PIECES)?;
-        let (mut slices, used) = slices(self.head(), parts);
+        let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+        let used = fill(&mut slices, self.head(), parts);
         let mut written = 0;
         let end = wire.write_now(&mut slices[..used], &mut written, context);
         self.written = written;
@@ -142,7 +149,9 @@ impl Outgoing {
         end: Result<(), Failure>,
         body_bytes: u64,
     ) -> (Sent, Delivered) {
-        wire.scratch = std::mem::take(&mut self.scratch);
+        if self.scratch.capacity() <= SCRATCH_MAX_BYTES {
+            SCRATCH.set(std::mem::take(&mut self.scratch));
+        }
         let sent = match end {
             Ok(()) if self.keep_alive => Sent::KeepAlive,
             Ok(()) => Sent::Close,
@@ -199,7 +208,8 @@ impl<S: Transport> Writer<'_, S> {
         let mut rest = parts;
         loop {
             let (batch, after) = rest.split_at(rest.len().min(BATCH_PIECES));
-            let (mut slices, used) = slices(lead, batch);
+            let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+            let used = fill(&mut slices, lead, batch);
             let mut slices = &mut slices[..used];
             IoSlice::advance_slices(&mut slices, before);
             let lead_bytes: usize = lead.iter().map(|part| part.len()).sum();
@@ -305,7 +315,7 @@ impl<S: Transport> Writer<'_, S> {
         let pieces = batch.pieces[..batch.count].iter().map(|piece| &piece[..]);
         let parts =
             lead.into_iter().chain([opening]).chain(pieces).chain([closing, &self.trailers, end]);
-        let used = fill(&mut slices, parts);
+        let used = fill_all(&mut slices, parts);
         let lead_bytes = lead.iter().map(|part| part.len()).sum::<usize>() + opening.len();
         let mut written = 0;
         let outcome =
@@ -332,21 +342,19 @@ impl Batch {
     }
 }
 
-fn fill<'a>(slices: &mut [IoSlice<'a>], parts: impl Iterator<Item = &'a [u8]>) -> usize {
+/// A head and pieces of content, at most [`BATCH_PIECES`]; says how many slices that makes.
+fn fill<'a>(slices: &mut [IoSlice<'a>], head: [&'a [u8]; 3], parts: &'a [Bytes]) -> usize {
+    let parts = head.into_iter().chain(parts.iter().map(|part| &part[..]));
+    fill_all(slices, parts.filter(|part| !part.is_empty()))
+}
+
+fn fill_all<'a>(slices: &mut [IoSlice<'a>], parts: impl Iterator<Item = &'a [u8]>) -> usize {
     let mut used = 0;
     for (slot, part) in slices.iter_mut().zip(parts) {
         *slot = IoSlice::new(part);
         used += 1;
     }
     used
-}
-
-/// A head and pieces of content; at most [`BATCH_PIECES`] of these.
-fn slices<'a>(head: [&'a [u8]; 3], parts: &'a [Bytes]) -> ([IoSlice<'a>; BATCH_SLICES], usize) {
-    let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
-    let parts = head.into_iter().chain(parts.iter().map(|part| &part[..]));
-    let used = fill(&mut slices, parts.filter(|part| !part.is_empty()));
-    (slices, used)
 }
 
 /// A chunk's size line.

@@ -65,12 +65,14 @@ impl Delimiter {
     }
 }
 
-/// Guards the wire against a response that would not be one message: an interim or switching
-/// status, or a line that holds another line.
-pub(super) fn checked(response: Response) -> Response {
-    if !response.status.is_informational() && response.fields.iter().all(is_sound) {
-        return response;
-    }
+/// Is a response one message? One with an interim or switching status is none, nor is one with a
+/// line that holds another line.
+pub(super) fn is_message(response: &Response) -> bool {
+    !response.status.is_informational() && response.fields.iter().all(is_sound)
+}
+
+/// What is sent in place of a response that is no message.
+pub(super) fn bad_gateway(response: Response) -> Response {
     tracing::error!(status = response.status.as_u16(), "a response was no valid message");
     let Response { completion, .. } = response;
     completion.finish(Delivered::BodyFailed { body_bytes: 0 });
@@ -118,6 +120,9 @@ fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 pub(super) fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     let reason = status.canonical_reason().unwrap_or("");
     for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
         out.extend_from_slice(part.as_bytes());

@@ -20,8 +20,6 @@ use crate::listener::watchdog::Watchdog;
 const HEAD_READ_BYTES: usize = 8 << 10;
 /// Bytes that one read takes of content.
 const BODY_READ_BYTES: usize = 16 << 10;
-/// The room for response heads that an idle connection keeps.
-const SCRATCH_IDLE_BYTES: usize = 1 << 10;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -51,8 +49,6 @@ pub(super) struct Wire<S> {
     interim: Bytes,
     /// Some of them may wait to be flushed.
     interim_unflushed: bool,
-    /// Where response heads are put together.
-    pub(super) scratch: Vec<u8>,
     pace: Pace,
 }
 
@@ -64,7 +60,6 @@ impl<S: Transport> Wire<S> {
             watchdog: Watchdog::new(first_timeout),
             interim: Bytes::new(),
             interim_unflushed: false,
-            scratch: Vec::new(),
             pace: Pace::new(rate_min_bytes),
         }
     }
@@ -79,9 +74,14 @@ impl<S: Transport> Wire<S> {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        if self.scratch.capacity() > SCRATCH_IDLE_BYTES {
-            self.scratch = Vec::new();
+    }
+
+    /// Takes the first bytes of the input. Nothing is counted where these are all there is.
+    pub(super) fn take(&mut self, length: usize) -> Bytes {
+        if length == self.input.len() {
+            return std::mem::take(&mut self.input).freeze();
         }
+        self.input.split_to(length).freeze()
     }
 
     /// Reads once into the input.
