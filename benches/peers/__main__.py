@@ -1,6 +1,6 @@
 """Parvis beside its peers, in one run on this machine.
 
-  python3 benches/peers all                   everything, about 25 minutes
+  python3 benches/peers all                   everything, about 27 minutes
   python3 benches/peers plain page            these parts alone
   python3 benches/peers all --quick           a smoke run: figures of no worth, in two minutes
   python3 benches/peers report --chart x.svg  the tables and the chart of what was measured
@@ -11,6 +11,7 @@ Parts, each with its own start of all servers; a part that is run again replaces
            ESI menu (Varnish and Parvis), over TLS 1.3, over HTTP/2
   zipf     hits among 100,000 URLs with 40 tags each, asked by Zipf's law
   latency  times of the page's hits at fixed rates, from an open-loop generator
+  idle     memory of an idle connection: HTTP/1.1, TLS, HTTP/2
   pass     what a proxy adds to the time of PHP-FPM and of an HTTP origin: Parvis and nginx
 
 It needs Linux, two cores that nothing else uses, Python 3.9, gcc, openssl and wrk; h2load (Debian: nghttp2-client) for
@@ -32,12 +33,13 @@ sys.dont_write_bytecode = True
 
 import chart
 import content
+import idle
 import parts
 import passing
 import report
 import servers
 
-PARTS = {"plain": parts.plain, "page": parts.page, "zipf": parts.zipf, "latency": parts.latency, "pass": passing.passes}
+PARTS = {"plain": parts.plain, "page": parts.page, "zipf": parts.zipf, "latency": parts.latency, "idle": idle.idle, "pass": passing.passes}
 TOOLS = {"taskset": "util-linux", "gcc": "gcc", "openssl": "openssl", "wrk": "wrk"}
 PACKAGES = ["util-linux", "gcc", "libc6-dev", "openssl", "wrk", "nghttp2-client", "php-fpm"]
 QUICK = {"rounds": 1, "seconds": 1, "urls": 2_000}

@@ -2,6 +2,8 @@
 
 import statistics
 
+import idle
+
 ORDER = ("limit", "parvis", "nginx", "varnish", "haproxy", "squid", "trafficserver")
 NAMES = {"limit": "epoll limit", "parvis": "**Parvis**", "nginx": "nginx", "varnish": "Varnish", "haproxy": "HAProxy", "squid": "Squid",
          "trafficserver": "Traffic Server"}
@@ -75,6 +77,15 @@ def latency_tables(part):
     return "\n".join(text)
 
 
+def idle_table(part):
+    """What an idle connection takes."""
+    def cell(column, server):
+        runs = part[column]["servers"].get(server)
+        return f"{runs[0]['bytes'] / 1024:.1f}" if runs else "-"
+
+    return table(["", *part], [[NAMES[server], *(cell(column, server) for column in part)] for server in ORDER])
+
+
 def pass_tables(part):
     """What a proxy adds to the time of its origin, by the medians of each round."""
     text = []
@@ -94,6 +105,8 @@ def pass_tables(part):
 def conditions(measured):
     """How a part was measured."""
     part, options = measured
+    if part == "idle":
+        return f"- idle: growth by {idle.CONNECTIONS:,} connections of one response each"
     logs = "on" if options["log"] else "off"
     return f"- {part}: {options['rounds']} rounds of {options['seconds']} s, {options['connections']} connections, access logs {logs}"
 
@@ -109,6 +122,8 @@ def markdown(results):
                  "### Resident memory, MiB\n", hit_table(results, memory_cell)]
     if "latency" in parts:
         text += ["### Time of a hit of the page at a fixed rate\n", latency_tables(parts["latency"])]
+    if "idle" in parts:
+        text += ["### Memory of an idle connection, KiB\n", idle_table(parts["idle"])]
     if "pass" in parts:
         text += ["### Time of a pass\n", pass_tables(parts["pass"])]
     text += ["### Versions\n", "\n".join(f"- {line}" for line in results["versions"].values() if line) + "\n"]
