@@ -1,7 +1,10 @@
 //! An incremental scanner: content in any pieces -> literals and includes.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
-use memchr::{memchr, memchr2};
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr2, memrchr};
 
 use super::Limits;
 use super::mistakes::{Mistake, Mistakes};
@@ -105,6 +108,11 @@ const OPENERS: [(Opener, &[u8]); 4] = [
     (Opener::Unwrap, b"<!--esi"),
     (Opener::UnwrapEnd, b"-->"),
 ];
+/// What all openers but the end of a comment have in them, and what may stand before it there.
+static IN_OPENERS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"esi"));
+const BEFORE: [&[u8]; 3] = [b"<", b"</", b"<!--"];
+/// The longest beginning of these openers that does not have it in whole.
+const BEFORE_MAX_BYTES: usize = b"<!--es".len();
 
 impl Parser {
     /// A scanner at the beginning of some content.
@@ -164,25 +172,43 @@ impl Parser {
 
     /// Text up to the next byte that may begin something.
     fn text(&mut self, piece: &Bytes, from: usize, events: &mut Vec<Event>) -> usize {
-        let mut at = from;
+        let rest = &piece[from..];
+        let ends_comment = self.counts(Opener::UnwrapEnd);
+        let found = if ends_comment { self.opener_in_comment(rest) } else { self.opener_in(rest) };
+        let Some(found) = found else {
+            self.literal(piece.slice(from..), events);
+            return piece.len();
+        };
+        let at = from + found;
+        self.literal(piece.slice(from..at), events);
+        self.held.push(piece[at]);
+        self.state = State::Opener;
+        at + 1
+    }
+
+    /// Where an opener begins that is no end of a comment. A page has a `<` every few bytes, and
+    /// `esi` hardly ever, so it is the latter that is looked for; the end of the piece may cut it.
+    fn opener_in(&self, rest: &[u8]) -> Option<usize> {
+        for found in IN_OPENERS.find_iter(rest) {
+            let before = &rest[..found];
+            let begins = |opener: &&[u8]| before.ends_with(opener);
+            let at = BEFORE.iter().find(|opener| begins(opener)).map(|opener| found - opener.len());
+            if at.is_some_and(|at| self.may_begin(&rest[at..])) {
+                return at;
+            }
+        }
+        let last = rest.len().saturating_sub(BEFORE_MAX_BYTES);
+        let at = last + memrchr(b'<', &rest[last..])?;
+        self.may_begin(&rest[at..]).then_some(at)
+    }
+
+    /// As [`Parser::opener_in`], or where the end of the comment begins.
+    fn opener_in_comment(&self, rest: &[u8]) -> Option<usize> {
+        let mut at = 0;
         loop {
-            let rest = &piece[at..];
-            let found = if self.in_comment && self.removed.is_none() {
-                memchr2(b'<', b'-', rest)
-            } else {
-                memchr(b'<', rest)
-            };
-            let Some(found) = found else {
-                self.literal(piece.slice(from..), events);
-                return piece.len();
-            };
-            at += found;
-            // Almost every `<` is HTML's, which the bytes behind it show at once.
-            if self.may_begin(&piece[at..]) {
-                self.literal(piece.slice(from..at), events);
-                self.held.push(piece[at]);
-                self.state = State::Opener;
-                return at + 1;
+            at += memchr2(b'<', b'-', &rest[at..])?;
+            if self.may_begin(&rest[at..]) {
+                return Some(at);
             }
             at += 1;
         }
