@@ -88,6 +88,9 @@ const NOT_TO_BE_NAMED: [&str; 19] = [
 /// Options of Connection that are looked for among the fields; a response has two at most.
 const CONNECTION_OPTIONS_MAX: usize = 100;
 
+/// Fields for which there is room before they are read: a head may be all line ends.
+const FIELDS_AT_ONCE_MAX: usize = 128;
+
 /// How lines may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnd {
@@ -180,7 +183,8 @@ pub(super) fn take_line(head: &mut Bytes, line_end: LineEnd) -> Result<Bytes, Fa
 
 /// Reads field lines up to the empty line.
 pub(super) fn read_fields(mut head: Bytes, line_end: LineEnd) -> Result<Fields, Fault> {
-    let mut fields = Fields::with_capacity(24);
+    let lines = memchr::memchr_iter(b'\n', &head).count();
+    let mut fields = Fields::with_capacity(lines.min(FIELDS_AT_ONCE_MAX));
     loop {
         let line = take_line(&mut head, line_end)?;
         if line.is_empty() {
@@ -200,7 +204,7 @@ pub(super) fn read_field(line: &Bytes) -> Result<Field, Fault> {
         return Err(Fault::Malformed("a field name has a character that it may not have"));
     }
     let value = without_white_space(&line[colon + 1..]);
-    if !value.iter().all(|&byte| is_field_text(byte)) {
+    if !is_field_value(value) {
         return Err(Fault::Malformed("a field value has a control character"));
     }
     Ok(Field { name, value: line.slice_ref(value) })
@@ -216,12 +220,28 @@ fn without_white_space(mut value: &[u8]) -> &[u8] {
 }
 
 /// A character of a token (RFC 9110 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(super) const fn is_token(byte: u8) -> bool {
+    const IS_TOKEN: [bool; 256] = {
+        let (mut table, mut byte) = ([false; 256], 0_u8);
+        while byte < 0x7f {
+            let is_mark = matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.');
+            let is_mark = is_mark || matches!(byte, b'^'..=b'`' | b'|' | b'~');
+            table[byte as usize] = byte.is_ascii_alphanumeric() || is_mark;
+            byte += 1;
+        }
+        table
+    };
+    IS_TOKEN[byte as usize]
+}
+
+/// Has a field value no control character but the tab? Looking at all bytes, whatever they are, is
+/// done many at a time: heads have policies of some thousand bytes.
+pub(super) fn is_field_value(value: &[u8]) -> bool {
+    value.iter().fold(true, |is_text, &byte| is_text & is_field_text(byte))
 }
 
 /// A character of a field value (RFC 9110 5.5): no control character but the tab.
-pub(super) fn is_field_text(byte: u8) -> bool {
+fn is_field_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
 }
 

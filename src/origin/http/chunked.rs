@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fields::Fields;
 use crate::origin::decoder::Fault;
-use crate::origin::head::{is_field_text, may_be_trailer, read_field};
+use crate::origin::head::{is_field_value, may_be_trailer, read_field};
 
 /// Bytes of a line with a chunk's size and extensions.
 const SIZE_LINE_BYTES_MAX: usize = 256;
@@ -112,7 +112,7 @@ fn take_line(input: &mut BytesMut, bytes_max: usize) -> Result<Option<BytesMut>,
         return Err(Fault::Malformed("a line of the chunked coding ends without CR"));
     };
     line.truncate(length);
-    if !line.iter().all(|&byte| is_field_text(byte)) {
+    if !is_field_value(&line) {
         return Err(Fault::Malformed("a line of the chunked coding has a control character"));
     }
     Ok(Some(line))

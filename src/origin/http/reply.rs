@@ -7,7 +7,7 @@ use super::chunked::{Chunk, Chunked};
 use crate::fields::Fields;
 use crate::origin::decoder::{Fault, Step};
 use crate::origin::head::{
-    Content, LineEnd, ResponseHead, content_length, head_end, is_field_text, read_fields,
+    Content, LineEnd, ResponseHead, content_length, head_end, is_field_value, read_fields,
     read_status, remove_hop_by_hop, take_line,
 };
 
@@ -219,7 +219,7 @@ fn read_status_line(line: &[u8]) -> Result<(Version, StatusCode), Fault> {
     };
     let (digits, reason) = rest.split_at_checked(3).unwrap_or((rest, b""));
     let proper = reason.is_empty() || reason[0] == b' ';
-    if !proper || !reason.iter().all(|&byte| is_field_text(byte)) {
+    if !proper || !is_field_value(reason) {
         return Err(Fault::Malformed("the status line is malformed"));
     }
     Ok((version, read_status(digits)?))

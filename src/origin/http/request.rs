@@ -5,7 +5,7 @@ use http::Method;
 
 use crate::fields::Field;
 use crate::origin::OriginRequest;
-use crate::origin::head::{is_field_text, is_token};
+use crate::origin::head::{is_field_value, is_token};
 
 /// Fields that frame a message or belong to one connection: ours are written anew.
 const OURS: [&str; 10] = [
@@ -71,7 +71,7 @@ fn is_passed(field: &Field) -> bool {
 
 /// A value with a control character has no business here; its line is left out.
 fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    if value.iter().all(|&byte| is_field_text(byte)) {
+    if is_field_value(value) {
         out.extend_from_slice(name);
         out.extend_from_slice(b": ");
         out.extend_from_slice(value);
