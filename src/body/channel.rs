@@ -46,6 +46,20 @@ struct State {
     writer: Option<Waker>,
 }
 
+/// Runs what fills a channel: at once as far as it comes without waiting, so that what is there
+/// already can leave together with the head, and the rest as a task of its own. Most responses have
+/// come in whole by then, and no task is needed.
+///
+/// Needs a tokio runtime.
+pub fn produce(producer: impl Future<Output = ()> + Send + 'static) {
+    let mut producer = Box::pin(producer);
+    // Nobody need be woken: what waits is polled again as soon as it is a task.
+    let mut context = Context::from_waker(Waker::noop());
+    if producer.as_mut().poll(&mut context).is_pending() {
+        tokio::spawn(producer);
+    }
+}
+
 /// The producer's end.
 pub struct BodySender {
     state: Arc<Mutex<State>>,
@@ -246,6 +260,24 @@ mod tests {
         drop(sender);
         assert_eq!(body.next().await, Some(Ok(Bytes::from("ab"))));
         assert_eq!(body.next().await, Some(Err(BodyError::Truncated)));
+        assert_eq!(body.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_producer_runs_at_once_up_to_its_first_wait_and_on_as_a_task() {
+        let (mut sender, mut body) = channel(10, None);
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        produce(async move {
+            sender.send(Bytes::from("a")).await.expect("open");
+            released.await.expect("released");
+            sender.send(Bytes::from("b")).await.expect("open");
+            sender.finish();
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(body.poll_next(&mut context), Poll::Ready(Some(Ok(Bytes::from("a")))));
+        assert!(body.poll_next(&mut context).is_pending());
+        release.send(()).expect("waited for");
+        assert_eq!(body.next().await, Some(Ok(Bytes::from("b"))));
         assert_eq!(body.next().await, None);
     }
 

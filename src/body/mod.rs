@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
-pub use channel::{BodySender, Closed, channel};
+pub use channel::{BodySender, Closed, channel, produce};
 pub use shared::{SharedBody, SharedReader, SharedSource};
 pub use spool::{SpoolError, SpoolMemory, Spooled};
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{Event, InOrder, Limits, Mistakes, Parser};
-use crate::body::{Body, BodyError, BodySender, Closed, channel};
+use crate::body::{Body, BodyError, BodySender, Closed, channel, produce};
 use crate::fields::Fields;
 use crate::settings;
 use crate::store::Include;
@@ -72,7 +72,7 @@ where
         begins: listeners.begins,
         sender,
     };
-    tokio::spawn(joining.run(listeners.mistakes));
+    produce(joining.run(listeners.mistakes));
     joined
 }
 

@@ -13,7 +13,7 @@ use super::pool::Pool;
 use super::transfer::{Exchange, Waits};
 pub(super) use super::transfer::{Message, Wrapping};
 use super::{OriginError, OriginResponse, Provenance, Switched};
-use crate::body::{Body, channel};
+use crate::body::{Body, channel, produce};
 use crate::clock::Clock;
 use crate::settings::{self, Endpoint};
 
@@ -183,7 +183,7 @@ impl Upstream {
         let ahead_max_bytes =
             if head.unbuffered { UNBUFFERED_BYTES } else { self.response_memory_max_bytes };
         let (sender, mut body) = channel(ahead_max_bytes, head.content.length());
-        tokio::spawn(exchange.relay(sender, place, Arc::clone(&self.pool)));
+        produce(exchange.relay(sender, place, Arc::clone(&self.pool)));
         if head.content == Content::Never {
             // Nobody need wait for the end of what has no content.
             body = Body::empty();
