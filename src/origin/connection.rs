@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -56,7 +57,12 @@ async fn open(endpoint: &Endpoint) -> io::Result<Connection> {
             stream.set_nodelay(true)?;
             Ok(Connection::Tcp(stream))
         }
-        Endpoint::Unix(path) => UnixStream::connect(path).await.map(Connection::Unix),
+        Endpoint::Unix(path) => {
+            // It is open at once or not at all, so nothing need be waited for.
+            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+            socket.connect(&SockAddr::unix(path)?)?;
+            UnixStream::from_std(socket.into()).map(Connection::Unix)
+        }
     }
 }
 
@@ -73,6 +79,19 @@ impl Connection {
             Self::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
         };
         matches!(peeked, Err(rustix::io::Errno::WOULDBLOCK))
+    }
+
+    /// Sends what the system takes at once, and says how much that is. The runtime learns only by
+    /// its next look at all sockets that a new one can be written to.
+    ///
+    /// What goes wrong here does so again with the next write.
+    pub(super) fn send_now(&self, bytes: &[u8]) -> usize {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = match self {
+            Self::Tcp(stream) => rustix::net::send(stream, bytes, flags),
+            Self::Unix(stream) => rustix::net::send(stream, bytes, flags),
+        };
+        sent.unwrap_or(0)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod http;
 pub mod mime;
 mod pool;
 pub mod probe;
+mod sending;
 pub mod shop;
 #[cfg(test)]
 mod testing;

@@ -1,26 +1,34 @@
 //! One exchange on one connection: the request goes out while the reply comes in.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::OriginError;
 use super::connection::Connection;
 use super::decoder::{Decoder, Fault, Step};
-use super::fastcgi::record;
 use super::gate::Place;
 use super::head::ResponseHead;
 use super::pool::Pool;
-use crate::body::{Body, BodyError, BodySender, Spooled};
+use super::sending::{Sending, WriteFault};
+use crate::body::{BodyError, BodySender, Spooled};
 use crate::exchange::{Interim, Tunnel};
 use crate::fields::Fields;
 
-/// Bytes that one read or write asks for.
-const BLOCK_BYTES: usize = 64 << 10;
+/// Bytes that a read has room for: most pages come in one, with their head.
+const READ_BYTES: usize = 64 << 10;
+/// Less room than this is not worth a read; up to there a block is filled, so that an origin which
+/// sends a few bytes at a time does not have a block of its own for each of them.
+const READ_MIN_BYTES: usize = 4 << 10;
+
+/// Content that is taken in one turn, after which it is the client's and other requests' turn.
+const TURN_BYTES: usize = 2 * READ_BYTES;
 
 /// A request, ready to be sent as often as it takes.
 #[derive(Clone, Debug)]
@@ -57,7 +65,7 @@ pub(super) struct Waits {
 
 /// An exchange that has begun.
 pub(super) struct Exchange {
-    reader: ReadHalf<Connection>,
+    connection: Connection,
     writing: Writing,
     input: BytesMut,
     decoder: Decoder,
@@ -66,18 +74,10 @@ pub(super) struct Exchange {
     answered: bool,
 }
 
-type WriteResult = Result<WriteHalf<Connection>, WriteFault>;
-
 enum Writing {
-    Active(Pin<Box<dyn Future<Output = WriteResult> + Send>>),
-    Sent(WriteHalf<Connection>),
+    Active(Sending),
+    Sent,
     /// The origin did not take it all; what it answers may still be good.
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WriteFault {
-    TimedOut,
     Failed,
 }
 
@@ -96,12 +96,10 @@ impl Exchange {
         decoder: Decoder,
         waits: Waits,
     ) -> Self {
-        let (reader, writer) = tokio::io::split(connection);
         let interim = message.interim.clone();
-        let writing = Box::pin(write_message(writer, message, waits.between_bytes));
         Self {
-            reader,
-            writing: Writing::Active(writing),
+            connection,
+            writing: Writing::Active(Sending::new(message, waits.between_bytes)),
             input: BytesMut::new(),
             decoder,
             waits,
@@ -162,11 +160,18 @@ impl Exchange {
     ) {
         match self.relay_content(&mut sender).await {
             Relayed::Whole { reusable, trailers } => {
-                if reusable {
+                let finished = if reusable {
                     self.give_back(&pool);
-                }
+                    None
+                } else {
+                    Some(self)
+                };
                 drop(place);
                 sender.finish_with(trailers);
+                if finished.is_some() {
+                    // To close takes as long as to send the end on, which is waited for.
+                    tokio::task::yield_now().await;
+                }
             }
             Relayed::Broken(error) => {
                 drop((self, place));
@@ -178,14 +183,20 @@ impl Exchange {
 
     async fn relay_content(&mut self, sender: &mut BodySender) -> Relayed {
         let mut trailers = Fields::new();
+        let mut turn_bytes = 0;
         loop {
             match self.next_step(sender).await {
                 Ok(Step::More | Step::Head(_) | Step::Interim { .. }) => {}
                 Ok(Step::Trailers(fields)) => trailers = fields,
                 Ok(Step::End { reusable }) => return Relayed::Whole { reusable, trailers },
                 Ok(Step::Content(piece)) => {
+                    turn_bytes += piece.len();
                     if sender.send(piece).await.is_err() {
                         return Relayed::Unwanted;
+                    }
+                    if turn_bytes >= TURN_BYTES {
+                        turn_bytes = 0;
+                        tokio::task::yield_now().await;
                     }
                 }
                 Err(Interrupted::NobodyReads) if self.decoder.content_is_whole() => {
@@ -238,52 +249,53 @@ impl Exchange {
 
     /// Reads once, or says what the connection's end makes of the reply; writes on meanwhile.
     async fn read(&mut self) -> Result<Result<Step, Fault>, OriginError> {
-        self.input.reserve(BLOCK_BYTES / 4);
-        loop {
-            tokio::select! {
-                biased;
-                read = self.reader.read_buf(&mut self.input) => {
-                    return match read {
-                        Ok(0) => Ok(self.decoder.end_of_input()),
-                        Ok(_) => {
-                            self.answered = true;
-                            Ok(Ok(Step::More))
-                        }
-                        Err(source) => Err(OriginError::Lost { source }),
-                    };
-                }
-                written = self.writing.progress(), if self.writing.is_active() => {
-                    match written {
-                        Ok(writer) => self.writing = Writing::Sent(writer),
-                        Err(WriteFault::TimedOut) if !self.answered => {
-                            return Err(OriginError::TimedOut { stage: "sending the request" });
-                        }
-                        Err(_) => self.writing = Writing::Failed,
+        if self.input.capacity() - self.input.len() < READ_MIN_BYTES {
+            self.input.reserve(READ_BYTES);
+        }
+        let Self { connection, writing, input, answered, .. } = self;
+        let read = poll_fn(|context| {
+            if let Poll::Ready(read) = pin!(connection.read_buf(input)).poll(context) {
+                return Poll::Ready(read.map_err(|source| OriginError::Lost { source }));
+            }
+            if let Writing::Active(sending) = writing {
+                match sending.poll(connection, context) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => *writing = Writing::Sent,
+                    Poll::Ready(Err(WriteFault::TimedOut)) if !*answered => {
+                        let stage = "sending the request";
+                        return Poll::Ready(Err(OriginError::TimedOut { stage }));
                     }
+                    Poll::Ready(Err(_)) => *writing = Writing::Failed,
                 }
             }
+            Poll::Pending
+        });
+        if read.await? == 0 {
+            return Ok(self.decoder.end_of_input());
         }
+        self.answered = true;
+        Ok(Ok(Step::More))
     }
 
     /// The connection after a 101, once the request is out. `None`: it was lost meanwhile.
-    pub(super) async fn into_tunnel(mut self, protocol: Bytes) -> Option<Tunnel> {
-        let writer = match self.writing {
-            Writing::Active(writing) => {
-                timeout(self.waits.between_bytes, writing).await.ok()?.ok()?
+    pub(super) async fn into_tunnel(self, protocol: Bytes) -> Option<Tunnel> {
+        let Self { mut connection, writing, mut input, waits, .. } = self;
+        match writing {
+            Writing::Active(mut sending) => {
+                let sent = poll_fn(|context| sending.poll(&mut connection, context));
+                timeout(waits.between_bytes, sent).await.ok()?.ok()?;
             }
-            Writing::Sent(writer) => writer,
+            Writing::Sent => {}
             Writing::Failed => return None,
-        };
-        let ahead = self.input.split().freeze();
-        Some(Tunnel { io: Box::new(self.reader.unsplit(writer)), ahead, protocol })
+        }
+        let ahead = input.split().freeze();
+        Some(Tunnel { io: Box::new(connection), ahead, protocol })
     }
 
     /// Gives the connection back, unless the request is not out in whole.
     fn give_back(self, pool: &std::sync::Arc<Pool>) {
-        if let Writing::Sent(writer) = self.writing
-            && self.input.is_empty()
-        {
-            pool.put(self.reader.unsplit(writer));
+        if matches!(self.writing, Writing::Sent) && self.input.is_empty() {
+            pool.put(self.connection);
         }
     }
 }
@@ -302,60 +314,6 @@ impl From<Fault> for Interrupted {
     }
 }
 
-impl Writing {
-    fn is_active(&self) -> bool {
-        matches!(self, Self::Active(_))
-    }
-
-    async fn progress(&mut self) -> WriteResult {
-        match self {
-            Self::Active(writing) => writing.await,
-            Self::Sent(_) | Self::Failed => std::future::pending().await,
-        }
-    }
-}
-
 fn closed_early() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the end of the head")
-}
-
-async fn write_message(
-    mut writer: WriteHalf<Connection>,
-    message: Message,
-    wait: Duration,
-) -> WriteResult {
-    let mut out = message.head.to_vec();
-    let mut body = Body::from(message.body);
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|_| WriteFault::Failed)?;
-        match message.wrapping {
-            Wrapping::Plain => out.extend_from_slice(&piece),
-            Wrapping::Stdin => record::write_stdin(&mut out, &piece),
-        }
-        if out.len() >= BLOCK_BYTES {
-            write(&mut writer, &out, wait).await?;
-            out.clear();
-        }
-    }
-    if message.wrapping == Wrapping::Stdin {
-        record::write_stdin_end(&mut out);
-    }
-    write(&mut writer, &out, wait).await?;
-    Ok(writer)
-}
-
-/// Writes all of `bytes`; each write on its own has to come forward within `wait`.
-async fn write(
-    writer: &mut WriteHalf<Connection>,
-    mut bytes: &[u8],
-    wait: Duration,
-) -> Result<(), WriteFault> {
-    while !bytes.is_empty() {
-        match timeout(wait, writer.write(bytes)).await {
-            Ok(Ok(0) | Err(_)) => return Err(WriteFault::Failed),
-            Ok(Ok(written)) => bytes = &bytes[written..],
-            Err(_) => return Err(WriteFault::TimedOut),
-        }
-    }
-    Ok(())
 }

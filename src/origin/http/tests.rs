@@ -1,3 +1,4 @@
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ::http::{Method, StatusCode};
@@ -273,6 +274,31 @@ async fn a_target_that_would_leave_its_line_is_not_sent() {
         let result = client.fetch(&request(Method::GET, target)).await;
         assert!(matches!(result, Err(OriginError::Malformed { .. })), "{target:?}");
     }
+}
+
+#[tokio::test]
+async fn what_came_with_the_head_is_there_without_a_wait() {
+    let peer = server(vec![answers(PAGE)]);
+    let client = client(&peer, &settings());
+    let mut body = fetch(&client, Method::GET).await.expect("a response").body;
+    let mut context = Context::from_waker(Waker::noop());
+    assert_eq!(body.poll_next(&mut context), Poll::Ready(Some(Ok(Bytes::from("page")))));
+    assert_eq!(body.poll_next(&mut context), Poll::Ready(None));
+}
+
+#[tokio::test]
+async fn content_that_comes_byte_by_byte_has_no_block_of_memory_for_each() {
+    let head = answers("HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n");
+    let peer = server(vec![[head, vec![Act::Drip(vec![b'x'; 90])]].concat()]);
+    let client = client(&peer, &settings());
+    let mut body = fetch(&client, Method::GET).await.expect("a response").body;
+    let mut pieces = Vec::new();
+    while let Some(piece) = body.next().await {
+        pieces.push(piece.expect("whole"));
+    }
+    let at = |piece: Option<&Bytes>| piece.map_or(0, |piece| piece.as_ptr().addr());
+    assert!(pieces.len() > 1);
+    assert!(at(pieces.last()).wrapping_sub(at(pieces.first())) < 90);
 }
 
 #[tokio::test]
