@@ -1,9 +1,9 @@
 //! FastCGI parameters: what nginx with Magento's configuration tells PHP, in its order.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::Method;
 
 use crate::exchange::{Scheme, split_target};
@@ -43,7 +43,7 @@ impl Script {
 }
 
 /// Names and values in the order in which they are sent.
-pub(super) type Params = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Params<'a> = Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>;
 
 /// What is the same for each request.
 #[derive(Clone, Debug)]
@@ -63,62 +63,75 @@ impl ParamRules {
     }
 
     /// The parameters of one request.
-    pub(super) fn build(&self, request: &OriginRequest, script: &Script) -> Params {
+    pub(super) fn build<'a>(
+        &'a self,
+        request: &'a OriginRequest,
+        script: &'a Script,
+    ) -> Params<'a> {
         let host = host_name(&request.authority);
         let mut params = Params::with_capacity(32 + request.fields.len());
         for (name, value) in &script.params {
-            push(&mut params, name, value);
+            push(&mut params, name, value.as_bytes());
         }
         self.push_cgi(&mut params, request, script, host);
         for (name, value) in self.configured(host) {
-            match params.iter_mut().find(|(known, _)| known == name.as_bytes()) {
-                Some((_, known)) => *known = value.as_bytes().to_vec(),
-                None => push(&mut params, name, value),
+            match params.iter_mut().find(|(known, _)| **known == *name.as_bytes()) {
+                Some((_, known)) => *known = value.as_bytes().into(),
+                None => push(&mut params, name, value.as_bytes()),
             }
         }
         push_fields(&mut params, request);
         params
     }
 
-    fn push_cgi(&self, params: &mut Params, request: &OriginRequest, script: &Script, host: &[u8]) {
+    fn push_cgi<'a>(
+        &'a self,
+        params: &mut Params<'a>,
+        request: &'a OriginRequest,
+        script: &'a Script,
+        host: &'a [u8],
+    ) {
         let https = request.client.scheme == Scheme::Https;
         let port = |port: u16| if port == 0 { String::new() } else { port.to_string() };
         // The place may have a query of its own, as `static.php` has.
         let own_query = script.params.iter().any(|(name, _)| name == "QUERY_STRING");
         let query = split_target(&request.target).1.unwrap_or_default();
         let content_type = request.fields.first("content-type");
-        push(params, "SCRIPT_FILENAME", &script.filename);
+        push(params, "SCRIPT_FILENAME", script.filename.as_bytes());
         if !own_query {
             push(params, "QUERY_STRING", query);
         }
-        push(params, "REQUEST_METHOD", request.method.as_str());
+        push(params, "REQUEST_METHOD", request.method.as_str().as_bytes());
         push(params, "CONTENT_TYPE", content_type.map_or(&b""[..], |value| &value[..]));
-        push(params, "CONTENT_LENGTH", content_length(request).unwrap_or_default());
-        push(params, "SCRIPT_NAME", &script.name);
+        push_text(params, "CONTENT_LENGTH", content_length(request).unwrap_or_default());
+        push(params, "SCRIPT_NAME", script.name.as_bytes());
         if !script.path_info.is_empty() {
-            push(params, "PATH_INFO", &script.path_info);
+            push(params, "PATH_INFO", script.path_info.as_bytes());
         }
         push(params, "REQUEST_URI", &request.target);
-        push(params, "DOCUMENT_URI", format!("{}{}", script.name, script.path_info));
-        push(params, "DOCUMENT_ROOT", &script.document_root);
-        push(params, "SERVER_PROTOCOL", "HTTP/1.1");
-        push(params, "REQUEST_SCHEME", request.client.scheme.as_str());
+        push_text(params, "DOCUMENT_URI", [&script.name[..], &script.path_info].concat());
+        push(params, "DOCUMENT_ROOT", script.document_root.as_bytes());
+        push(params, "SERVER_PROTOCOL", b"HTTP/1.1");
+        push(params, "REQUEST_SCHEME", request.client.scheme.as_str().as_bytes());
         if https {
-            push(params, "HTTPS", "on");
+            push(params, "HTTPS", b"on");
         }
-        push(params, "GATEWAY_INTERFACE", "CGI/1.1");
-        push(params, "SERVER_SOFTWARE", concat!("parvis/", env!("CARGO_PKG_VERSION")));
-        push(params, "REMOTE_ADDR", request.client.address.to_string());
-        push(params, "REMOTE_PORT", port(request.client.port));
-        push(params, "REMOTE_USER", "");
-        push(params, "SERVER_ADDR", &self.server_address);
-        push(params, "SERVER_PORT", port(request.client.server_port));
+        push(params, "GATEWAY_INTERFACE", b"CGI/1.1");
+        push(params, "SERVER_SOFTWARE", concat!("parvis/", env!("CARGO_PKG_VERSION")).as_bytes());
+        push_text(params, "REMOTE_ADDR", request.client.address.to_string());
+        push_text(params, "REMOTE_PORT", port(request.client.port));
+        push(params, "REMOTE_USER", b"");
+        push(params, "SERVER_ADDR", self.server_address.as_bytes());
+        push_text(params, "SERVER_PORT", port(request.client.server_port));
         push(params, "SERVER_NAME", host);
-        push(params, "REDIRECT_STATUS", "200");
+        push(params, "REDIRECT_STATUS", b"200");
     }
 
     /// `origin.params` of the host itself over those of `*`.
     fn configured(&self, host: &[u8]) -> BTreeMap<&String, &String> {
+        if self.hosts.is_empty() {
+            return BTreeMap::new();
+        }
         let host = String::from_utf8_lossy(host).to_ascii_lowercase();
         let tables = [self.hosts.get("*"), self.hosts.get(&host)];
         tables.into_iter().flatten().flatten().collect()
@@ -153,39 +166,40 @@ fn content_length(request: &OriginRequest) -> Option<String> {
 
 /// Appends the fields as `HTTP_*`, repeats merged (RFC 3875 4.1.18). What is there already comes
 /// from configuration and wins over a client's field of that name.
-fn push_fields(params: &mut Params, request: &OriginRequest) {
+fn push_fields<'a>(params: &mut Params<'a>, request: &'a OriginRequest) {
     let configured = params.len();
     let length = content_length(request);
     for field in request.fields.iter().filter(|field| is_passed(&field.name)) {
         let name = variable(&field.name);
-        match params.iter().position(|(known, _)| *known == name) {
+        match params.iter().position(|(known, _)| **known == *name) {
             Some(known) if known < configured || field.is("content-length") => {}
             Some(known) => {
-                let merged = &mut params[known].1;
+                let merged = params[known].1.to_mut();
                 merged.extend_from_slice(if field.is("cookie") { b"; " } else { b", " });
                 merged.extend_from_slice(&field.value);
             }
-            None => params.push((name, value(field, length.as_ref()).to_vec())),
+            None => params.push((name.into(), value(field, length.as_ref()))),
         }
     }
-    let missing = [("HTTP_CONTENT_LENGTH", length.map(Bytes::from)), ("HTTP_HOST", host(request))];
-    for (name, value) in missing {
-        if let Some(value) = value
-            && !params.iter().any(|(known, _)| known == name.as_bytes())
-        {
-            push(params, name, value);
-        }
+    let is_missing = |params: &Params<'_>, name: &str| {
+        params.iter().all(|(known, _)| **known != *name.as_bytes())
+    };
+    if let Some(length) = length
+        && is_missing(params, "HTTP_CONTENT_LENGTH")
+    {
+        push_text(params, "HTTP_CONTENT_LENGTH", length);
+    }
+    if !request.authority.is_empty() && is_missing(params, "HTTP_HOST") {
+        push(params, "HTTP_HOST", &request.authority);
     }
 }
 
 /// The field's value; a length is that of what was taken in.
-fn value<'a>(field: &'a Field, length: Option<&'a String>) -> &'a [u8] {
-    let length = length.filter(|_| field.is("content-length"));
-    length.map_or(&field.value[..], String::as_bytes)
-}
-
-fn host(request: &OriginRequest) -> Option<Bytes> {
-    Some(request.authority.clone()).filter(|authority| !authority.is_empty())
+fn value<'a>(field: &'a Field, length: Option<&String>) -> Cow<'a, [u8]> {
+    match length.filter(|_| field.is("content-length")) {
+        Some(length) => length.clone().into_bytes().into(),
+        None => Cow::Borrowed(&field.value),
+    }
 }
 
 /// Letters, digits and hyphens alone, so that no two fields become one variable, and never
@@ -206,6 +220,10 @@ fn variable(name: &[u8]) -> Vec<u8> {
     variable
 }
 
-fn push(params: &mut Params, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-    params.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
+fn push<'a>(params: &mut Params<'a>, name: &'a str, value: &'a [u8]) {
+    params.push((name.as_bytes().into(), value.into()));
+}
+
+fn push_text<'a>(params: &mut Params<'a>, name: &'a str, value: String) {
+    params.push((name.as_bytes().into(), value.into_bytes().into()));
 }

@@ -177,9 +177,10 @@ pub(super) fn write_begin(out: &mut Vec<u8>, keep_connection: bool) {
 ///
 /// A pair is never spread over two records as long as it fits into one: PHP reads the pairs of
 /// each record by itself.
-pub(super) fn write_params(out: &mut Vec<u8>, params: &[(Vec<u8>, Vec<u8>)]) {
+pub(super) fn write_params(out: &mut Vec<u8>, params: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) {
     let mut record = Vec::with_capacity(2_048);
     for (name, value) in params {
+        let (name, value) = (name.as_ref(), value.as_ref());
         let pair_bytes = 8 + name.len() + value.len();
         if !record.is_empty() && record.len() + pair_bytes > CHUNK_BYTES {
             write_stream(out, PARAMS, &record);
