@@ -1,7 +1,7 @@
 //! The content of one request on its way from the wire to whoever handles the request.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use super::body::{Decoder, Framing, Taken};
@@ -100,9 +100,8 @@ impl Intake {
         sender: Option<BodySender>,
         limits: &Limits,
         hints: &InterimQueue,
-        handling: impl Future<Output = Response>,
+        mut handling: Pin<&mut impl Future<Output = Response>>,
     ) -> Option<Response> {
-        let mut handling = pin!(handling);
         if let Some(sender) = sender {
             let mut feeding = pin!(self.feed(wire, sender, limits));
             let first = poll_fn(|context| {

@@ -16,6 +16,7 @@ mod wire;
 
 use std::future::poll_fn;
 use std::io::IoSlice;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -298,8 +299,11 @@ async fn conclude<S: Transport, H: Handler>(
     if asked.version == Version::HTTP_11 {
         request.beside.interim = hints.open();
     }
-    let handling = door.handler.handle(request, open);
-    let answered = intake.answer(wire, sender, limits, hints, handling).await;
+    let answered = {
+        // Here and not handed on by value, or this future would have room for it three times.
+        let handling = pin!(door.handler.handle(request, open));
+        intake.answer(wire, sender, limits, hints, handling).await
+    };
     let late = hints.close();
     let Some(mut response) = answered else {
         return Next::Cut;
