@@ -138,6 +138,9 @@ impl Spooled {
         if body.len().is_some_and(|length| length > max_bytes) {
             return Err(SpoolError::TooLarge { limit: max_bytes });
         }
+        if body.ready_parts().is_some_and(<[Bytes]>::is_empty) {
+            return Ok(Self::default());
+        }
         let mut kept = Kept { memory: memory.clone(), bytes: BytesMut::new() };
         let mut file: Option<Writer> = None;
         let mut bytes = 0_u64;
