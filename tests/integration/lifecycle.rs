@@ -23,8 +23,9 @@ fn slow(pause: Duration) -> Origin {
 fn sigterm_makes_it_not_ready_at_once_serves_on_and_exits_0_with_nothing_lost() {
     let origin = slow(Duration::from_millis(800));
     let mut parvis = Parvis::before_http(origin.port).with("lifecycle.drain", "\"1s\"").start();
-    assert_eq!(parvis.get("/.parvis/ready", &[]).status, 200);
     let port = parvis.port;
+    let is_ready = || get(port, "/.parvis/ready", &[]).status == 200;
+    wait_until("ready", Duration::from_secs(5), is_ready);
     let early = thread::spawn(move || get(port, "/early", &[]));
     wait_until("the fetch", Duration::from_secs(5), || origin.count() == 1);
     parvis.process.signal("TERM");
