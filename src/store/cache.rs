@@ -1,15 +1,15 @@
-//! The look-up tables and what they throw out when memory is short: moka, by weight.
+//! The look-up tables, and how memory is shared out between them.
+//!
+//! What can be made again is in caches by moka, which throw it out by themselves.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use moka::notification::RemovalCause;
-use moka::sync::{Cache, SegmentedCache};
-use parking_lot::Mutex;
+use moka::sync::Cache;
 
-use super::entry::Entry;
+use super::eviction::Eviction;
 use super::fence::Fence;
-use super::slots::Slot;
+use super::pages::Pages;
 use super::variants::Variants;
 use super::weight::allocation_bytes;
 use crate::clock::Moment;
@@ -17,15 +17,7 @@ use crate::policy::CacheKey;
 use crate::reason::Reason;
 use crate::settings;
 
-/// Each segment has a log of reads and locks of its own, so that threads rarely meet.
-const SEGMENTS_MAX: u64 = 16;
-
-/// A segment holds at least so many responses of the largest size, since one that is larger
-/// than a segment would never stay.
-const LARGEST_PER_SEGMENT: u64 = 4;
-
-/// Bytes of a small response in a cache, besides key and content. Measured as
-/// `weight::BOOKKEEPING_BYTES` is.
+/// Bytes of a small thing in a cache of moka, besides key and content. Measured.
 const SMALL_ENTRY_BYTES: usize = 480;
 
 /// Free pages that the allocator holds back, as far as they do not grow with what is stored.
@@ -35,14 +27,12 @@ const ALLOCATOR_BYTES_MAX: u64 = 8 << 20;
 /// back, is `store.memory_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
-    /// For stored responses: a multiple of `segments`.
+    /// For stored responses.
     pub(super) pages_bytes: u64,
     /// For plain forms of what is stored compressed.
     pub(super) identities_bytes: u64,
     /// For keys whose responses are uncacheable, and as much for what is known of variants.
     pub(super) markers_bytes: u64,
-    /// Parts of the table of stored responses; a power of two.
-    pub(super) segments: u64,
     /// The heaviest response that is stored.
     pub(super) entry_bytes_max: u64,
 }
@@ -56,18 +46,13 @@ impl Shares {
         let allocator_bytes = memory_bytes / 32 + ALLOCATOR_BYTES_MAX.min(memory_bytes / 16);
         let rest =
             memory_bytes - identities_bytes - 2 * markers_bytes - fence_bytes - allocator_bytes;
-        let mut segments = SEGMENTS_MAX;
-        let wanted = settings.object_max_bytes.saturating_mul(LARGEST_PER_SEGMENT);
-        while segments > 1 && rest / segments < wanted {
-            segments /= 2;
-        }
-        let segment_bytes = rest / segments;
+        let tables_bytes = Pages::empty_bytes(rest) + Eviction::ghosts_bytes(rest);
+        let pages_bytes = rest.saturating_sub(tables_bytes);
         Self {
-            pages_bytes: segment_bytes * segments,
+            pages_bytes,
             identities_bytes,
             markers_bytes,
-            segments,
-            entry_bytes_max: segment_bytes.min(settings.object_max_bytes).min(u64::from(u32::MAX)),
+            entry_bytes_max: pages_bytes.min(settings.object_max_bytes).min(u64::from(u32::MAX)),
         }
     }
 }
@@ -79,23 +64,9 @@ pub(super) struct Marker {
     pub(super) until: Moment,
 }
 
-/// A response that left the table, by its slot and its sequence number.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Evicted {
-    pub(super) slot: Slot,
-    pub(super) sequence: u64,
-    /// For want of room, not because another took its place.
-    pub(super) for_room: bool,
-}
-
-/// Responses that left the table and are still in the index. The listener only notes them, since it
-/// may run on any thread, also on one that holds the index' lock.
-pub(super) type Evictions = Arc<Mutex<Vec<Evicted>>>;
-
-/// The tables that look-ups read. The table of responses holds weak references: what the index
-/// lets go of is gone at once, whatever moka still keeps in its logs and garbage.
+/// The tables that look-ups read.
 pub(super) struct Caches {
-    pub(super) pages: SegmentedCache<CacheKey, Weak<Entry>>,
+    pub(super) pages: Pages,
     /// By sequence number and segment.
     pub(super) identities: Cache<(u64, usize), Bytes>,
     pub(super) markers: Cache<CacheKey, Marker>,
@@ -104,25 +75,7 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    pub(super) fn new(shares: &Shares, evictions: &Evictions) -> Self {
-        let evictions = Arc::clone(evictions);
-        let pages = SegmentedCache::builder(shares.segments as usize)
-            .max_capacity(shares.pages_bytes)
-            .weigher(|_: &CacheKey, entry: &Weak<Entry>| {
-                entry.upgrade().map_or(1, |entry| entry.weight_bytes)
-            })
-            .eviction_listener(move |_, entry: Weak<Entry>, cause| {
-                // What the store itself took out has left the index already.
-                if cause == RemovalCause::Explicit {
-                    return;
-                }
-                if let Some(entry) = entry.upgrade() {
-                    let (slot, sequence) = (entry.slot, entry.sequence);
-                    let for_room = cause == RemovalCause::Size;
-                    evictions.lock().push(Evicted { slot, sequence, for_room });
-                }
-            })
-            .build();
+    pub(super) fn new(shares: &Shares) -> Self {
         let identities = Cache::builder()
             .max_capacity(shares.identities_bytes)
             .weigher(|_, identity: &Bytes| {
@@ -144,12 +97,12 @@ impl Caches {
                 u32::try_from(bytes + variants.bytes()).unwrap_or(u32::MAX)
             })
             .build();
+        let pages = Pages::new(shares.pages_bytes);
         Self { pages, identities, markers, variants }
     }
 
     /// Lets moka do what it has put off.
     pub(super) fn run_pending_tasks(&self) {
-        self.pages.run_pending_tasks();
         self.identities.run_pending_tasks();
         self.markers.run_pending_tasks();
         self.variants.run_pending_tasks();
@@ -161,18 +114,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_always_holds_the_largest_response_and_the_shares_keep_to_the_limit() {
+    fn the_shares_keep_to_the_limit_and_leave_room_for_the_largest_response() {
         for memory_mib in [0, 1, 8, 16, 64, 512, 65_536] {
             let settings =
                 settings::Store { memory_bytes: memory_mib << 20, ..settings::Store::default() };
             let shares = Shares::of(&settings);
-            assert!(shares.pages_bytes / shares.segments >= shares.entry_bytes_max);
-            assert!(shares.segments.is_power_of_two());
+            assert!(shares.pages_bytes >= shares.entry_bytes_max);
             let sum = shares.pages_bytes + shares.identities_bytes + shares.markers_bytes;
             assert!(sum <= settings.memory_bytes);
             assert!(memory_mib < 64 || sum > settings.memory_bytes / 100 * 79);
         }
         let shares = Shares::of(&settings::Store::default());
-        assert_eq!((shares.segments, shares.entry_bytes_max), (8, 8 << 20));
+        assert_eq!(shares.entry_bytes_max, 8 << 20);
     }
 }

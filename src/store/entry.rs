@@ -1,7 +1,7 @@
 //! A stored response.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -175,6 +175,8 @@ pub struct Entry {
     pub(super) weight_bytes: u32,
     purged: AtomicU64,
     removed: AtomicBool,
+    /// Look-ups since the hand of the eviction last came by, up to [`USES_MAX`].
+    uses: AtomicU8,
     /// Milliseconds of the moment from which it may be refreshed in the background.
     refresh_from: AtomicU64,
 }
@@ -224,6 +226,9 @@ pub enum Freshness {
 const PURGED_HARD: u64 = 0;
 const NOT_PURGED: u64 = u64::MAX;
 
+/// More look-ups say no more of what a response is worth.
+const USES_MAX: u8 = 3;
+
 impl Entry {
     pub(super) fn new(new: NewEntry, stored_at: Moment, retention: Retention) -> Self {
         Self {
@@ -247,6 +252,7 @@ impl Entry {
             weight_bytes: retention.weight_bytes,
             purged: AtomicU64::new(NOT_PURGED),
             removed: AtomicBool::new(false),
+            uses: AtomicU8::new(0),
             refresh_from: AtomicU64::new(0),
         }
     }
@@ -371,6 +377,35 @@ impl Entry {
 
     pub(super) fn is_removed(&self) -> bool {
         self.removed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn key_bytes(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+
+    /// Somebody asked for it. Of two at once one may not be counted. What is asked for often is left
+    /// as it is, so that the line of memory stays with all cores.
+    pub(super) fn note_use(&self) {
+        let uses = self.uses();
+        if uses < USES_MAX {
+            self.uses.store(uses + 1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn uses(&self) -> u8 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Takes off one use; false: there was none.
+    pub(super) fn spend_use(&self) -> bool {
+        let uses = self.uses();
+        self.uses.store(uses.saturating_sub(1), Ordering::Relaxed);
+        uses > 0
+    }
+
+    /// It takes the place of another, and is worth as much.
+    pub(super) fn keep_uses_of(&self, replaced: &Self) {
+        self.uses.store(replaced.uses(), Ordering::Relaxed);
     }
 
     /// When it is dead at the latest; a soft purge may bring that forward.

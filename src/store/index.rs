@@ -8,7 +8,9 @@ use regex::bytes::Regex;
 use roaring::RoaringBitmap;
 
 use super::entry::{Entry, NewEntry, Retention, TagId};
-use super::names::Names;
+use super::eviction::{Eviction, Standing};
+use super::names::{Names, reserve_slowly};
+use super::sharded::Sharded;
 use super::slots::{Removed, Slot, Slots};
 use super::weight::{entry_bytes, tags_bytes};
 use crate::clock::Moment;
@@ -16,60 +18,87 @@ use crate::clock::Moment;
 /// Responses whose end falls into the same span are removed together, up to this late.
 const EXPIRY_SPAN_MILLISECONDS: u64 = 10_000;
 
-/// What is stored. It holds the only lasting reference to each response: when it lets go, the
-/// memory is free, whatever the cache has yet to clean up.
+/// No slot.
+const NONE: Slot = Slot::MAX;
+
+/// What is stored, and in which order it goes when memory is short.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: Vec<Option<Arc<Entry>>>,
-    free: Vec<Slot>,
+    /// Of each slot.
+    links: Vec<Link>,
+    /// The first of the free slots, which are linked by `next`.
+    free: Option<Slot>,
     pub(super) tags: Names,
     pub(super) pools: Names,
-    /// By a keyed hash of the URL, which its responses carry in their keys.
-    urls: BTreeMap<u64, Slots>,
-    hasher: RandomState,
+    /// The first response of each URL; its other variants are linked.
+    urls: Sharded<Slot>,
     expiry: BTreeMap<u64, Slots>,
+    eviction: Eviction,
     /// What purges have reached and nobody has removed yet, by slot and sequence number.
     purged: VecDeque<(Slot, u64)>,
     /// How many of these are still here.
     purged_objects: u64,
     objects: u64,
     bytes: u64,
+    hasher: RandomState,
+}
+
+/// The neighbours of a response among those of its URL.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    previous: Slot,
+    next: Slot,
 }
 
 impl Index {
-    /// Stores a response, or gives it back where it would weigh more than `bytes_max`.
+    /// An index of responses that take so many bytes in all.
+    pub(super) fn new(memory_bytes: u64) -> Self {
+        Self { eviction: Eviction::new(memory_bytes), ..Self::default() }
+    }
+
+    /// Takes everything out. What is left still knows what went for want of room.
+    pub(super) fn take(&mut self) -> Self {
+        let eviction = self.eviction.emptied();
+        std::mem::replace(self, Self { eviction, ..Self::default() })
+    }
+
+    /// Stores a response, or gives it back where it would weigh more than `bytes_max`. `replaced`:
+    /// what stands under its key so far, and is to be removed next.
     pub(super) fn insert(
         &mut self,
         new: NewEntry,
         now: Moment,
         sequence: u64,
         bytes_max: u64,
+        replaced: Option<&Entry>,
     ) -> Option<Arc<Entry>> {
         let fresh = new.tags.iter().filter(|tag| self.tags.find(tag).is_none());
         let weight_bytes = entry_bytes(&new) + tags_bytes(new.tags.len(), fresh);
         let weight_bytes = u32::try_from(weight_bytes).ok()?;
-        let room = self.free.len() + (u32::MAX as usize - 1).saturating_sub(self.entries.len());
         if u64::from(weight_bytes) > bytes_max
-            || room == 0
+            || self.entries.len() >= NONE as usize - 1
             || self.tags.room() < new.tags.len()
             || self.pools.room() == 0
         {
             return None;
         }
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            (self.entries.len() - 1) as Slot
-        });
+        let slot = self.free_slot();
         let tags: Box<[TagId]> =
             new.tags.iter().filter_map(|tag| self.tags.link(tag, slot)).collect();
         let pool = new.pool.as_ref().and_then(|pool| self.pools.link(pool, slot));
         let entry =
             Arc::new(Entry::new(new, now, Retention { slot, sequence, weight_bytes, tags, pool }));
-        link(&mut self.urls, self.hasher.hash_one(entry.key.url()), slot);
         link(&mut self.expiry, span_of(&entry), slot);
+        let standing = replaced.map_or(Standing::New, |replaced| {
+            entry.keep_uses_of(replaced);
+            self.eviction.standing(replaced.slot)
+        });
+        self.eviction.insert(&entry, self.hasher.hash_one(entry.key_bytes()), standing);
         self.objects += 1;
         self.bytes += u64::from(weight_bytes);
         self.entries[slot as usize] = Some(Arc::clone(&entry));
+        self.link_url(entry.key.url(), slot);
         Some(entry)
     }
 
@@ -77,19 +106,70 @@ impl Index {
     pub(super) fn remove(&mut self, slot: Slot, sequence: u64) -> Option<Arc<Entry>> {
         let place = self.entries.get_mut(slot as usize)?;
         let entry = place.take_if(|entry| entry.sequence == sequence)?;
-        self.free.push(slot);
+        self.unlink_url(entry.key.url(), slot);
+        self.links[slot as usize] = Link { previous: NONE, next: self.free.unwrap_or(NONE) };
+        self.free = Some(slot);
         for &tag in &entry.tags {
             self.tags.unlink(tag, slot);
         }
         if let Some(pool) = entry.pool {
             self.pools.unlink(pool, slot);
         }
-        unlink(&mut self.urls, self.hasher.hash_one(entry.key.url()), slot);
         unlink(&mut self.expiry, span_of(&entry), slot);
+        let hash = self.hasher.hash_one(entry.key_bytes());
+        self.eviction.remove(&entry, hash, &self.entries);
         self.objects -= 1;
         self.purged_objects -= u64::from(entry.is_purged());
         self.bytes -= u64::from(entry.weight_bytes);
         Some(entry)
+    }
+
+    /// The response that goes next where all may take so many bytes; the caller removes it.
+    pub(super) fn next_to_evict(&mut self, limit_bytes: u64) -> Option<(Slot, u64)> {
+        self.eviction.next(&self.entries, self.bytes, limit_bytes)
+    }
+
+    fn free_slot(&mut self) -> Slot {
+        if let Some(slot) = self.free {
+            let next = self.links[slot as usize].next;
+            self.free = (next != NONE).then_some(next);
+            return slot;
+        }
+        reserve_slowly(&mut self.entries);
+        reserve_slowly(&mut self.links);
+        self.entries.push(None);
+        self.links.push(Link { previous: NONE, next: NONE });
+        (self.entries.len() - 1) as Slot
+    }
+
+    fn link_url(&mut self, url: &[u8], slot: Slot) {
+        let entries = &self.entries;
+        let first = self.urls.find_mut(url, |&first| url_in(entries, first) == url);
+        let next = match first {
+            Some(first) => std::mem::replace(first, slot),
+            None => {
+                self.urls.insert(url, slot, |slot| url_in(entries, slot));
+                NONE
+            }
+        };
+        self.links[slot as usize] = Link { previous: NONE, next };
+        if next != NONE {
+            self.links[next as usize].previous = slot;
+        }
+    }
+
+    fn unlink_url(&mut self, url: &[u8], slot: Slot) {
+        let Link { previous, next } = self.links[slot as usize];
+        if next != NONE {
+            self.links[next as usize].previous = previous;
+        }
+        if previous != NONE {
+            self.links[previous as usize].next = next;
+        } else if next == NONE {
+            self.urls.remove(url, |&first| first == slot);
+        } else if let Some(first) = self.urls.find_mut(url, |&first| first == slot) {
+            *first = next;
+        }
     }
 
     /// From now on no look-up gives this response; it is to be removed. False: that was so already.
@@ -117,13 +197,14 @@ impl Index {
         self.entries.get(slot as usize).and_then(Option::as_ref)
     }
 
-    /// Slots of responses with that URL, and perhaps of some whose URL has the same hash.
+    /// Slots of responses with that URL.
     pub(super) fn slots_of_url(&self, url: &[u8]) -> RoaringBitmap {
-        let mut slots = RoaringBitmap::new();
-        if let Some(found) = self.urls.get(&self.hasher.hash_one(url)) {
-            found.add_to(&mut slots);
-        }
-        slots
+        let first = self.urls.find(url, |&first| url_in(&self.entries, first) == url);
+        let next = |&slot: &Slot| {
+            let next = self.links[slot as usize].next;
+            (next != NONE).then_some(next)
+        };
+        std::iter::successors(first, next).collect()
     }
 
     /// Slots of responses that carry one of the tags.
@@ -171,12 +252,6 @@ impl Index {
         found.map(|entry| (entry.slot, entry.sequence)).collect()
     }
 
-    /// The response that is past its end before the others, or one of them.
-    pub(super) fn first_to_end(&self) -> Option<(Slot, u64)> {
-        let (_, slots) = self.expiry.first_key_value()?;
-        self.entry(slots.first()).map(|entry| (entry.slot, entry.sequence))
-    }
-
     /// Stored responses that no purge has reached.
     pub(super) fn living(&self) -> u64 {
         self.objects - self.purged_objects
@@ -202,28 +277,29 @@ impl Index {
         let purged = entries.iter().filter(|entry| entry.is_purged());
         assert_eq!(self.purged_objects, purged.count() as u64);
         assert_eq!(self.bytes, entries.iter().map(|entry| entry.weight_bytes()).sum::<u64>());
-        assert_eq!(self.free.len() + entries.len(), self.entries.len());
+        let next = |&slot: &Slot| Some(self.links[slot as usize].next).filter(|&it| it != NONE);
+        let free = std::iter::successors(self.free, next).count();
+        assert_eq!(free + entries.len(), self.entries.len());
+        self.eviction.check(&self.entries);
         let links: usize = entries.iter().map(|entry| entry.tags.len()).sum();
         assert_eq!(self.tags.links(), links as u64);
         let pools = entries.iter().filter(|entry| entry.pool.is_some()).count();
         assert_eq!(self.pools.links(), pools as u64);
-        let count = |slots: &Slots| match slots {
-            Slots::One(_) => 1,
-            Slots::Few(slots) => slots.len() as u64,
-            Slots::Many(slots) => slots.len(),
-        };
         for names in [&self.tags, &self.pools] {
-            assert_eq!(names.iter().map(|(_, slots)| count(slots)).sum::<u64>(), names.links());
+            let links = names.iter().map(|(_, slots)| slots.len());
+            assert_eq!(links.sum::<u64>(), names.links());
             assert_eq!(names.iter().count() as u64, names.len());
         }
-        for slots in [&self.urls, &self.expiry] {
-            assert_eq!(slots.values().map(count).sum::<u64>(), self.objects);
-        }
+        assert_eq!(self.expiry.values().map(Slots::len).sum::<u64>(), self.objects);
+        let urls: std::collections::HashSet<_> = entries.iter().map(|it| it.key.url()).collect();
+        assert_eq!(self.urls.len(), urls.len());
+        let of_urls = urls.iter().map(|url| self.slots_of_url(url).len());
+        assert_eq!(of_urls.sum::<u64>(), self.objects);
         for entry in entries {
             let carries =
                 |slots: &Slots| !matches!(slots.clone().remove(entry.slot), Removed::Absent);
             assert!(entry.tags.iter().all(|&tag| self.tags.slots(tag).is_some_and(carries)));
-            assert!(self.urls.get(&self.hasher.hash_one(entry.key.url())).is_some_and(carries));
+            assert!(self.slots_of_url(entry.key.url()).contains(entry.slot));
             assert!(self.expiry.get(&span_of(entry)).is_some_and(carries));
         }
     }
@@ -238,6 +314,11 @@ pub(super) fn join<'a>(buffer: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8
         }
         buffer.extend_from_slice(name);
     }
+}
+
+fn url_in(entries: &[Option<Arc<Entry>>], slot: Slot) -> &[u8] {
+    let entry = entries.get(slot as usize).and_then(Option::as_ref);
+    entry.map_or(&[], |entry| entry.key.url())
 }
 
 fn span_of(entry: &Entry) -> u64 {

@@ -1,9 +1,9 @@
 //! Stored responses and their tags; the only writer of both.
 //!
-//! Two structures hold a response. The index owns it, under one lock that only writers take: it
-//! knows slots, tags, pools, URLs and ends of life. The cache, which look-ups read without
-//! that lock, has a weak reference by key and decides what goes when memory is short. A response
-//! leaves by being taken out of the index; that the cache cleans up later changes nothing.
+//! Two structures hold a response. The index, under one lock that only writers take, knows slots,
+//! tags, pools, URLs, ends of life, and what goes when memory is short. The table, which look-ups
+//! read without that lock, finds it by its key. A response comes into both and leaves both under
+//! the index' lock.
 //!
 //! Storing and purging take turns under the index' lock, and each purge has a number. A purge
 //! first notes its number and what it names, then takes out what was stored before that; a fill
@@ -14,11 +14,14 @@
 mod cache;
 mod encoded;
 mod entry;
+mod eviction;
 mod fence;
 mod index;
 mod names;
+mod pages;
 mod purge;
 mod removal;
+mod sharded;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -41,7 +44,7 @@ pub use fence::{FillMark, Purgeable};
 pub use purge::Purged;
 pub use variants::Variants;
 
-use cache::{Caches, Evictions, Marker, Shares};
+use cache::{Caches, Marker, Shares};
 use entry::Retention;
 use fence::Fence;
 use index::Index;
@@ -57,10 +60,6 @@ const DUE_PER_INSERT: usize = 4;
 
 /// Responses that a purge looks at, or that are removed, without giving others a turn at the lock.
 const RESPONSES_PER_TURN: usize = 256;
-
-/// Rounds of moka's housekeeping in which memory comes below its limit; one round evicts
-/// hundreds.
-const EVICTION_ROUNDS_MAX: usize = 4;
 
 /// Why stored content cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,7 +147,6 @@ struct Writers {
 /// The store; shared by `Arc`.
 pub struct Store {
     caches: ArcSwap<Caches>,
-    evictions: Evictions,
     writers: Mutex<Writers>,
     /// [`Fence::last`], for readers without the lock.
     last_purge: AtomicU64,
@@ -174,13 +172,11 @@ impl Store {
 
     fn with_fence(settings: &settings::Store, clock: Clock, enabled: bool) -> Self {
         let shares = Shares::of(settings);
-        let evictions = Evictions::default();
         let fence = Fence::new(settings.purged_tags_max, settings.purged_patterns_max, enabled);
         Self {
-            caches: ArcSwap::from_pointee(Caches::new(&shares, &evictions)),
-            evictions,
+            caches: ArcSwap::from_pointee(Caches::new(&shares)),
             writers: Mutex::new(Writers {
-                index: Index::default(),
+                index: Index::new(shares.pages_bytes),
                 fence,
                 sequence: 0,
                 counters: Counters::default(),
@@ -198,9 +194,10 @@ impl Store {
     pub fn lookup(&self, key: &CacheKey, now: Moment) -> Found {
         let caches = self.caches.load();
         let mut nothing = Reason::Cold;
-        if let Some(entry) = caches.pages.get(key).and_then(|entry| entry.upgrade())
+        if let Some(entry) = caches.pages.get(key.as_bytes())
             && !self.is_purged(&entry)
         {
+            entry.note_use();
             match entry.freshness(now) {
                 Freshness::Fresh => return Found::Fresh(entry),
                 Freshness::Stale { stale_for } => return Found::Stale { entry, stale_for },
@@ -275,9 +272,12 @@ impl Store {
             return Err(Reason::Fenced);
         }
         let sequence = writers.sequence + 1;
+        let caches = self.caches.load();
+        let replaced = caches.pages.get(new.key.as_bytes());
         let fits = new.tags.len() <= self.tags_max;
+        let bytes_max = self.shares.entry_bytes_max;
         let entry = fits
-            .then(|| writers.index.insert(new, now, sequence, self.shares.entry_bytes_max))
+            .then(|| writers.index.insert(new, now, sequence, bytes_max, replaced.as_deref()))
             .flatten();
         let Some(entry) = entry else {
             writers.counters.too_large += 1;
@@ -285,24 +285,17 @@ impl Store {
         };
         writers.sequence = sequence;
         writers.counters.insertions += 1;
-        let caches = self.caches.load();
-        caches.pages.insert(entry.key.clone(), Arc::downgrade(&entry));
         caches.markers.invalidate(&entry.key);
         let mut gone = Vec::new();
-        match variant {
-            Some(variant) => {
-                self.settle(&mut writers, &caches, &mut gone);
-                let superseded = variants::register(&caches, variant, &entry.key);
-                Self::take_out_keys(&mut writers, &caches, &superseded, &mut gone);
-            }
-            None => {
-                if let Some(variants) = caches.variants.remove(&entry.key) {
-                    self.settle(&mut writers, &caches, &mut gone);
-                    Self::take_out_keys(&mut writers, &caches, &variants.keys(), &mut gone);
-                }
-            }
+        if let Some(replaced) = caches.pages.insert(Arc::clone(&entry)) {
+            gone.extend(Self::take_out(&mut writers, &caches, replaced.slot, replaced.sequence));
         }
-        self.settle(&mut writers, &caches, &mut gone);
+        let superseded = match variant {
+            Some(variant) => variants::register(&caches, variant, &entry.key),
+            None => caches.variants.remove(&entry.key).map_or_else(Vec::new, |it| it.keys()),
+        };
+        Self::take_out_keys(&mut writers, &caches, &superseded, &mut gone);
+        self.make_room(&mut writers, &caches, &mut gone);
         self.expire(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
         Self::remove_purged(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
         drop(writers);
@@ -348,14 +341,13 @@ impl Store {
         }
         let caches = self.caches.load();
         let mut gone = Vec::new();
-        if let Some(entry) = caches.pages.get(key).and_then(|entry| entry.upgrade()) {
+        if let Some(entry) = caches.pages.get(key.as_bytes()) {
             if !self.is_purged(&entry) && entry.freshness(now) == Freshness::Fresh {
                 return false;
             }
             gone.extend(Self::take_out(&mut writers, &caches, entry.slot, entry.sequence));
         }
         caches.markers.insert(key.clone(), Marker { reason, until: now.plus(ttl) });
-        self.settle(&mut writers, &caches, &mut gone);
         drop(writers);
         true
     }
@@ -397,7 +389,6 @@ impl Store {
             let mut writers = self.writers.lock();
             let caches = self.caches.load();
             let mut gone = Vec::new();
-            self.settle(&mut writers, &caches, &mut gone);
             let expired = self.expire(&mut writers, &caches, &mut gone, RESPONSES_PER_TURN);
             let purged = Self::remove_purged(&mut writers, &caches, &mut gone, RESPONSES_PER_TURN);
             let removed = expired.max(purged);

@@ -1,15 +1,14 @@
 //! Names (tags, pools) as numbers, each with the slots of the responses that carry it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use super::entry::TagId;
+use super::sharded::Sharded;
 use super::slots::{Removed, Slot, Slots};
 
 /// A name is known exactly as long as some response carries it; its number is reused after that.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    ids: HashMap<Arc<[u8]>, TagId>,
+    /// By name, which stands in the record.
+    ids: Sharded<TagId>,
     records: Vec<Option<Record>>,
     free: Vec<TagId>,
     links: u64,
@@ -17,35 +16,36 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 struct Record {
-    name: Arc<[u8]>,
+    name: Box<[u8]>,
     slots: Slots,
 }
 
 impl Names {
     /// The number of a name that some response carries.
     pub(super) fn find(&self, name: &[u8]) -> Option<TagId> {
-        self.ids.get(name).copied()
+        self.ids.find(name, |&id| self.name(id) == name)
     }
 
     /// Notes that the response in `slot` carries `name`. `None`: that was known.
     pub(super) fn link(&mut self, name: &[u8], slot: Slot) -> Option<TagId> {
-        if let Some(&id) = self.ids.get(name) {
+        if let Some(id) = self.find(name) {
             let record = self.records[id.0 as usize].as_mut()?;
             return record.slots.insert(slot).then(|| {
                 self.links += 1;
                 id
             });
         }
-        let name: Arc<[u8]> = name.into();
-        let record = Some(Record { name: Arc::clone(&name), slots: Slots::One(slot) });
+        let record = Some(Record { name: name.into(), slots: Slots::One(slot) });
         let id = if let Some(id) = self.free.pop() {
             self.records[id.0 as usize] = record;
             id
         } else {
+            reserve_slowly(&mut self.records);
             self.records.push(record);
             TagId((self.records.len() - 1) as u32)
         };
-        self.ids.insert(name, id);
+        let records = &self.records;
+        self.ids.insert(name, id, |id| name_in(records, id));
         self.links += 1;
         Some(id)
     }
@@ -60,15 +60,16 @@ impl Names {
         }
         self.links -= 1;
         if removed == Removed::Last {
-            self.ids.remove(&record.name);
-            *place = None;
+            if let Some(record) = place.take() {
+                self.ids.remove(&record.name, |&known| known == id);
+            }
             self.free.push(id);
         }
     }
 
     /// The name behind a number; empty where nobody carries it any more.
     pub(super) fn name(&self, id: TagId) -> &[u8] {
-        self.record(id).map_or(&[], |record| &record.name)
+        name_in(&self.records, id)
     }
 
     /// The slots of the responses that carry it.
@@ -98,6 +99,18 @@ impl Names {
 
     fn record(&self, id: TagId) -> Option<&Record> {
         self.records.get(id.0 as usize).and_then(Option::as_ref)
+    }
+}
+
+fn name_in(records: &[Option<Record>], id: TagId) -> &[u8] {
+    let record = records.get(id.0 as usize).and_then(Option::as_ref);
+    record.map_or(&[], |record| &record.name)
+}
+
+/// Makes room for one more, and a quarter: what a vector takes by itself would be as much again.
+pub(super) fn reserve_slowly<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 4 + 16);
     }
 }
 

@@ -30,7 +30,6 @@ pub struct Purged {
 /// What is still to be asked of a response whose slot was listed.
 enum Test<'a> {
     None,
-    Url(&'a [u8]),
     Tags(&'a Regex),
 }
 
@@ -38,7 +37,6 @@ impl Test<'_> {
     fn passes(&self, index: &Index, entry: &Entry, buffer: &mut Vec<u8>) -> bool {
         match self {
             Self::None => true,
-            Self::Url(url) => entry.key.url() == *url,
             Self::Tags(regex) => index.tags_match(entry, regex, buffer),
         }
     }
@@ -60,10 +58,10 @@ impl Store {
         self.purged_through.store(writers.sequence, Ordering::Release);
         let responses = writers.index.living();
         writers.counters.purged += responses;
-        let index = std::mem::take(&mut writers.index);
+        let index = writers.index.take();
         let caches = self.caches.load();
         let caches = if index.objects() > 0 || caches.markers.entry_count() > 0 {
-            Some(self.caches.swap(Arc::new(Caches::new(&self.shares, &self.evictions))))
+            Some(self.caches.swap(Arc::new(Caches::new(&self.shares))))
         } else {
             // Uncounted markers may still be in moka's log.
             caches.markers.invalidate_all();
@@ -109,7 +107,7 @@ impl Store {
         let number = writers.fence.url(url);
         self.publish(number);
         let slots = writers.index.slots_of_url(url);
-        self.reach(writers, number, &slots, &Test::Url(url), soft)
+        self.reach(writers, number, &slots, &Test::None, soft)
     }
 
     fn publish(&self, number: u64) {

@@ -13,10 +13,13 @@ const FEW_MAX: usize = 1_024;
 #[derive(Clone, Debug)]
 pub(super) enum Slots {
     One(Slot),
-    /// In order.
-    Few(Vec<Slot>),
+    Few(Box<List>),
     Many(Box<RoaringBitmap>),
 }
+
+/// Slots in order. Apart, so that a set of one, of which there are most, takes no room for it.
+#[derive(Clone, Debug)]
+pub(super) struct List(Vec<Slot>);
 
 impl Slots {
     /// Adds a slot; false: it was there.
@@ -24,10 +27,12 @@ impl Slots {
         match self {
             Self::One(only) if *only == slot => false,
             Self::One(only) => {
-                *self = Self::Few(vec![slot.min(*only), slot.max(*only)]);
+                let list = List(vec![slot.min(*only), slot.max(*only)]);
+                *self = Self::Few(Box::new(list));
                 true
             }
-            Self::Few(slots) => {
+            Self::Few(list) => {
+                let slots = &mut list.0;
                 let Err(at) = slots.binary_search(&slot) else { return false };
                 if slots.len() == slots.capacity() {
                     // Lists are many, so they grow by less than a vector does by itself.
@@ -47,7 +52,8 @@ impl Slots {
     pub(super) fn remove(&mut self, slot: Slot) -> Removed {
         let (was_there, is_empty) = match self {
             Self::One(only) => (*only == slot, *only == slot),
-            Self::Few(slots) => {
+            Self::Few(list) => {
+                let slots = &mut list.0;
                 let found = slots.binary_search(&slot).map(|at| slots.remove(at));
                 if slots.len() < slots.capacity() / 2 {
                     slots.shrink_to(slots.len() + slots.len() / 4);
@@ -63,23 +69,26 @@ impl Slots {
         }
     }
 
-    /// The least slot.
-    pub(super) fn first(&self) -> Slot {
-        match self {
-            Self::One(only) => *only,
-            Self::Few(slots) => slots.first().copied().unwrap_or(Slot::MAX),
-            Self::Many(slots) => slots.min().unwrap_or(Slot::MAX),
-        }
-    }
-
     /// Adds all slots to `sum`.
     pub(super) fn add_to(&self, sum: &mut RoaringBitmap) {
         match self {
             Self::One(only) => {
                 sum.insert(*only);
             }
-            Self::Few(slots) => sum.extend(slots),
+            Self::Few(list) => sum.extend(&list.0),
             Self::Many(slots) => *sum |= &**slots,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Slots {
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::One(_) => 1,
+            Self::Few(list) => list.0.len() as u64,
+            Self::Many(slots) => slots.len(),
         }
     }
 }
@@ -124,7 +133,7 @@ mod tests {
                         break;
                     }
                 }
-                prop_assert_eq!(slots.first(), *model.first().unwrap());
+                prop_assert_eq!(slots.len(), model.len() as u64);
             }
             let mut sum = RoaringBitmap::new();
             slots.add_to(&mut sum);

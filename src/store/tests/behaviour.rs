@@ -208,7 +208,6 @@ fn gauges_return_to_zero_after_a_flush_and_never_underflow() {
 #[test]
 fn gauges_are_right_after_evictions_and_memory_keeps_to_its_limit() {
     let (store, clock) = store_of(4 << 20);
-    let mut refused_room = 0;
     for number in 0..4_000_u32 {
         let url = format!("shop/{}", number % 1_700);
         let literal = Encoded::from_identity(&vec![b'x'; (number % 97) as usize * 100], None, 0);
@@ -216,16 +215,13 @@ fn gauges_are_right_after_evictions_and_memory_keeps_to_its_limit() {
         new.tags.push(Bytes::from(format!("cat_p_{}", number % 300)));
         new.body = StoredBody::new([Segment::Literal(literal)]);
         look(&store, &clock, &url);
-        let entry = store.insert(store.mark(), new).unwrap();
-        refused_room += u32::from(entry.is_removed());
+        store.insert(store.mark(), new).unwrap();
         assert!(store.stats().bytes <= store.shares.pages_bytes);
     }
-    assert!(refused_room > 0 && store.stats().evictions > 1_000);
+    assert!(store.stats().evictions > 1_000);
     check(&store);
     store.maintain();
-    let caches = store.caches.load();
-    assert_eq!(caches.pages.entry_count(), store.stats().objects);
-    assert_eq!(caches.pages.weighted_size(), store.stats().bytes);
+    assert_eq!(store.caches.load().pages.len(), store.stats().objects);
     let objects = store.stats().objects;
     assert_eq!(store.purge_tags(&tags(&["all"]), false).responses, objects);
     store.maintain();
@@ -239,19 +235,7 @@ fn weighing(url: &str, content_bytes: usize) -> NewEntry {
 }
 
 #[test]
-fn a_purge_right_after_a_replacement_leaves_the_caches_weight_right() {
-    let (store, _) = store_of(4 << 20);
-    put(&store, weighing("shop/a", 100));
-    put(&store, weighing("shop/b", 100));
-    store.maintain();
-    put(&store, weighing("shop/a", 50_000));
-    store.purge_url(b"shop/a", false);
-    store.maintain();
-    assert_eq!(store.caches.load().pages.weighted_size(), store.stats().bytes);
-}
-
-#[test]
-fn memory_keeps_to_its_limit_where_the_cache_counts_wrongly() {
+fn what_is_new_goes_before_what_is_newer() {
     let (mut store, clock) = store_of(4 << 20);
     store.shares.pages_bytes = 100_000;
     for number in 0..20 {

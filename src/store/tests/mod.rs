@@ -1,6 +1,7 @@
 //! Tests of the store as a whole.
 
 mod behaviour;
+mod eviction;
 mod model;
 mod threads;
 
