@@ -6,7 +6,6 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot run may stop")]
 
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -149,9 +148,9 @@ impl Shop {
             fields.push_static(name, (*value).to_owned());
         }
         let head = StoredHead::new(fields);
-        let new = NewEntry { head: Arc::new(head), ..response(number, tags(number, self.objects)) };
-        let literal = new.body.segments[0].literal().expect("one literal");
-        let bytes = literal.identity_bytes + new.head.http1.len() as u64;
+        let new = NewEntry { head, ..response(number, tags(number, self.objects)) };
+        let literal = new.body.only().expect("one literal");
+        let bytes = literal.identity_bytes() + new.head.http1().len() as u64;
         assert!(self.store.insert(self.store.mark(), new).is_ok());
         bytes
     }

@@ -1,16 +1,17 @@
 //! One request and its response, whatever protocol carried them.
 
 mod beside;
+mod stored_head;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 
 pub use beside::{Beside, Interim, InterimQueue, InterimResponse, Stream, Tunnel};
+pub use stored_head::{Lines, StoredHead};
 
 use crate::body::Body;
 use crate::fields::{Field, Fields};
@@ -95,7 +96,7 @@ pub struct Response {
     /// The status.
     pub status: StatusCode,
     /// The head of a stored response, serialised when it was stored; it is sent before `fields`.
-    pub stored: Option<Arc<StoredHead>>,
+    pub stored: Option<StoredHead>,
     /// The fields of this one delivery. Framing (Content-Length, Transfer-Encoding), Connection
     /// and Date are the listener's; a Content-Length here (an answer to HEAD) is sent as it is.
     pub fields: Fields,
@@ -131,8 +132,9 @@ impl Response {
     }
 
     /// All fields in the order in which they are sent.
-    pub fn all_fields(&self) -> impl Iterator<Item = &Field> {
-        self.stored.iter().flat_map(|stored| stored.fields.iter()).chain(self.fields.iter())
+    pub fn all_fields(&self) -> impl Iterator<Item = Field> + '_ {
+        let stored = self.stored.iter().flat_map(StoredHead::fields);
+        stored.chain(self.fields.iter().cloned())
     }
 }
 
@@ -147,30 +149,6 @@ pub fn has_whole_content(status: StatusCode) -> bool {
                 | StatusCode::PARTIAL_CONTENT
                 | StatusCode::NOT_MODIFIED
         )
-}
-
-/// A response head that was serialised once, when it was stored.
-#[derive(Debug, PartialEq, Eq)]
-pub struct StoredHead {
-    /// The field lines, for HTTP/2.
-    pub fields: Fields,
-    /// The same lines as HTTP/1.1 sends them, each ended by CRLF; without those that only a
-    /// connection may write ([`is_framing`]).
-    pub http1: Bytes,
-    /// Is there a Date among them?
-    pub has_date: bool,
-}
-
-impl StoredHead {
-    /// Serialises the lines.
-    pub fn new(fields: Fields) -> Self {
-        let mut out = Vec::with_capacity(fields.wire_bytes());
-        for field in fields.iter().filter(|field| !is_framing(field)) {
-            field.write_http1(&mut out);
-        }
-        let has_date = fields.contains("date");
-        Self { fields, http1: out.into(), has_date }
-    }
 }
 
 /// Does the field say how the message is delimited, or speak of the connection? Each connection

@@ -1,7 +1,6 @@
 //! The steps of a hit, one by one.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -105,7 +104,7 @@ fn filled_store() -> (Store, Clock) {
 
 /// A stored page.
 struct Page {
-    head: Arc<StoredHead>,
+    head: StoredHead,
     body: StoredBody,
 }
 
@@ -116,9 +115,9 @@ impl Page {
             ("Cache-Control", "no-store, no-cache, must-revalidate, max-age=0"),
             ("ETag", "W/\"recorded\""),
         ]);
-        let mut body = split(&Bytes::from(content), ESI_LIMITS, Some(6), 1_024).body;
-        prepare(&mut fields, &mut body);
-        Self { head: Arc::new(StoredHead::new(fields)), body }
+        let body = split(&Bytes::from(content), ESI_LIMITS, Some(6), 1_024).body;
+        prepare(&mut fields, &body);
+        Self { head: StoredHead::new(fields), body }
     }
 
     fn stored(&self) -> Stored<'_> {

@@ -1,6 +1,5 @@
 //! Small responses that carry many tags, to be stored.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +21,7 @@ pub fn response(number: usize, tags: Vec<Bytes>) -> NewEntry {
     NewEntry {
         key: key(number),
         status: StatusCode::OK,
-        head: Arc::new(StoredHead::new(Fields::from([("Content-Type", "text/html")]))),
+        head: StoredHead::new(Fields::from([("Content-Type", "text/html")])),
         body: StoredBody::new([literal]),
         tags,
         pool: None,

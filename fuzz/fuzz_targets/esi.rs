@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use parvis::esi::{Event, Limits, Mistake, Mistakes, PageUrl, Parser, resolve, split};
-use parvis::store::{Include, Segment};
+use parvis::store::{Include, Piece};
 
 const LIMITS: Limits = Limits { includes_max: 8, tag_max_bytes: 256, remove_max_bytes: 64 };
 
@@ -88,13 +88,13 @@ fuzz_target!(|input: &[u8]| {
     let stored = split(&page.to_vec().into(), LIMITS, Some(1), 64);
     assert_eq!(stored.mistakes, mistakes);
     let stored = stored.body;
-    assert_eq!(stored.segments.len(), found.len());
-    for (segment, found) in stored.segments.iter().zip(&found) {
-        match (segment, found) {
-            (Segment::Literal(literal), Found::Literal(bytes)) => {
+    assert_eq!(stored.pieces().len(), found.len());
+    for (piece, found) in stored.pieces().zip(&found) {
+        match (piece, found) {
+            (Piece::Literal(literal), Found::Literal(bytes)) => {
                 assert_eq!(literal.inflate().ok().as_deref(), Some(&bytes[..]));
             }
-            (Segment::Include(include), Found::Include(found)) => assert_eq!(include, found),
+            (Piece::Include(include), Found::Include(found)) => assert_eq!(include, found),
             _ => panic!("the store's segments differ from what was found"),
         }
     }

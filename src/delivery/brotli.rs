@@ -1,19 +1,8 @@
 //! The frame of a brotli stream (RFC 7932 9) around meta-blocks that were made when storing.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::store::{BROTLI_WINDOW_BITS, Encoded};
-
-/// What a stream begins with: its window, and an empty metadata block up to a byte boundary.
-///
-/// From the lowest bit: 1 and WBITS - 17 in three bits; ISLAST 0, MNIBBLES 0 (as 3), a reserved 0,
-/// MSKIPBYTES 0; padding.
-pub(super) const HEAD: [u8; 2] = [1 | (BROTLI_WINDOW_BITS - 17) << 1 | 0b0110 << 4, 0];
-
-/// ISLAST and ISLASTEMPTY.
-pub(super) const TAIL: [u8; 1] = [3];
+use crate::store::{BROTLI_HEAD, BROTLI_TAIL};
 
 /// Bytes that one uncompressed meta-block takes where its length has four nibbles.
 const UNCOMPRESSED_MAX_BYTES: usize = 65_536;
@@ -21,20 +10,14 @@ const UNCOMPRESSED_MAX_BYTES: usize = 65_536;
 /// Bytes in front of an uncompressed meta-block.
 const UNCOMPRESSED_HEAD_BYTES: usize = 3;
 
-/// [`HEAD`] as a piece of its own.
+/// [`BROTLI_HEAD`] as a piece of its own.
 pub(super) const fn head() -> Bytes {
-    Bytes::from_static(&HEAD)
+    Bytes::from_static(&BROTLI_HEAD)
 }
 
-/// [`TAIL`] as a piece of its own.
+/// [`BROTLI_TAIL`] as a piece of its own.
 pub(super) const fn tail() -> Bytes {
-    Bytes::from_static(&TAIL)
-}
-
-/// One stored literal as a stream of its own; `None` where it is not kept in brotli.
-pub(super) fn file(literal: &Encoded) -> Option<Arc<[Bytes]>> {
-    let blocks = literal.brotli.clone()?;
-    Some(Arc::from([head(), blocks, tail()]))
+    Bytes::from_static(&BROTLI_TAIL)
 }
 
 /// Appends bytes to a stream without compressing them: as uncompressed meta-blocks, none the last.
@@ -60,7 +43,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::{Segment, StoredBody};
+    use crate::store::{Encoded, Segment, StoredBody};
 
     /// What a decoder makes of a stream; an error where bytes follow its end, too.
     pub(in crate::delivery) fn unbrotli(stream: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -73,18 +56,18 @@ pub(super) mod tests {
     fn kept(text: &[u8], level: u32) -> Encoded {
         let mut body = StoredBody::new([Segment::Literal(Encoded::from_identity(text, None, 0))]);
         body.add_brotli(level, 0);
-        body.segments[0].literal().expect("a literal").clone()
+        body.only().expect("a literal").clone()
     }
 
     #[test]
     fn nothing_is_a_stream() {
-        assert_eq!(unbrotli(&[HEAD.as_slice(), &TAIL].concat()).expect("sound"), b"");
+        assert_eq!(unbrotli(&[BROTLI_HEAD.as_slice(), &BROTLI_TAIL].concat()).expect("sound"), b"");
     }
 
     #[test]
     fn a_stored_literal_is_a_file() {
         let text = "<p>some text</p>".repeat(1_000);
-        let file = file(&kept(text.as_bytes(), 5)).expect("it gains").concat();
+        let file = kept(text.as_bytes(), 5).brotli_stream().expect("it gains");
         assert!(file.len() < 100);
         assert_eq!(unbrotli(&file).expect("sound"), text.as_bytes());
     }
@@ -121,7 +104,7 @@ pub(super) mod tests {
         ) {
             let mut parts = vec![head()];
             for (text, level) in &pieces {
-                match kept(text, *level).brotli {
+                match kept(text, *level).brotli() {
                     Some(blocks) => parts.push(blocks),
                     None => push_uncompressed(&Bytes::from(text.clone()), &mut parts),
                 }

@@ -1,9 +1,49 @@
 //! Conditional requests (RFC 9110 13).
 
-use bytes::Bytes;
-
+use crate::exchange::StoredHead;
 use crate::fields::Fields;
 use crate::fields::validators::{any_tag, date, is_strong_tag, opaque_tag};
+
+/// What conditions are held against: fields of a response.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Validators<'a> {
+    etag: Option<&'a [u8]>,
+    last_modified: Option<&'a [u8]>,
+    date: Option<&'a [u8]>,
+}
+
+impl<'a> Validators<'a> {
+    fn of(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let mut validators = Self::default();
+        for (name, value) in fields {
+            let (place, is) = match name.len() {
+                4 if name.eq_ignore_ascii_case(b"etag") => (&mut validators.etag, true),
+                4 => (&mut validators.date, name.eq_ignore_ascii_case(b"date")),
+                13 => {
+                    let is = name.eq_ignore_ascii_case(b"last-modified");
+                    (&mut validators.last_modified, is)
+                }
+                _ => continue,
+            };
+            if is {
+                place.get_or_insert(value);
+            }
+        }
+        validators
+    }
+}
+
+impl<'a> From<&'a Fields> for Validators<'a> {
+    fn from(fields: &'a Fields) -> Self {
+        Self::of(fields.iter().map(|field| (&field.name[..], &field.value[..])))
+    }
+}
+
+impl<'a> From<&'a StoredHead> for Validators<'a> {
+    fn from(head: &'a StoredHead) -> Self {
+        Self::of(head.lines())
+    }
+}
 
 /// What the conditions of a request make of a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +62,11 @@ pub(super) enum Precondition {
 /// A cache may ignore If-Match and If-Unmodified-Since (RFC 9110 13.1.1). But who sends them with a
 /// Range must not get a part of another version, and 412 is what the origin would say of what is
 /// stored.
-pub(super) fn evaluate(request: &Fields, response: &Fields) -> Precondition {
+pub(super) fn evaluate<'a>(
+    request: &Fields,
+    response: impl Into<Validators<'a>>,
+) -> Precondition {
+    let response = response.into();
     if fails(request, response) {
         Precondition::Failed
     } else if not_modified(request, response) {
@@ -32,9 +76,9 @@ pub(super) fn evaluate(request: &Fields, response: &Fields) -> Precondition {
     }
 }
 
-fn fails(request: &Fields, response: &Fields) -> bool {
+fn fails(request: &Fields, response: Validators<'_>) -> bool {
     if request.contains("if-match") {
-        let tag = response.first("etag").map(Bytes::as_ref);
+        let tag = response.etag;
         // Strong comparison: two equal tags, neither weak (RFC 9110 8.8.3.2).
         let is = |candidate: &[u8]| is_strong_tag(candidate) && tag == Some(candidate);
         return !any_tag(request.all("if-match"), is);
@@ -42,18 +86,16 @@ fn fails(request: &Fields, response: &Fields) -> bool {
     let Some(since) = request.first("if-unmodified-since").and_then(|value| date(value)) else {
         return false;
     };
-    response
-        .first("last-modified")
-        .and_then(|value| date(value))
-        .is_some_and(|modified| modified > since)
+    response.last_modified.and_then(date).is_some_and(|modified| modified > since)
 }
 
 /// Does the client have what `response` describes (RFC 9110 13.2.2, for GET and HEAD)?
 /// If-None-Match counts where it is there, else If-Modified-Since. To be asked only where the
 /// answer would be a success.
-pub fn not_modified(request: &Fields, response: &Fields) -> bool {
+pub fn not_modified<'a>(request: &Fields, response: impl Into<Validators<'a>>) -> bool {
+    let response = response.into();
     if request.contains("if-none-match") {
-        let tag = response.first("etag").map(|tag| opaque_tag(tag));
+        let tag = response.etag.map(opaque_tag);
         // Weak comparison (RFC 9110 8.8.3.2).
         return any_tag(request.all("if-none-match"), |candidate| {
             tag == Some(opaque_tag(candidate))
@@ -61,8 +103,7 @@ pub fn not_modified(request: &Fields, response: &Fields) -> bool {
     }
     let Some(since) = request.first("if-modified-since") else { return false };
     // Without Last-Modified the time at which the response was made stands in (RFC 9111 4.3.2).
-    let modified = response.first("last-modified").or_else(|| response.first("date"));
-    let Some(modified) = modified else { return false };
+    let Some(modified) = response.last_modified.or(response.date) else { return false };
     if since == modified {
         return true;
     }
@@ -75,7 +116,7 @@ pub fn not_modified(request: &Fields, response: &Fields) -> bool {
 /// Does If-Range allow to send a part (RFC 9110 13.1.5)? It does where it is not there, and where it
 /// has the strong entity tag of what is stored, or its very date where that is as good: at least a
 /// second before the Date of the response (RFC 9110 8.8.2.2).
-pub(super) fn allows_range(request: &Fields, response: &Fields) -> bool {
+pub(super) fn allows_range<'a>(request: &Fields, response: impl Into<Validators<'a>>) -> bool {
     let mut lines = request.all("if-range");
     let validator = match (lines.next(), lines.next()) {
         (None, _) => return true,
@@ -83,10 +124,11 @@ pub(super) fn allows_range(request: &Fields, response: &Fields) -> bool {
         (Some(_), Some(_)) => return false,
     };
     if is_strong_tag(validator) {
-        return response.first("etag") == Some(validator);
+        return response.into().etag == Some(validator);
     }
-    let date_of = |name| response.first(name).and_then(|value| date(value));
-    match (date(validator), date_of("last-modified"), date_of("date")) {
+    let response = response.into();
+    let (modified, sent) = (response.last_modified.and_then(date), response.date.and_then(date));
+    match (date(validator), modified, sent) {
         (Some(wanted), Some(modified), Some(sent)) => wanted == modified && modified < sent,
         _ => false,
     }

@@ -1,19 +1,8 @@
 //! The gzip file format (RFC 1952) around deflate streams that were made when storing.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::store::Encoded;
-
-/// Header: deflate, no flags, no time, operating system unknown (RFC 1952 2.3).
-pub(super) const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-
-/// A final, empty block with fixed codes (RFC 1951 3.2.6).
-const LAST_BLOCK: [u8; 2] = [3, 0];
-
-/// Bytes of what [`tail`] makes.
-pub(super) const TAIL_BYTES: usize = 10;
+use crate::store::{GZIP_HEAD, gzip_tail};
 
 /// Bytes that one stored block takes (RFC 1951 3.2.4).
 const STORED_BLOCK_MAX_BYTES: usize = 65_535;
@@ -23,23 +12,12 @@ const STORED_BLOCK_HEAD_BYTES: usize = 5;
 
 /// The header as a piece of its own.
 pub(super) const fn head() -> Bytes {
-    Bytes::from_static(&HEAD)
+    Bytes::from_static(&GZIP_HEAD)
 }
 
-/// What ends a file of `identity_bytes` bytes with this checksum: a final block, the checksum and
-/// the length modulo 2^32.
+/// [`gzip_tail`] as a piece of its own.
 pub(super) fn tail(crc32: u32, identity_bytes: u64) -> Bytes {
-    let mut tail = BytesMut::with_capacity(TAIL_BYTES);
-    tail.put_slice(&LAST_BLOCK);
-    tail.put_u32_le(crc32);
-    tail.put_u32_le(identity_bytes as u32);
-    tail.freeze()
-}
-
-/// One stored literal as a file of its own; `None` where it is not deflated.
-pub(super) fn file(literal: &Encoded) -> Option<Arc<[Bytes]>> {
-    let deflate = literal.deflate.clone()?;
-    Some(Arc::from([head(), deflate, tail(literal.crc32, literal.identity_bytes)]))
+    Bytes::copy_from_slice(&gzip_tail(crc32, identity_bytes))
 }
 
 /// Appends bytes to a deflate stream without compressing them: as stored blocks, none the last.

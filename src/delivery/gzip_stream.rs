@@ -7,8 +7,8 @@ use bytes::{BufMut, Bytes};
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-use super::gzip;
 use crate::body::{Body, BodyError, BodySender, channel};
+use crate::store::GZIP_HEAD;
 
 /// Bytes that are compressed at a time: a fraction of a millisecond, after which the thread is
 /// given to others.
@@ -83,7 +83,7 @@ struct Compressor {
 impl Compressor {
     fn new(level: u32) -> Self {
         let deflate = Compress::new(Compression::new(level), false);
-        Self { deflate, checksum: Hasher::new(), out: gzip::HEAD.to_vec(), holding: false }
+        Self { deflate, checksum: Hasher::new(), out: GZIP_HEAD.to_vec(), holding: false }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failed> {
@@ -154,7 +154,7 @@ mod tests {
     fn readable(start: &[u8]) -> Vec<u8> {
         let mut inflater = flate2::Decompress::new(false);
         let mut out = Vec::with_capacity(100_000);
-        let deflated = &start[gzip::HEAD.len()..];
+        let deflated = &start[GZIP_HEAD.len()..];
         inflater.decompress_vec(deflated, &mut out, flate2::FlushDecompress::Sync).expect("sound");
         out
     }
@@ -172,7 +172,7 @@ mod tests {
         let mut file = Vec::new();
         for (piece, so_far) in [("first", "first"), (" second", "first second")] {
             sender.send(Bytes::from(piece)).await.expect("open");
-            while !file.starts_with(&gzip::HEAD) || readable(&file) != so_far.as_bytes() {
+            while !file.starts_with(&GZIP_HEAD) || readable(&file) != so_far.as_bytes() {
                 file.extend_from_slice(&more(&mut coded).await);
             }
         }

@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{brotli, gzip};
 use crate::exchange::has_whole_content;
 use crate::fields::Fields;
 use crate::fields::accept_encoding::Offered;
 use crate::fields::representation::describes_bytes;
-use crate::store::{Encoded, Segment, StoredBody};
+use crate::store::{Encoded, StoredBody};
 
 /// The coding of a response's content, as its Content-Encoding says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +80,10 @@ fn is_text(content_type: &[u8]) -> bool {
 
 /// The compressed forms of a stored response.
 pub(super) fn offered(body: &StoredBody) -> Offered {
-    let any =
-        |kept: fn(&Encoded) -> bool| body.segments.iter().filter_map(Segment::literal).any(kept);
     Offered {
-        gzip: body.gzip.is_some() || any(|literal| literal.deflate.is_some()),
-        brotli: body.brotli.is_some() || any(|literal| literal.brotli.is_some()),
-        zstd: body.zstd.is_some(),
+        gzip: body.literals().any(Encoded::has_deflate),
+        brotli: body.literals().any(Encoded::has_brotli),
+        zstd: body.only().is_some_and(Encoded::has_zstd),
     }
 }
 
@@ -97,10 +94,10 @@ pub fn has_variants(body: &StoredBody) -> bool {
 
 /// Makes a response ready to be delivered from the store, before its head is serialised: its
 /// length goes, which each delivery says anew, `Vary: Accept-Encoding` and weak validators come
-/// where it has compressed forms, and the files of these are put together. A page with includes
+/// where it has compressed forms. A page with includes
 /// loses its validators: they say nothing about the fragments. What has one form alone keeps all
 /// that was said of it, a coding by the origin included.
-pub fn prepare(fields: &mut Fields, body: &mut StoredBody) {
+pub fn prepare(fields: &mut Fields, body: &StoredBody) {
     fields.remove("content-length");
     if has_variants(body) {
         forget_bytes(fields);
@@ -112,10 +109,6 @@ pub fn prepare(fields: &mut Fields, body: &mut StoredBody) {
         for name in ["etag", "last-modified", "accept-ranges"] {
             fields.remove(name);
         }
-    }
-    if let [Segment::Literal(literal)] = &*body.segments {
-        body.gzip = gzip::file(literal);
-        body.brotli = brotli::file(literal);
     }
 }
 
@@ -162,7 +155,7 @@ fn weaken_entity_tag(fields: &mut Fields) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Include;
+    use crate::store::{Include, Segment};
 
     #[test]
     fn text_is_compressed_and_nothing_that_is_compressed_already() {
@@ -243,8 +236,8 @@ mod tests {
             ("vary", "Cookie, accept-encoding"),
         ];
         let mut fields = Fields::from(origin);
-        let mut page = body(vec![literal(Some(6))]);
-        prepare(&mut fields, &mut page);
+        let page = body(vec![literal(Some(6))]);
+        prepare(&mut fields, &page);
         let expected = Fields::from([
             ("Last-Modified", "x"),
             ("Accept-Ranges", "bytes"),
@@ -252,7 +245,8 @@ mod tests {
             ("ETag", "W/\"a\""),
         ]);
         assert_eq!(fields, expected);
-        assert!(page.gzip.is_some() && page.brotli.is_none());
+        let only = page.only().expect("one literal");
+        assert!(only.has_deflate() && !only.has_brotli());
     }
 
     #[test]
@@ -260,9 +254,10 @@ mod tests {
         let mut fields = Fields::from([("ETag", "\"a\"")]);
         let mut page = body(vec![literal(None)]);
         page.add_brotli(5, 100);
-        prepare(&mut fields, &mut page);
+        prepare(&mut fields, &page);
         assert_eq!(fields, Fields::from([("Vary", "Accept-Encoding"), ("ETag", "W/\"a\"")]));
-        assert!(page.gzip.is_none() && page.brotli.is_some());
+        let only = page.only().expect("one literal");
+        assert!(!only.has_deflate() && only.has_brotli());
     }
 
     #[test]
@@ -275,7 +270,7 @@ mod tests {
         ];
         let mut fields = Fields::from(origin);
         fields.push_static("Content-Length", "2000");
-        prepare(&mut fields, &mut body(vec![literal(None)]));
+        prepare(&mut fields, &body(vec![literal(None)]));
         assert_eq!(fields, Fields::from(origin));
     }
 
@@ -295,20 +290,18 @@ mod tests {
     #[test]
     fn a_response_with_one_variant_keeps_its_validators() {
         let mut fields = Fields::from([("ETag", "\"a\"")]);
-        let mut page = body(vec![literal(None)]);
-        prepare(&mut fields, &mut page);
+        let page = body(vec![literal(None)]);
+        prepare(&mut fields, &page);
         assert_eq!(fields, Fields::from([("ETag", "\"a\"")]));
-        assert!(page.gzip.is_none());
     }
 
     #[test]
     fn a_page_with_includes_loses_its_validators() {
         let mut fields = Fields::from([("ETag", "\"a\""), ("Last-Modified", "x")]);
         let include = Segment::Include(Include::new("/m"));
-        let mut page = body(vec![literal(Some(6)), include]);
-        prepare(&mut fields, &mut page);
+        let page = body(vec![literal(Some(6)), include]);
+        prepare(&mut fields, &page);
         assert_eq!(fields, Fields::from([("Vary", "Accept-Encoding")]));
-        assert!(page.gzip.is_none());
     }
 
     #[test]

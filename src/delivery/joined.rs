@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::joined_framing::{Framing, GzipFraming, IdentityFraming};
 use super::{DeliveryError, gzip};
 use crate::body::Body;
-use crate::store::{Encoded, Segment, StoredBody};
+use crate::store::{Encoded, GZIP_HEAD, GZIP_TAIL_BYTES, Piece, StoredBody};
 
 /// Stored pieces in the order in which they leave. Cheap to make: the bytes are shared.
 #[derive(Clone, Debug, Default)]
@@ -17,11 +17,11 @@ pub struct Joined {
 /// fragment leaves nothing behind. A fragment may be joined itself. The caller bounds the depth.
 pub fn join(page: &StoredBody, fragments: impl IntoIterator<Item = Joined>) -> Joined {
     let mut fragments = fragments.into_iter();
-    let mut pieces = Vec::with_capacity(page.segments.len());
-    for segment in &page.segments {
-        match segment {
-            Segment::Literal(literal) => pieces.push(literal.clone()),
-            Segment::Include(_) => pieces.extend(fragments.next().unwrap_or_default().pieces),
+    let mut pieces = Vec::with_capacity(page.pieces().len());
+    for piece in page.pieces() {
+        match piece {
+            Piece::Literal(literal) => pieces.push(literal.clone()),
+            Piece::Include(_) => pieces.extend(fragments.next().unwrap_or_default().pieces),
         }
     }
     Joined { pieces }
@@ -67,17 +67,17 @@ impl Joined {
 
     /// Length of [`Joined::gzip`].
     pub fn gzip_bytes(&self) -> u64 {
-        let frame = (gzip::HEAD.len() + gzip::TAIL_BYTES) as u64;
-        let pieces = self.pieces.iter().map(|piece| match &piece.deflate {
+        let frame = (GZIP_HEAD.len() + GZIP_TAIL_BYTES) as u64;
+        let pieces = self.pieces.iter().map(|piece| match piece.forms().deflate {
             Some(deflate) => deflate.len() as u64,
-            None => gzip::stored_blocks_bytes(piece.identity_bytes),
+            None => gzip::stored_blocks_bytes(piece.identity_bytes()),
         });
         frame + pieces.sum::<u64>()
     }
 
     /// Length of [`Joined::identity`].
     pub fn identity_bytes(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.identity_bytes).sum()
+        self.pieces.iter().map(Encoded::identity_bytes).sum()
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) fn own_bytes(
     piece: &Encoded,
     identity: impl Fn(&Encoded) -> Option<Bytes>,
 ) -> Result<Bytes, DeliveryError> {
-    piece.identity.clone().or_else(|| identity(piece)).ok_or(DeliveryError::Damaged)
+    piece.identity().or_else(|| identity(piece)).ok_or(DeliveryError::Damaged)
 }
 
 /// A literal of a page.
@@ -114,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::Include;
+    use crate::store::{Forms, Include, Segment};
 
     fn gunzip(file: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut out = Vec::new();
@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn a_wrong_checksum_is_seen_by_the_reader() {
         let mut joined = nested().0;
-        joined.pieces[1].crc32 ^= 1;
+        let piece = &mut joined.pieces[1];
+        *piece = Encoded::of_forms(piece.forms(), piece.crc32() ^ 1, piece.identity_bytes());
         assert!(gunzip(&bytes_of(&joined.gzip().expect("framed"))).is_err());
     }
 
@@ -205,7 +206,7 @@ mod tests {
         let joined = join(&deflated, []);
         assert_eq!(joined.identity(|_| None).err(), Some(DeliveryError::Damaged));
         let mut lost = joined;
-        lost.pieces[0].deflate = None;
+        lost.pieces[0] = Encoded::of_forms(Forms::default(), 0, 5_000);
         assert_eq!(lost.gzip().err(), Some(DeliveryError::Damaged));
     }
 

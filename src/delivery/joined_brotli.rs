@@ -6,7 +6,7 @@ use super::joined::Joined;
 use super::joined_framing::BrotliFraming;
 use super::{DeliveryError, brotli};
 use crate::body::Body;
-use crate::store::Encoded;
+use crate::store::{BROTLI_HEAD, BROTLI_TAIL, Encoded};
 
 impl Joined {
     /// The content as a brotli stream of known length (RFC 7932): the kept meta-blocks one after
@@ -21,10 +21,10 @@ impl Joined {
 
     /// Length of [`Joined::brotli`].
     pub fn brotli_bytes(&self) -> u64 {
-        let frame = (brotli::HEAD.len() + brotli::TAIL.len()) as u64;
-        let pieces = self.pieces.iter().map(|piece| match &piece.brotli {
+        let frame = (BROTLI_HEAD.len() + BROTLI_TAIL.len()) as u64;
+        let pieces = self.pieces.iter().map(|piece| match piece.forms().brotli {
             Some(blocks) => blocks.len() as u64,
-            None => brotli::uncompressed_bytes(piece.identity_bytes),
+            None => brotli::uncompressed_bytes(piece.identity_bytes()),
         });
         frame + pieces.sum::<u64>()
     }

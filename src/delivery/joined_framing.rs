@@ -34,12 +34,14 @@ impl Framing for GzipFraming {
     }
 
     fn piece(&mut self, piece: &Encoded, parts: &mut Vec<Bytes>) -> Result<(), DeliveryError> {
-        self.checksum.combine(&Hasher::new_with_initial_len(piece.crc32, piece.identity_bytes));
-        self.identity_bytes += piece.identity_bytes;
-        match (&piece.deflate, &piece.identity) {
-            (Some(deflate), _) => parts.push(deflate.clone()),
-            (None, Some(identity)) => gzip::push_stored_blocks(identity, parts),
-            (None, None) => return Err(DeliveryError::Damaged),
+        self.checksum.combine(&Hasher::new_with_initial_len(piece.crc32(), piece.identity_bytes()));
+        self.identity_bytes += piece.identity_bytes();
+        match piece.deflate() {
+            Some(deflate) => parts.push(deflate),
+            None => {
+                let identity = piece.identity().ok_or(DeliveryError::Damaged)?;
+                gzip::push_stored_blocks(&identity, parts);
+            }
         }
         Ok(())
     }
@@ -74,8 +76,8 @@ impl<F: Fn(&Encoded) -> Option<Bytes>> Framing for BrotliFraming<F> {
     }
 
     fn piece(&mut self, piece: &Encoded, parts: &mut Vec<Bytes>) -> Result<(), DeliveryError> {
-        match &piece.brotli {
-            Some(blocks) => parts.push(blocks.clone()),
+        match piece.brotli() {
+            Some(blocks) => parts.push(blocks),
             None => brotli::push_uncompressed(&own_bytes(piece, &self.0)?, parts),
         }
         Ok(())

@@ -123,22 +123,21 @@ impl JoinedSender {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::sync::Arc;
 
     use http::{Method, StatusCode};
 
     use super::*;
     use crate::exchange::StoredHead;
     use crate::fields::Fields;
-    use crate::store::{Include, Segment, StoredBody};
+    use crate::store::{Forms, Include, Segment, StoredBody};
 
-    fn page() -> (Arc<StoredHead>, StoredBody) {
+    fn page() -> (StoredHead, StoredBody) {
         let literal = |text: &[u8]| Segment::Literal(Encoded::from_identity(text, Some(6), 0));
         let long = "before ".repeat(2_000);
         let include = Segment::Include(Include::new("/m"));
-        let segments = [literal(long.as_bytes()), include, literal(b"after")].into();
-        let head = Arc::new(StoredHead::new(Fields::from([("Content-Type", "text/html")])));
-        (head, StoredBody { segments, gzip: None, brotli: None, zstd: None })
+        let segments = [literal(long.as_bytes()), include, literal(b"after")];
+        let head = StoredHead::new(Fields::from([("Content-Type", "text/html")]));
+        (head, StoredBody::new(segments))
     }
 
     fn streamed(method: &Method, coding: &'static str) -> (Response, Option<JoinedSender>) {
@@ -150,10 +149,7 @@ mod tests {
     }
 
     fn literal(at: usize) -> Joined {
-        match &page().1.segments[at] {
-            Segment::Literal(literal) => Joined::from(literal.clone()),
-            Segment::Include(_) => panic!("a literal"),
-        }
+        Joined::from(page().1.literal(at).expect("a literal").clone())
     }
 
     /// All that can be made of the bytes so far.
@@ -218,8 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_piece_and_a_client_that_has_gone_end_it() {
-        let lost =
-            Encoded { identity: None, deflate: None, brotli: None, crc32: 0, identity_bytes: 1 };
+        let lost = Encoded::of_forms(Forms::default(), 0, 1);
         let (response, sender) = streamed(&Method::GET, "gzip");
         let mut sender = sender.expect("content is sent");
         let damaged = sender.send(&Joined::from(lost)).await;

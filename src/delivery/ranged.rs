@@ -15,7 +15,7 @@ use crate::exchange::Response;
 use crate::fields::Fields;
 use crate::fields::accept_encoding::refuses_identity;
 use crate::fields::range::{Ranges, requested};
-use crate::store::{Encoded, Segment};
+use crate::store::Encoded;
 
 /// Names that are tried for the boundary of a multipart answer.
 const BOUNDARIES_MAX: u32 = 16;
@@ -32,16 +32,16 @@ pub(super) fn respond(
     request: RequestFacts<'_>,
     identity: impl Fn(&Encoded) -> Option<Bytes>,
 ) -> Result<Option<Response>, DeliveryError> {
-    let [Segment::Literal(content)] = &*stored.body.segments else { return Ok(None) };
+    let Some(content) = stored.body.only() else { return Ok(None) };
     let applies = request.method == Method::GET
         && stored.status == StatusCode::OK
-        && allows_range(request.fields, &stored.head.fields)
+        && allows_range(request.fields, stored.head)
         // The range would be one of the form that is chosen, and of others there are none.
         && !(head::has_variants(stored.body) && refuses_identity(request.fields));
     if !applies {
         return Ok(None);
     }
-    let length = content.identity_bytes;
+    let length = content.identity_bytes();
     let parts = match requested(request.fields, length, request.ranges_max) {
         Ranges::Whole => return Ok(None),
         Ranges::Unsatisfiable => return Ok(Some(unsatisfiable(length))),
@@ -84,18 +84,18 @@ fn single(stored: Stored<'_>, part: &Part, length: u64) -> Response {
 /// 206 with several parts (RFC 9110 15.3.7.2); `None` where no boundary is found that the content
 /// does not hold.
 fn multipart(stored: Stored<'_>, parts: &[Part], content: &Encoded) -> Option<Response> {
-    let length = content.identity_bytes;
+    let length = content.identity_bytes();
     let boundary = (0..BOUNDARIES_MAX)
-        .map(|number| format!("part-{:08x}-{length:x}-{number:x}", content.crc32))
+        .map(|number| format!("part-{:08x}-{length:x}-{number:x}", content.crc32()))
         .find(|name| {
             parts.iter().all(|part| memmem::find(&part.bytes, name.as_bytes()).is_none())
         })?;
-    let content_type = stored.head.fields.first("content-type");
+    let content_type = stored.head.first("content-type");
     let mut body = Vec::with_capacity(parts.len() * 2 + 1);
     for part in parts {
         let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
         if let Some(content_type) = content_type {
-            head.extend_from_slice(&[b"Content-Type: ", &content_type[..], b"\r\n"].concat());
+            head.extend_from_slice(&[b"Content-Type: ", content_type, b"\r\n"].concat());
         }
         let range = part.content_range(length);
         head.extend_from_slice(format!("Content-Range: {range}\r\n\r\n").as_bytes());
@@ -109,8 +109,8 @@ fn multipart(stored: Stored<'_>, parts: &[Part], content: &Encoded) -> Option<Re
 
 /// The fields of the stored response, but for some.
 fn described(stored: Stored<'_>, without: &[&str]) -> Fields {
-    let fields = stored.head.fields.iter();
-    fields.filter(|field| !without.iter().any(|name| field.is(name))).cloned().collect()
+    let fields = stored.head.fields();
+    fields.filter(|field| !without.iter().any(|name| field.is(name))).collect()
 }
 
 fn partial(fields: Fields, body: Body) -> Response {
@@ -128,18 +128,17 @@ fn unsatisfiable(length: u64) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::delivery::prepare;
     use crate::exchange::StoredHead;
-    use crate::store::{Include, StoredBody};
+    use crate::store::{Forms, Include, Segment, StoredBody};
 
     struct Page {
         status: StatusCode,
-        head: Arc<StoredHead>,
+        head: StoredHead,
         body: StoredBody,
     }
 
@@ -155,7 +154,7 @@ mod tests {
             ]);
             let mut body = StoredBody::new(segments);
             prepare(&mut fields, &mut body);
-            Self { status: StatusCode::OK, head: Arc::new(StoredHead::new(fields)), body }
+            Self { status: StatusCode::OK, head: StoredHead::new(fields), body }
         }
 
         fn plain() -> Self {
@@ -227,8 +226,8 @@ mod tests {
         text.extend_from_slice(b"part-00000000-54-0");
         text.resize(0x54, b'x');
         let mut page = Page::plain();
-        let mut literal = Encoded::plain(text.clone().into());
-        literal.crc32 = 0;
+        let forms = Forms { identity: Some(&text), ..Forms::default() };
+        let literal = Encoded::of_forms(forms, 0, text.len() as u64);
         assert_ne!(name(&text), "part-00000000-54-0");
         page.body = StoredBody::new([Segment::Literal(literal)]);
         let response = page.get([("Range", "bytes=0-1,50-")]);
@@ -291,7 +290,7 @@ mod tests {
         let include = Segment::Include(Include::new("/m"));
         let joined = Page::new(vec![Segment::Literal(Encoded::plain(TEXT.into())), include]);
         assert_eq!(joined.ask(&Method::GET, &range).status, StatusCode::OK);
-        assert!(!joined.head.fields.contains("accept-ranges"));
+        assert!(joined.head.first("accept-ranges").is_none());
         let missing = Page { status: StatusCode::NOT_FOUND, ..Page::plain() };
         assert_eq!(missing.ask(&Method::GET, &range).status, StatusCode::NOT_FOUND);
         let empty = Page::new(Vec::new());

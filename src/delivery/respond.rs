@@ -10,10 +10,10 @@ use super::joined::{Joined, join, own_bytes};
 use super::{DeliveryError, gzip_stream, head, ranged};
 use crate::body::Body;
 use crate::exchange::{Response, StoredHead};
-use crate::fields::Fields;
+use crate::fields::{Field, Fields};
 use crate::fields::accept_encoding::{Offered, Variant, choose};
 use crate::settings;
-use crate::store::{Encoded, Entry, Segment, StoredBody};
+use crate::store::{Encoded, Entry, StoredBody};
 
 /// Room for the fields of a delivery, those of the caller included.
 const DELIVERY_FIELDS: usize = 4;
@@ -59,7 +59,7 @@ pub struct Stored<'a> {
     /// Its status.
     pub status: StatusCode,
     /// Its head, prepared by [`super::prepare`].
-    pub head: &'a Arc<StoredHead>,
+    pub head: &'a StoredHead,
     /// Its content, prepared by [`super::prepare`].
     pub body: &'a StoredBody,
 }
@@ -93,9 +93,9 @@ pub fn respond<'a>(
     let asked = Asked::of(request.fields);
     let may_be_known = stored.status.is_success() && !stored.body.has_includes();
     if asked.conditions && may_be_known {
-        match conditional::evaluate(request.fields, &stored.head.fields) {
+        match conditional::evaluate(request.fields, stored.head) {
             Precondition::Holds => {}
-            Precondition::NotModified => return Ok(without_content(&stored.head.fields)),
+            Precondition::NotModified => return Ok(without_content(stored.head.fields())),
             Precondition::Failed => {
                 return Ok(Response::new(StatusCode::PRECONDITION_FAILED, Body::empty()));
             }
@@ -110,18 +110,19 @@ pub fn respond<'a>(
     if request.method == Method::HEAD {
         return Ok(to_head(stored, variant, &join(stored.body, fragments)));
     }
-    let whole = match variant {
-        Variant::Gzip => &stored.body.gzip,
-        Variant::Brotli => &stored.body.brotli,
-        Variant::Identity | Variant::Zstd => &None,
-    };
-    let body = match (whole, &*stored.body.segments, variant) {
-        (.., Variant::Zstd) => stored.body.zstd.clone().unwrap_or_default().into(),
-        (Some(file), ..) => Body::parts(Arc::clone(file)),
-        (_, [Segment::Literal(only)], Variant::Identity) => own_bytes(only, &identity)?.into(),
-        (.., Variant::Identity) => join(stored.body, fragments).identity(identity)?,
-        (.., Variant::Gzip) => join(stored.body, fragments).gzip()?,
-        (.., Variant::Brotli) => join(stored.body, fragments).brotli(identity)?,
+    let whole = stored.body.only().and_then(|only| match variant {
+        Variant::Gzip => only.gzip_file(),
+        Variant::Brotli => only.brotli_stream(),
+        Variant::Zstd => only.zstd_frame(),
+        Variant::Identity => own_bytes(only, &identity).ok(),
+    });
+    let body = match (whole, variant) {
+        (Some(whole), _) => whole.into(),
+        (None, Variant::Identity | Variant::Zstd) => {
+            join(stored.body, fragments).identity(identity)?
+        }
+        (None, Variant::Gzip) => join(stored.body, fragments).gzip()?,
+        (None, Variant::Brotli) => join(stored.body, fragments).brotli(identity)?,
     };
     Ok(assemble(stored, variant, body))
 }
@@ -132,7 +133,10 @@ fn to_head(stored: Stored<'_>, variant: Variant, joined: &Joined) -> Response {
         Variant::Identity => joined.identity_bytes(),
         Variant::Gzip => joined.gzip_bytes(),
         Variant::Brotli => joined.brotli_bytes(),
-        Variant::Zstd => stored.body.zstd.as_ref().map_or(0, |frame| frame.len() as u64),
+        Variant::Zstd => {
+            let frame = stored.body.only().and_then(|only| only.forms().zstd);
+            frame.map_or(0, |frame| frame.len() as u64)
+        }
     };
     let mut response = assemble(stored, variant, Body::empty());
     response.fields.push_static("Content-Length", length.to_string());
@@ -141,7 +145,7 @@ fn to_head(stored: Stored<'_>, variant: Variant, joined: &Joined) -> Response {
 
 pub(super) fn assemble(stored: Stored<'_>, variant: Variant, body: Body) -> Response {
     let mut response = Response::new(stored.status, body);
-    response.stored = Some(Arc::clone(stored.head));
+    response.stored = Some(stored.head.clone());
     response.fields = Fields::with_capacity(DELIVERY_FIELDS);
     let coding = match variant {
         Variant::Identity => return response,
@@ -155,15 +159,12 @@ pub(super) fn assemble(stored: Stored<'_>, variant: Variant, body: Body) -> Resp
 
 /// 304 with what guides the client's own cache, and nothing that describes content which is not
 /// sent (RFC 9110 15.4.5).
-pub fn without_content(fields: &Fields) -> Response {
+pub fn without_content(fields: impl Iterator<Item = Field>) -> Response {
     const DESCRIPTIONS: [&str; 4] =
         ["content-type", "content-encoding", "content-language", "content-disposition"];
     let mut response = Response::new(StatusCode::NOT_MODIFIED, Body::empty());
-    response.fields = fields
-        .iter()
-        .filter(|field| !DESCRIPTIONS.iter().any(|name| field.is(name)))
-        .cloned()
-        .collect();
+    response.fields =
+        fields.filter(|field| !DESCRIPTIONS.iter().any(|name| field.is(name))).collect();
     response
 }
 

@@ -1,9 +1,9 @@
 //! Taking a whole response apart for storing.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::{Event, Limits, Mistakes, Parser};
-use crate::store::{Encoded, Segment, StoredBody};
+use crate::store::{Encoded, Forms, Segment, StoredBody};
 
 /// A response taken apart.
 #[derive(Clone, Debug)]
@@ -70,33 +70,31 @@ fn merge(literals: &mut Vec<Bytes>) -> Option<Bytes> {
 /// with what is joined in. Where that gains nothing it becomes a stored block (RFC 1951 3.2.4), so
 /// that the parts of a page can be put one after another as they are.
 fn encode_part(bytes: &[u8], gzip_level: Option<u32>) -> Encoded {
-    let mut encoded = Encoded::from_identity(bytes, gzip_level, 0);
-    if let (Some(_), None, Ok(length)) = (gzip_level, &encoded.deflate, u16::try_from(bytes.len()))
-    {
-        let mut block = BytesMut::with_capacity(bytes.len() + 5);
-        // Not the last block, and stored; then the length and its complement.
-        block.put_u8(0);
-        block.put_u16_le(length);
-        block.put_u16_le(!length);
-        block.put_slice(bytes);
-        encoded.deflate = Some(block.freeze());
-    }
-    encoded
+    let encoded = Encoded::from_identity(bytes, gzip_level, 0);
+    let (Some(_), false, Ok(length)) =
+        (gzip_level, encoded.has_deflate(), u16::try_from(bytes.len()))
+    else {
+        return encoded;
+    };
+    let mut block = Vec::with_capacity(bytes.len() + 5);
+    // Not the last block, and stored; then the length and its complement.
+    block.put_u8(0);
+    block.put_u16_le(length);
+    block.put_u16_le(!length);
+    block.put_slice(bytes);
+    let forms = Forms { deflate: Some(&block), ..encoded.forms() };
+    Encoded::of_forms(forms, encoded.crc32(), encoded.identity_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Include;
+    use crate::store::{Include, Piece};
 
     const LIMITS: Limits = Limits { includes_max: 4, tag_max_bytes: 200, remove_max_bytes: 100 };
 
     fn literals<'a>(split: &'a Split) -> Vec<&'a Encoded> {
-        let literal = |segment: &'a Segment| match segment {
-            Segment::Literal(encoded) => Some(encoded),
-            Segment::Include(_) => None,
-        };
-        split.body.segments.iter().filter_map(literal).collect()
+        split.body.literals().collect()
     }
 
     #[test]
@@ -105,7 +103,7 @@ mod tests {
         let split = split(&page, LIMITS, Some(6), 1_024);
         let [literal] = literals(&split)[..] else { panic!("one literal") };
         assert_eq!(literal.inflate(), Ok(page));
-        assert!(literal.deflate.is_some() && literal.identity.is_none());
+        assert!(literal.has_deflate() && !literal.has_identity());
     }
 
     #[test]
@@ -113,47 +111,48 @@ mod tests {
         let page = Bytes::from("<p>text</p>".repeat(20));
         let split = split(&page, LIMITS, Some(6), 1_024);
         let [literal] = literals(&split)[..] else { panic!("one literal") };
-        assert_eq!(literal.identity, Some(page));
-        assert_eq!(literal.deflate, None);
+        assert_eq!(literal.identity(), Some(page));
+        assert!(!literal.has_deflate());
     }
 
     #[test]
     fn nothing_is_an_empty_list() {
         let split = split(&Bytes::new(), LIMITS, Some(6), 1_024);
-        assert!(split.body.segments.is_empty());
+        assert!(split.body.is_empty());
     }
 
     #[test]
     fn a_page_is_cut_at_its_includes_and_each_part_can_be_sent_compressed() {
         let page = format!("a<esi:include src='/m'/>{}<esi:include src='/n'/>", "b".repeat(5_000));
         let split = split(&page.into(), LIMITS, Some(6), 1_024);
+        let pieces: Vec<_> = split.body.pieces().collect();
         let [
-            Segment::Literal(first),
-            Segment::Include(menu),
-            Segment::Literal(second),
-            Segment::Include(_),
-        ] = &*split.body.segments
+            Piece::Literal(first),
+            Piece::Include(menu),
+            Piece::Literal(second),
+            Piece::Include(_),
+        ] = pieces[..]
         else {
             panic!("four segments")
         };
         assert_eq!(*menu, Include::new("/m"));
-        assert_eq!(first.deflate.as_deref(), Some(&[0, 1, 0, 0xfe, 0xff, b'a'][..]));
+        assert_eq!(first.forms().deflate, Some(&[0, 1, 0, 0xfe, 0xff, b'a'][..]));
         assert_eq!(second.inflate(), Ok(Bytes::from("b".repeat(5_000))));
-        assert!(second.deflate.is_some());
+        assert!(second.has_deflate());
     }
 
     #[test]
     fn nothing_is_compressed_where_gzip_is_off() {
         let page = format!("a<esi:include src='/m'/>{}", "b".repeat(5_000));
         let split = split(&page.into(), LIMITS, None, 1_024);
-        assert!(literals(&split).iter().all(|literal| literal.deflate.is_none()));
+        assert!(literals(&split).iter().all(|literal| !literal.has_deflate()));
     }
 
     #[test]
     fn literals_do_not_hold_on_to_the_page() {
         let page = Bytes::from("0123456789<esi:include src='/m'/>");
         let split = split(&page, LIMITS, Some(6), 1_024);
-        let identity = literals(&split)[0].identity.clone().expect("it is small");
+        let identity = literals(&split)[0].identity().expect("it is small");
         let within = page.as_ptr_range();
         assert!(!within.contains(&identity.as_ptr()));
     }
@@ -162,6 +161,6 @@ mod tests {
     fn includes_that_are_dropped_count_as_mistakes() {
         let page = Bytes::from("<esi:include src='/m'/>".repeat(6));
         let split = split(&page, LIMITS, Some(6), 1_024);
-        assert_eq!((split.body.segments.len(), split.mistakes.count), (4, 2));
+        assert_eq!((split.body.pieces().len(), split.mistakes.count), (4, 2));
     }
 }

@@ -20,7 +20,7 @@ use crate::observe::Verdict;
 use crate::origin::{OriginError, OriginResponse, Provenance};
 use crate::policy::Delivery;
 use crate::reason::Reason;
-use crate::store::{Encoded, Entry, Freshness, Segment};
+use crate::store::{Encoded, Entry, Freshness, Piece};
 
 impl Node {
     /// Delivers a stored response, its fragments joined in.
@@ -64,11 +64,8 @@ impl Node {
     /// The bytes of a literal that is kept compressed alone. The store remembers those of the
     /// page's own; a fragment's are inflated.
     pub(super) fn identity(&self, entry: &Entry, encoded: &Encoded) -> Option<Bytes> {
-        let start = |literal: &Encoded| literal.deflate.as_ref().map(|bytes| bytes.as_ptr());
-        let own = entry.body().segments.iter().position(|segment| match segment {
-            Segment::Literal(literal) => start(literal) == start(encoded),
-            Segment::Include(_) => false,
-        });
+        let is_it = |piece: Piece<'_>| piece.literal().is_some_and(|literal| literal.is(encoded));
+        let own = entry.body().pieces().position(is_it);
         match own {
             Some(segment) => self.parts.store.identity(entry, segment).ok(),
             None => encoded.inflate().ok(),
@@ -90,7 +87,7 @@ impl Node {
         let (body, begins) =
             if head.takes_esi { self.joined_stream(visit, body) } else { (body, None) };
         let mut response = if is_known {
-            delivery::without_content(&head.fields)
+            delivery::without_content(head.fields.iter().cloned())
         } else {
             compressed(visit, head.status, head.fields.clone(), body)
         };

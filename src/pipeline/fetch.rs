@@ -98,7 +98,7 @@ impl Node {
         let FillTask { visit, plan, permit, stale, place } = task;
         let hints = if place.is_some() { Hints::Unwanted } else { Hints::ToClient };
         let stored = stale.as_ref().map(|stale| &stale.entry);
-        let validated = stored.filter(|entry| entry.validation().is_some());
+        let validated = stored.filter(|entry| entry.has_validation());
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
         let response = tokio::select! {
@@ -209,10 +209,11 @@ impl Node {
         }
         match prior {
             Prior::Whole(entry) => {
-                request.fields.extend(entry.validation().map(conditions).unwrap_or_default());
+                let conditions = entry.validation().map(|fields| conditions(&fields));
+                request.fields.extend(conditions.unwrap_or_default());
             }
             Prior::Beginning(entry, bytes) => {
-                request.fields.extend(rest_of(&entry.head().fields, bytes.len() as u64));
+                request.fields.extend(rest_of(&entry.head().to_fields(), bytes.len() as u64));
             }
             Prior::Nothing if plan.range.is_some() => {
                 let asked = visit.request.fields.iter();

@@ -27,7 +27,7 @@ use crate::observe::{Verdict, redact};
 use crate::policy::{LookupPlan, Plan};
 use crate::reason::Reason;
 use crate::settings::FragmentError;
-use crate::store::{Encoded, Entry, Include, Segment, StoredBody};
+use crate::store::{Encoded, Entry, Include, Piece, StoredBody};
 
 /// Where a request stands among the fragments of one page.
 #[derive(Default)]
@@ -119,11 +119,11 @@ impl Node {
         visit: &Arc<Visit>,
         page: &StoredBody,
     ) -> Result<Vec<Fragment>, FragmentFailed> {
-        let include = |segment: &Segment| match segment {
-            Segment::Include(include) => Some(self.fragment(visit, include)),
-            Segment::Literal(_) => None,
+        let include = |piece: Piece<'_>| match piece {
+            Piece::Include(include) => Some(self.fragment(visit, include)),
+            Piece::Literal(_) => None,
         };
-        page.segments.iter().filter_map(include).collect()
+        page.pieces().filter_map(include).collect()
     }
 
     /// Answers with a stored page of which fragments have to be fetched: what is known leaves at
@@ -144,8 +144,8 @@ impl Node {
         let mut fragments = self.under_way(visit, fragments);
         let mut first = Vec::new();
         if visit.rules.settings.esi.on_error == FragmentError::Fail {
-            for segment in &entry.body().segments {
-                let Segment::Include(_) = segment else { break };
+            for piece in entry.body().pieces() {
+                let Piece::Include(_) = piece else { break };
                 first.push(fragments.next().await?);
                 if first.last().is_some_and(|joined| !joined.is_empty()) {
                     break;
@@ -289,8 +289,8 @@ impl Node {
                 Step::Join { entry, fragments } => {
                     let mut under_way = self.under_way(&visit, fragments);
                     let mut fragments = Vec::new();
-                    for segment in &entry.body().segments {
-                        if let Segment::Include(_) = segment {
+                    for piece in entry.body().pieces() {
+                        if let Piece::Include(_) = piece {
                             fragments.push(under_way.next().await.ok()?);
                         }
                     }
@@ -319,7 +319,7 @@ impl Node {
 
     /// The content of a response in whole, in memory.
     async fn take_in(&self, visit: &Arc<Visit>, outcome: Outcome) -> Option<Joined> {
-        let fields: Fields = outcome.response.all_fields().cloned().collect();
+        let fields: Fields = outcome.response.all_fields().collect();
         let Response { status, body, .. } = outcome.response;
         let coding = delivery::content_coding(&fields);
         if status != StatusCode::OK || coding == Coding::Other {
@@ -355,7 +355,7 @@ impl Node {
 
 /// Is a stored response kept as the origin coded it (generic policy)?
 pub(super) fn is_coded(entry: &Entry) -> bool {
-    entry.head().fields.contains("Content-Encoding")
+    entry.head().first("Content-Encoding").is_some()
 }
 
 /// Tells whether content of a streamed page leaves (true), or one of its fragments failed before
@@ -403,10 +403,10 @@ async fn send(
     mut sender: JoinedSender,
 ) {
     let mut first = first.into_iter();
-    for segment in &entry.body().segments {
-        let next = match segment {
-            Segment::Literal(literal) => Joined::from(literal.clone()),
-            Segment::Include(_) => {
+    for piece in entry.body().pieces() {
+        let next = match piece {
+            Piece::Literal(literal) => Joined::from(literal.clone()),
+            Piece::Include(_) => {
                 if let Some(joined) = first.next() {
                     joined
                 } else {

@@ -21,7 +21,7 @@ use crate::esi::{self, PageUrl};
 use crate::exchange::{Begun, Client, Delivered, Request, Response, Scheme};
 use crate::observe::{Answer, Verdict};
 use crate::policy::{self, Plan};
-use crate::store::{Encoded, Entry, Found, Segment, StoredBody};
+use crate::store::{Encoded, Entry, Found, Piece, StoredBody};
 
 /// What is kept of a hit until its response has left.
 pub struct Receipt {
@@ -121,11 +121,11 @@ impl Node {
         place: Place<'_>,
         body: &StoredBody,
     ) -> Option<Vec<Joined>> {
-        let include = |segment: &Segment| match segment {
-            Segment::Include(include) => Some(self.stored_fragment(page, place, &include.source)),
-            Segment::Literal(_) => None,
+        let include = |piece: Piece<'_>| match piece {
+            Piece::Include(include) => Some(self.stored_fragment(page, place, &include.source)),
+            Piece::Literal(_) => None,
         };
-        body.segments.iter().filter_map(include).collect()
+        body.pieces().filter_map(include).collect()
     }
 
     fn stored_fragment(&self, page: &Page<'_>, place: Place<'_>, source: &[u8]) -> Option<Joined> {

@@ -36,7 +36,7 @@ impl Node {
             return None;
         };
         let bytes = store.identity(&entry, 0).ok()?;
-        is_of_beginning(&entry.head().fields, bytes.len() as u64).then_some((entry, bytes))
+        is_of_beginning(&entry.head().to_fields(), bytes.len() as u64).then_some((entry, bytes))
     }
 }
 
@@ -48,8 +48,8 @@ pub(super) async fn completed(
     bytes_max: u64,
 ) -> Option<OriginResponse> {
     let OriginResponse { fields, body, provenance, .. } = rest;
-    let (stored, begun_bytes) = (&entry.head().fields, beginning.len() as u64);
-    let length = whole_bytes(stored, begun_bytes, &fields, bytes_max)?;
+    let (stored, begun_bytes) = (entry.head().to_fields(), beginning.len() as u64);
+    let length = whole_bytes(&stored, begun_bytes, &fields, bytes_max)?;
     let rest = body.collect(bytes_max).await.ok()?;
     if begun_bytes + rest.len() as u64 != length {
         return None;

@@ -1,6 +1,5 @@
 //! What the origin sent, made ready for storing.
 
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -72,7 +71,7 @@ pub(super) async fn prepared(
     settings: &Settings,
     head: &SharedHead,
     content: Bytes,
-) -> Option<(Arc<StoredHead>, StoredBody)> {
+) -> Option<(StoredHead, StoredBody)> {
     let mut fields = head.fields.clone();
     let encoding = &settings.encoding;
     let compressible = delivery::compressible(head.status, &fields);
@@ -95,8 +94,8 @@ pub(super) async fn prepared(
         if let Some(level) = zstd_level {
             body.add_zstd(level, min_bytes);
         }
-        delivery::prepare(&mut fields, &mut body);
-        (Arc::new(StoredHead::new(fields)), body)
+        delivery::prepare(&mut fields, &body);
+        (StoredHead::new(fields), body)
     };
     if is_cheap {
         // The next request may come at once: it finds the response stored.

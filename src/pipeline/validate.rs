@@ -30,7 +30,7 @@ pub(super) struct Destination {
     /// Which variant it is, where it is one.
     pub(super) variant: Option<Variant>,
     /// Its fields as the origin sent them, where it can be validated.
-    pub(super) validation: Option<Arc<StoredHead>>,
+    pub(super) validation: Option<StoredHead>,
     /// What is stored of it and stays where the new one breaks.
     pub(super) replaces: Option<Arc<Entry>>,
 }
@@ -45,7 +45,7 @@ impl Destination {
         storable: &Storable,
     ) -> Self {
         let has_validator = fields.contains("ETag") || fields.contains("Last-Modified");
-        let validation = has_validator.then(|| Arc::new(StoredHead::new(fields.clone())));
+        let validation = has_validator.then(|| StoredHead::new(fields.clone()));
         let request = &visit.request.fields;
         let variant = storable.vary().map(|vary| Variant {
             primary: plan.key.clone(),
@@ -66,7 +66,7 @@ impl Destination {
     pub(super) fn entry(
         self,
         status: StatusCode,
-        head: Arc<StoredHead>,
+        head: StoredHead,
         body: StoredBody,
         storable: &Storable,
     ) -> NewEntry {
@@ -103,7 +103,7 @@ impl Node {
         answer: oneshot::Sender<LeaderAnswer>,
     ) {
         let (rules, status) = (&*visit.rules, stored.status());
-        let told = stored.validation().map(|fields| overlaid(fields, update)).unwrap_or_default();
+        let told = stored.validation().map(|told| overlaid(&told, update)).unwrap_or_default();
         let head = OriginHead { status, fields: told.clone() };
         let judgement = rules.policy.judge(plan, &head, self.parts.clock.wall());
         let stays = matches!(judgement, Judgement::Store(_));
@@ -186,11 +186,11 @@ fn updated_head(
     stored: &Entry,
     update: &Fields,
     storable: &Storable,
-) -> Arc<StoredHead> {
+) -> StoredHead {
     let mut update = update.clone();
     update.retain(|field| !storable.withholds(field));
     let update = rules.policy.delivered(Delivery::Stored, update);
-    let mut fields = overlaid(&stored.head().fields, &update);
+    let mut fields = overlaid(&stored.head().to_fields(), &update);
     if stored.body().has_includes() {
         // It says nothing of the fragments.
         fields.remove("Last-Modified");
@@ -198,5 +198,5 @@ fn updated_head(
     if delivery::has_variants(stored.body()) {
         delivery::vary_by_encoding(&mut fields);
     }
-    Arc::new(StoredHead::new(fields))
+    StoredHead::new(fields)
 }

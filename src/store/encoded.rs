@@ -1,324 +1,245 @@
-//! Text as it is kept: raw deflate and brotli streams that others can be joined to.
+//! Bytes as they are kept: the forms of a literal in one buffer.
 
-use brotli::enc::{BrotliCompress, BrotliEncoderParams};
+use std::ops::Range;
+
 use bytes::Bytes;
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
-use super::StoreError;
-use super::entry::{Encoded, Segment, StoredBody};
+/// Before a deflate stream in a gzip file: deflate, no flags, no time, operating system unknown
+/// (RFC 1952 2.3).
+pub const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+
+/// Bytes of what [`gzip_tail`] makes.
+pub const GZIP_TAIL_BYTES: usize = 10;
+
+/// What ends a gzip file of `identity_bytes` bytes with this checksum: a final, empty block with
+/// fixed codes (RFC 1951 3.2.6), the checksum and the length modulo 2^32.
+pub fn gzip_tail(crc32: u32, identity_bytes: u64) -> [u8; GZIP_TAIL_BYTES] {
+    let mut tail = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    tail[2..6].copy_from_slice(&crc32.to_le_bytes());
+    tail[6..].copy_from_slice(&(identity_bytes as u32).to_le_bytes());
+    tail
+}
 
 /// The window of the brotli streams that are kept, as a power of two (RFC 7932 9.1).
 pub const BROTLI_WINDOW_BITS: u8 = 22;
 
-/// Bytes in front of a brotli meta-block whose bytes are not compressed.
-const UNCOMPRESSED_HEAD_BYTES: u64 = 3;
+/// What a brotli stream begins with: its window, and an empty metadata block up to a byte boundary.
+///
+/// From the lowest bit: 1 and WBITS - 17 in three bits; ISLAST 0, MNIBBLES 0 (as 3), a reserved 0,
+/// MSKIPBYTES 0; padding.
+pub const BROTLI_HEAD: [u8; 2] = [1 | (BROTLI_WINDOW_BITS - 17) << 1 | 0b0110 << 4, 0];
 
-/// Content of at most this many bytes is kept plain besides its deflate stream: inflating it
-/// costs more than the bytes.
-const SMALL_IDENTITY_BYTES: usize = 1_024;
+/// What ends a brotli stream: ISLAST and ISLASTEMPTY.
+pub const BROTLI_TAIL: [u8; 1] = [3];
+
+/// Bytes as they are kept: in several forms, one after another in one buffer, each ready to send.
+///
+/// Text is kept as a gzip file around a raw deflate stream (RFC 1951) of whole blocks which ends on a byte
+/// boundary and is not final, so that such streams can be put one after another behind one gzip
+/// header, and ended by an empty final block and the combined checksum: a joined page leaves
+/// compressed without being compressed again. The same holds for brotli, which needs no checksum.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// A gzip file, a brotli stream, a zstd frame, the bytes themselves: what is kept of these.
+    bytes: Bytes,
+    identity_bytes: u64,
+    crc32: u32,
+    gzip_bytes: u32,
+    brotli_bytes: u32,
+    zstd_bytes: u32,
+}
+
+/// The forms in which bytes are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forms<'a> {
+    /// The bytes themselves; absent where `deflate` is kept instead and they are large.
+    pub identity: Option<&'a [u8]>,
+    /// The deflate stream, absent where compressing gained nothing.
+    pub deflate: Option<&'a [u8]>,
+    /// Whole meta-blocks of a brotli stream (RFC 7932 9.2) with a window of
+    /// [`BROTLI_WINDOW_BITS`], which end on a byte boundary, refer to nothing before them
+    /// and are not the last; absent where that gains nothing.
+    pub brotli: Option<&'a [u8]>,
+    /// A zstd frame. It cannot be joined: only of what is all of a response.
+    pub zstd: Option<&'a [u8]>,
+}
 
 impl Encoded {
-    /// Takes content in.
-    ///
-    /// With a `gzip_level` (1 to 9) content of at least `min_bytes` is compressed; where that
-    /// gains nothing, and below `min_bytes`, it is kept as it is. What is kept is a copy of exactly
-    /// its size, so that a slice of a network buffer does not hold the whole buffer.
-    ///
-    /// Compressing takes about 10 ms per MiB: call it off the threads that serve requests.
-    pub fn from_identity(identity: &[u8], gzip_level: Option<u32>, min_bytes: u64) -> Self {
-        let identity_bytes = identity.len() as u64;
-        let deflate = gzip_level
-            .filter(|_| identity_bytes >= min_bytes && !identity.is_empty())
-            .and_then(|level| deflate(identity, level))
-            .filter(|deflate| deflate.len() < identity.len());
-        let plain = deflate.is_none() || identity.len() <= SMALL_IDENTITY_BYTES;
-        Self {
-            identity: plain.then(|| Bytes::copy_from_slice(identity)),
-            deflate,
-            brotli: None,
-            crc32: crc32fast::hash(identity),
-            identity_bytes,
-        }
+    /// Keeps these forms of `identity_bytes` bytes whose CRC-32 (RFC 1952 8) is given. What
+    /// is kept is a copy.
+    pub fn of_forms(forms: Forms<'_>, crc32: u32, identity_bytes: u64) -> Self {
+        // The table of forms has 32 bits for each; the store takes nothing that is larger.
+        let fits = |form: &&[u8]| u32::try_from(form.len() + FRAME_BYTES_MAX).is_ok();
+        let [deflate, brotli, zstd] =
+            [forms.deflate, forms.brotli, forms.zstd].map(|form| form.filter(fits));
+        let tail = gzip_tail(crc32, identity_bytes);
+        let gzip = framed(&GZIP_HEAD, deflate, &tail);
+        let stream = framed(&BROTLI_HEAD, brotli, &BROTLI_TAIL);
+        let [gzip_bytes, brotli_bytes] =
+            [gzip, stream].map(|file| file.iter().map(|part| part.len() as u32).sum());
+        let zstd = zstd.unwrap_or_default();
+        let plain = forms.identity.unwrap_or_default();
+        // The vector is of exactly that size.
+        let bytes = [&gzip[..], &stream, &[zstd, plain]].concat().concat();
+        let (bytes, zstd_bytes) = (Bytes::from(bytes), zstd.len() as u32);
+        Self { bytes, identity_bytes, crc32, gzip_bytes, brotli_bytes, zstd_bytes }
     }
 
-    /// Content that is kept as it is.
+    /// Content that is kept as it is, without a copy.
     pub fn plain(identity: Bytes) -> Self {
         let (crc32, identity_bytes) = (crc32fast::hash(&identity), identity.len() as u64);
-        Self { identity: Some(identity), deflate: None, brotli: None, crc32, identity_bytes }
+        let (gzip_bytes, brotli_bytes, zstd_bytes) = (0, 0, 0);
+        Self { bytes: identity, identity_bytes, crc32, gzip_bytes, brotli_bytes, zstd_bytes }
     }
 
-    /// The content itself: a clone where it is kept plain, else it is inflated and checked.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] where the stream does not give the content it was made from.
-    pub fn inflate(&self) -> Result<Bytes, StoreError> {
-        if let Some(identity) = &self.identity {
-            return Ok(identity.clone());
-        }
-        let stream = self.deflate.as_ref().ok_or(StoreError::Corrupt)?;
-        let length = usize::try_from(self.identity_bytes).map_err(|_| StoreError::Corrupt)?;
-        let mut identity = Vec::with_capacity(length);
-        Decompress::new(false)
-            .decompress_vec(stream, &mut identity, FlushDecompress::Sync)
-            .map_err(|_| StoreError::Corrupt)?;
-        if identity.len() == length && crc32fast::hash(&identity) == self.crc32 {
-            Ok(identity.into())
-        } else {
-            Err(StoreError::Corrupt)
-        }
+    /// CRC-32 (RFC 1952 8) of the bytes themselves.
+    pub fn crc32(&self) -> u32 {
+        self.crc32
     }
-}
 
-impl StoredBody {
-    /// Compresses each literal with brotli as well (`level` 2 to 11), where the whole gets smaller
-    /// by that than it is so far. Without includes content of less than `min_bytes` bytes is left
-    /// as it is.
-    ///
-    /// Level 5 takes about 30 ms per MiB: call it off the threads that serve requests.
-    pub fn add_brotli(&mut self, level: u32, min_bytes: u64) {
-        let literals = self.segments.iter().filter_map(Segment::literal);
-        if matches!(&*self.segments, [Segment::Literal(only)] if only.identity_bytes < min_bytes) {
-            return;
-        }
-        let before: u64 = literals.clone().map(smallest_bytes).sum();
-        let streams: Vec<_> = literals.clone().map(|literal| brotli(literal, level)).collect();
-        let with = |(literal, stream): (&Encoded, &Option<Bytes>)| match stream {
-            Some(stream) => stream.len() as u64,
-            None => literal.identity_bytes + UNCOMPRESSED_HEAD_BYTES,
+    /// Number of the bytes themselves.
+    pub fn identity_bytes(&self) -> u64 {
+        self.identity_bytes
+    }
+
+    /// What is kept, to be looked at.
+    pub fn forms(&self) -> Forms<'_> {
+        let inner = |file: Range<usize>, head: &[u8], tail_bytes: usize| {
+            let inner = file.start + head.len()..file.end.checked_sub(tail_bytes)?;
+            self.bytes.get(inner)
         };
-        if literals.zip(&streams).map(with).sum::<u64>() >= before {
-            return;
+        let [gzip, brotli, zstd, identity] = self.ranges();
+        Forms {
+            identity: self.has_identity().then(|| &self.bytes[identity]),
+            deflate: inner(gzip, &GZIP_HEAD, GZIP_TAIL_BYTES),
+            brotli: inner(brotli, &BROTLI_HEAD, BROTLI_TAIL.len()),
+            zstd: self.has_zstd().then(|| &self.bytes[zstd]),
         }
-        let literals = self.segments.iter_mut().filter_map(|segment| match segment {
-            Segment::Literal(literal) => Some(literal),
-            Segment::Include(_) => None,
-        });
-        for (literal, stream) in literals.zip(streams) {
-            literal.brotli = stream;
-        }
+    }
+
+    /// The bytes themselves, where they are kept.
+    pub fn identity(&self) -> Option<Bytes> {
+        self.has_identity().then(|| self.bytes.slice(self.ranges()[3].clone()))
+    }
+
+    /// The deflate stream, where it is kept.
+    pub fn deflate(&self) -> Option<Bytes> {
+        let end = (self.gzip_bytes as usize).checked_sub(GZIP_TAIL_BYTES)?;
+        Some(self.bytes.slice(GZIP_HEAD.len()..end))
+    }
+
+    /// A whole gzip file, where the deflate stream is kept.
+    pub fn gzip_file(&self) -> Option<Bytes> {
+        self.has_deflate().then(|| self.bytes.slice(self.ranges()[0].clone()))
+    }
+
+    /// The brotli meta-blocks, where they are kept.
+    pub fn brotli(&self) -> Option<Bytes> {
+        self.forms().brotli.map(|blocks| self.bytes.slice_ref(blocks))
+    }
+
+    /// A whole brotli stream, where the meta-blocks are kept.
+    pub fn brotli_stream(&self) -> Option<Bytes> {
+        self.has_brotli().then(|| self.bytes.slice(self.ranges()[1].clone()))
+    }
+
+    /// The zstd frame, where it is kept.
+    pub fn zstd_frame(&self) -> Option<Bytes> {
+        self.has_zstd().then(|| self.bytes.slice(self.ranges()[2].clone()))
+    }
+
+    /// Are the bytes themselves kept?
+    pub fn has_identity(&self) -> bool {
+        self.identity_bytes == 0 || self.ranges()[3].end > self.ranges()[3].start
+    }
+
+    /// Is the deflate stream kept?
+    pub fn has_deflate(&self) -> bool {
+        self.gzip_bytes > 0
+    }
+
+    /// Are the brotli meta-blocks kept?
+    pub fn has_brotli(&self) -> bool {
+        self.brotli_bytes > 0
+    }
+
+    /// Is a zstd frame kept?
+    pub fn has_zstd(&self) -> bool {
+        self.zstd_bytes > 0
+    }
+
+    /// Is it not only equal, but the same, or a clone?
+    pub fn is(&self, other: &Self) -> bool {
+        self.bytes.as_ptr() == other.bytes.as_ptr()
+    }
+
+    /// The same with these forms.
+    pub(super) fn with(&self, forms: Forms<'_>) -> Self {
+        Self::of_forms(forms, self.crc32, self.identity_bytes)
+    }
+
+    /// What holds all forms.
+    pub(super) fn buffer(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Where gzip file, brotli stream, zstd frame and the bytes themselves stand.
+    fn ranges(&self) -> [Range<usize>; 4] {
+        let gzip = self.gzip_bytes as usize;
+        let brotli = gzip + self.brotli_bytes as usize;
+        let zstd = brotli + self.zstd_bytes as usize;
+        [0..gzip, gzip..brotli, brotli..zstd, zstd..self.bytes.len()]
     }
 }
 
-impl StoredBody {
-    /// Compresses content without includes of at least `min_bytes` bytes with zstd as well (`level` 1
-    /// to 19), where it gets smaller by that than by deflate. (A frame's blocks refer to what stands
-    /// before them, so that parts of a page could not be joined in one.)
-    ///
-    /// Call it off the threads that serve requests.
-    pub fn add_zstd(&mut self, level: u32, min_bytes: u64) {
-        let [Segment::Literal(only)] = &*self.segments else { return };
-        if only.identity_bytes < min_bytes {
-            return;
-        }
-        let level = i32::try_from(level.clamp(1, 19)).unwrap_or(1);
-        let frame = only.inflate().ok().and_then(|text| zstd::bulk::compress(&text, level).ok());
-        self.zstd = frame
-            .filter(|frame| (frame.len() as u64) < smallest_bytes(only))
-            .map(|frame| frame.into_boxed_slice().into());
-    }
-}
+/// The bytes that stand around a form at most.
+const FRAME_BYTES_MAX: usize = GZIP_HEAD.len() + GZIP_TAIL_BYTES;
 
-/// Bytes that a literal takes on its way in what it is kept as so far.
-fn smallest_bytes(literal: &Encoded) -> u64 {
-    literal.deflate.as_ref().map_or(literal.identity_bytes, |deflate| deflate.len() as u64)
-}
-
-/// Meta-blocks that can follow any others, and be followed. `None` where that gains nothing.
-fn brotli(literal: &Encoded, level: u32) -> Option<Bytes> {
-    let identity = literal.inflate().ok()?;
-    let params = BrotliEncoderParams {
-        // 0 and 1 end with a last block whatever else is asked for.
-        quality: i32::try_from(level.clamp(2, 11)).ok()?,
-        lgwin: i32::from(BROTLI_WINDOW_BITS),
-        size_hint: identity.len(),
-        // Nothing in front is referred to: neither bytes nor distances, nor the dictionary, whose
-        // places depend on how much came before.
-        catable: true,
-        use_dictionary: false,
-        // Not the last, and up to a byte boundary, without the head and the tail of a stream.
-        appendable: true,
-        byte_align: true,
-        bare_stream: true,
-        ..BrotliEncoderParams::default()
-    };
-    let mut stream = Vec::with_capacity(identity.len() / 4 + 64);
-    BrotliCompress(&mut &identity[..], &mut stream, &params).ok()?;
-    let gains = (stream.len() as u64) < literal.identity_bytes + UNCOMPRESSED_HEAD_BYTES;
-    (gains && !identity.is_empty()).then(|| stream.into_boxed_slice().into())
-}
-
-/// The CRC-32 of `a` followed by `b`, from the CRC-32 of each (RFC 1952 8) and the bytes of `b`.
-pub fn combine_crc32(a: u32, b: u32, b_bytes: u64) -> u32 {
-    // The bytes of `a` do not matter for the sum.
-    let mut both = crc32fast::Hasher::new_with_initial(a);
-    both.combine(&crc32fast::Hasher::new_with_initial_len(b, b_bytes));
-    both.finalize()
-}
-
-/// A raw deflate stream of whole blocks that ends on a byte boundary and is not final: what a sync
-/// flush leaves (RFC 1951 3.2.4: an empty stored block). `None` where the compressor fails.
-fn deflate(identity: &[u8], level: u32) -> Option<Bytes> {
-    let mut compress = Compress::new(Compression::new(level.clamp(1, 9)), false);
-    let mut stream = Vec::with_capacity(identity.len() / 4 + 64);
-    loop {
-        let consumed = usize::try_from(compress.total_in()).ok()?;
-        compress.compress_vec(&identity[consumed..], &mut stream, FlushCompress::Sync).ok()?;
-        // The flush is complete once room is left in the output.
-        if compress.total_in() == identity.len() as u64 && stream.len() < stream.capacity() {
-            return Some(stream.into_boxed_slice().into());
-        }
-        stream.reserve((stream.len() / 2).max(4_096));
-    }
+/// A form between head and tail; nothing without a form.
+fn framed<'a>(head: &'a [u8], form: Option<&'a [u8]>, tail: &'a [u8]) -> [&'a [u8]; 3] {
+    form.map_or([&[]; 3], |form| [head, form, tail])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
-    fn page(bytes: usize) -> Vec<u8> {
-        b"<div class=\"product\">price 12.99</div>\n".iter().copied().cycle().take(bytes).collect()
-    }
+    use super::*;
 
-    #[test]
-    fn text_is_kept_compressed_and_small_text_plain_as_well() {
-        let large = Encoded::from_identity(&page(20_000), Some(6), 1_024);
-        assert!(large.identity.is_none());
-        assert!(large.deflate.as_ref().is_some_and(|deflate| deflate.len() < 1_000));
-        assert_eq!(large.inflate().unwrap(), page(20_000));
-        let small = Encoded::from_identity(&page(600), Some(6), 0);
-        assert!(small.identity.is_some() && small.deflate.is_some());
-        let tiny = Encoded::from_identity(&page(600), Some(6), 1_024);
-        assert!(tiny.deflate.is_none());
-    }
-
-    #[test]
-    fn streams_join_behind_one_gzip_header_with_a_combined_checksum() {
-        use std::io::Read as _;
-        let first = Encoded::from_identity(&page(5_000), Some(6), 0);
-        let second = Encoded::from_identity(b"<nav>menu menu menu menu menu</nav>", Some(6), 0);
-        let mut joined = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-        joined.extend_from_slice(first.deflate.as_ref().unwrap());
-        joined.extend_from_slice(second.deflate.as_ref().unwrap());
-        joined.extend_from_slice(&[3, 0]);
-        let crc32 = combine_crc32(first.crc32, second.crc32, second.identity_bytes);
-        joined.extend_from_slice(&crc32.to_le_bytes());
-        let length = u32::try_from(first.identity_bytes + second.identity_bytes).unwrap();
-        joined.extend_from_slice(&length.to_le_bytes());
-        let mut out = Vec::new();
-        flate2::read::GzDecoder::new(&joined[..]).read_to_end(&mut out).unwrap();
-        assert_eq!(out.len(), 5_035);
-        assert!(out.ends_with(b"</nav>"));
-    }
-
-    #[test]
-    fn a_stream_that_was_changed_is_found_out() {
-        let mut encoded = Encoded::from_identity(&page(20_000), Some(6), 0);
-        encoded.crc32 ^= 1;
-        assert_eq!(encoded.inflate(), Err(StoreError::Corrupt));
-        encoded.crc32 ^= 1;
-        encoded.identity_bytes -= 1;
-        assert_eq!(encoded.inflate(), Err(StoreError::Corrupt));
-        encoded.deflate = Some(Bytes::from_static(&[0xff; 20]));
-        assert_eq!(encoded.inflate(), Err(StoreError::Corrupt));
-        encoded.deflate = None;
-        assert_eq!(encoded.inflate(), Err(StoreError::Corrupt));
-    }
-
-    fn unbrotli(blocks: &[&[u8]]) -> Vec<u8> {
-        // A window of 22 bits up to a byte boundary, and an empty last block.
-        let stream = [&[0x6b, 0][..], &blocks.concat(), &[3]].concat();
-        let mut out = Vec::new();
-        brotli::BrotliDecompress(&mut &stream[..], &mut out).unwrap();
-        out
-    }
-
-    fn literal(text: &[u8]) -> Segment {
-        Segment::Literal(Encoded::from_identity(text, Some(6), 1_024))
-    }
-
-    fn streams(body: &StoredBody) -> Vec<Option<&Bytes>> {
-        let literals = body.segments.iter().filter_map(Segment::literal);
-        literals.map(|literal| literal.brotli.as_ref()).collect()
-    }
-
-    #[test]
-    fn text_is_kept_in_brotli_where_it_is_smaller_than_what_is_kept_already() {
-        let mut body =
-            StoredBody::new([literal(&page(20_000)), literal(b"-"), literal(&page(300))]);
-        body.add_brotli(5, 1_024);
-        let [Some(first), None, Some(last)] = streams(&body)[..] else { panic!("two gain") };
-        assert_eq!(unbrotli(&[first, last]), [page(20_000), page(300)].concat());
-        let noise: Vec<u8> =
-            (0..5_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let mut body = StoredBody::new([literal(&noise)]);
-        body.add_brotli(5, 1_024);
-        let deflate = body.segments[0].literal().and_then(|literal| literal.deflate.as_ref());
-        let kept = streams(&body)[0].map_or(usize::MAX, Bytes::len);
-        assert!(kept == usize::MAX || kept < deflate.map_or(noise.len(), Bytes::len));
-        // What deflate made by hand is smaller than anything brotli could make.
-        let mut body = StoredBody::new([literal(&page(20_000))]);
-        if let Segment::Literal(literal) = &mut body.segments[0] {
-            literal.identity = Some(page(20_000).into());
-            literal.deflate = Some(Bytes::from_static(b"x"));
-        }
-        body.add_brotli(5, 1_024);
-        assert_eq!(streams(&body), [None]);
-    }
-
-    #[test]
-    fn a_whole_page_is_kept_in_zstd_where_that_is_smaller() {
-        // Repetitions too far apart for deflate.
-        let noise: Vec<u8> = (0..40_000_u32)
-            .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect();
-        let text = [&noise[..], &noise[..]].concat();
-        let mut body = StoredBody::new([literal(&text)]);
-        body.add_zstd(6, 1_024);
-        let frame = body.zstd.as_ref().unwrap();
-        assert_eq!(zstd::bulk::decompress(frame, text.len()).unwrap(), text);
-        let mut body = StoredBody::new([literal(&page(500))]);
-        body.add_zstd(6, 1_024);
-        assert_eq!(body.zstd, None);
-    }
-
-    #[test]
-    fn little_content_is_not_kept_in_brotli_unless_it_is_a_part_of_a_page() {
-        let mut body = StoredBody::new([literal(&page(1_000))]);
-        body.add_brotli(5, 1_024);
-        assert_eq!(streams(&body), [None]);
-        let source = Bytes::from("/menu");
-        let include = Segment::Include(crate::store::Include::new(source));
-        let mut body = StoredBody::new([literal(&page(1_000)), include]);
-        body.add_brotli(5, 1_024);
-        assert!(streams(&body)[0].is_some());
-        let mut empty = StoredBody::default();
-        empty.add_brotli(5, 0);
-        assert!(empty.segments.is_empty());
+    fn form() -> impl Strategy<Value = Option<Vec<u8>>> {
+        prop::option::of(prop::collection::vec(any::<u8>(), 1..20))
     }
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(
-            identity in prop::collection::vec(0_u8..4, 0..9_000),
-            level in 1_u32..=9,
+        fn each_form_is_found_whatever_else_is_kept(
+            identity in form(), deflate in form(), brotli in form(), zstd in form(),
         ) {
-            let encoded = Encoded::from_identity(&identity, Some(level), 0);
-            prop_assert_eq!(encoded.inflate().unwrap(), identity.clone());
-            if let Some(deflate) = &encoded.deflate {
-                prop_assert!(deflate.ends_with(&[0, 0, 0xff, 0xff]));
-                let only = Encoded { identity: None, ..encoded.clone() };
-                prop_assert_eq!(only.inflate().unwrap(), identity);
-            }
+            let forms = Forms {
+                identity: identity.as_deref(),
+                deflate: deflate.as_deref(),
+                brotli: brotli.as_deref(),
+                zstd: zstd.as_deref(),
+            };
+            let encoded = Encoded::of_forms(forms, 7, 9);
+            prop_assert_eq!(encoded.forms(), forms);
+            let has = [encoded.has_identity(), encoded.has_deflate(), encoded.has_brotli()];
+            prop_assert_eq!(has, [identity.is_some(), deflate.is_some(), brotli.is_some()]);
+            prop_assert_eq!(encoded.identity().map(Vec::from), identity);
+            prop_assert_eq!(encoded.deflate().map(Vec::from), deflate.clone());
+            prop_assert_eq!(encoded.brotli().map(Vec::from), brotli.clone());
+            prop_assert_eq!(encoded.zstd_frame().map(Vec::from), zstd);
+            let file = |it: &Vec<u8>| [&GZIP_HEAD[..], it, &gzip_tail(7, 9)].concat();
+            prop_assert_eq!(encoded.gzip_file().map(Vec::from), deflate.as_ref().map(file));
+            let stream = |it: &Vec<u8>| [&BROTLI_HEAD[..], it, &BROTLI_TAIL].concat();
+            prop_assert_eq!(encoded.brotli_stream().map(Vec::from), brotli.as_ref().map(stream));
         }
+    }
 
-        #[test]
-        fn checksums_combine(a in prop::collection::vec(any::<u8>(), 0..99), b in prop::collection::vec(any::<u8>(), 0..99)) {
-            let both = [a.as_slice(), b.as_slice()].concat();
-            prop_assert_eq!(
-                combine_crc32(crc32fast::hash(&a), crc32fast::hash(&b), b.len() as u64),
-                crc32fast::hash(&both)
-            );
-        }
+    #[test]
+    fn nothing_is_kept_as_it_is() {
+        let nothing = Encoded::plain(Bytes::new());
+        assert_eq!(nothing.identity(), Some(Bytes::new()));
+        assert_eq!(nothing.forms(), Forms { identity: Some(&[]), ..Forms::default() });
     }
 }

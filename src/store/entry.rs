@@ -1,12 +1,12 @@
 //! A stored response.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::body::StoredBody;
 use super::slots::Slot;
 use crate::clock::Moment;
 use crate::exchange::StoredHead;
@@ -25,7 +25,7 @@ pub struct NewEntry {
     /// Its status.
     pub status: StatusCode,
     /// Its head as it is delivered, without the fields of a single delivery.
-    pub head: Arc<StoredHead>,
+    pub head: StoredHead,
     /// Its content.
     pub body: StoredBody,
     /// Its tags.
@@ -47,7 +47,7 @@ pub struct NewEntry {
     /// Did Magento ask for debugging headers?
     pub debug: bool,
     /// The fields as the origin sent them, where one is a validator: a 304 is laid over them.
-    pub validation: Option<Arc<StoredHead>>,
+    pub validation: Option<StoredHead>,
     /// Where it is one of several that share a primary key.
     pub variant: Option<Variant>,
 }
@@ -63,93 +63,6 @@ pub struct Variant {
     pub by_language: Option<CacheKey>,
 }
 
-/// The content of a stored response: literal segments and includes, in order. A page without
-/// includes is one literal.
-#[derive(Clone, Debug, Default)]
-pub struct StoredBody {
-    /// The segments.
-    pub segments: Box<[Segment]>,
-    /// The whole content as a gzip file, ready to send: head, deflate stream, tail. Only where
-    /// there is one literal, which is deflated.
-    pub gzip: Option<Arc<[Bytes]>>,
-    /// The whole content as a brotli stream, ready to send: head, meta-blocks, tail. Only where
-    /// there is one literal, which has [`Encoded::brotli`].
-    pub brotli: Option<Arc<[Bytes]>>,
-    /// The whole content as a zstd frame, ready to send. Only where there is one literal.
-    pub zstd: Option<Bytes>,
-}
-
-impl StoredBody {
-    /// Is something to be joined in?
-    pub fn has_includes(&self) -> bool {
-        self.segments.iter().any(|segment| matches!(segment, Segment::Include(_)))
-    }
-
-    /// Content that is not ready to send in any coding yet.
-    pub fn new(segments: impl Into<Box<[Segment]>>) -> Self {
-        Self { segments: segments.into(), gzip: None, brotli: None, zstd: None }
-    }
-}
-
-/// A piece of stored content.
-#[derive(Clone, Debug)]
-pub enum Segment {
-    /// Bytes.
-    Literal(Encoded),
-    /// Another response that is joined in here.
-    Include(Include),
-}
-
-impl Segment {
-    /// Its bytes, if it is some.
-    pub fn literal(&self) -> Option<&Encoded> {
-        match self {
-            Self::Literal(encoded) => Some(encoded),
-            Self::Include(_) => None,
-        }
-    }
-}
-
-/// Bytes as they are kept.
-///
-/// Text is kept as a raw deflate stream (RFC 1951) of whole blocks which ends on a byte boundary and
-/// is not final, so that segments can be put one after another behind one gzip header, and ended by an empty
-/// final block and the combined checksum: a joined page leaves compressed without being compressed
-/// again. The same holds for `brotli`, which needs no checksum.
-#[derive(Clone, Debug)]
-pub struct Encoded {
-    /// The bytes themselves; absent where `deflate` is kept instead and they are large.
-    pub identity: Option<Bytes>,
-    /// The deflate stream, absent where compressing gained nothing.
-    pub deflate: Option<Bytes>,
-    /// Whole meta-blocks of a brotli stream (RFC 7932 9.2) with a window of
-    /// [`super::BROTLI_WINDOW_BITS`], which end on a byte boundary, refer to nothing before them
-    /// and are not the last; absent where that gains nothing.
-    pub brotli: Option<Bytes>,
-    /// CRC-32 (RFC 1952 8) of the bytes themselves.
-    pub crc32: u32,
-    /// Number of the bytes themselves.
-    pub identity_bytes: u64,
-}
-
-/// `<esi:include src="..." alt="..." onerror="continue"/>`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Include {
-    /// The source as it stood in the page, entities decoded.
-    pub source: Bytes,
-    /// What is tried where the source fails.
-    pub alternative: Option<Bytes>,
-    /// `onerror="continue"`: where both fail, the page goes on without, whatever the settings say.
-    pub continues: bool,
-}
-
-impl Include {
-    /// An include of this source alone.
-    pub fn new(source: impl Into<Bytes>) -> Self {
-        Self { source: source.into(), ..Self::default() }
-    }
-}
-
 /// A stored response.
 ///
 /// What a reader holds stays whole and unchanged, also after the store has let go of it.
@@ -157,7 +70,7 @@ impl Include {
 pub struct Entry {
     pub(super) key: CacheKey,
     pub(super) status: StatusCode,
-    pub(super) head: Arc<StoredHead>,
+    pub(super) head: StoredHead,
     pub(super) body: StoredBody,
     pub(super) tags: Box<[TagId]>,
     pub(super) pool: Option<TagId>,
@@ -169,7 +82,7 @@ pub struct Entry {
     pub(super) stale_if_disconnected: bool,
     age: Span,
     pub(super) debug: bool,
-    pub(super) validation: Option<Arc<StoredHead>>,
+    pub(super) validation: Option<StoredHead>,
     pub(super) slot: Slot,
     pub(super) sequence: u64,
     pub(super) weight_bytes: u32,
@@ -278,7 +191,7 @@ impl Entry {
     }
 
     /// Its head.
-    pub fn head(&self) -> &Arc<StoredHead> {
+    pub fn head(&self) -> &StoredHead {
         &self.head
     }
 
@@ -308,8 +221,13 @@ impl Entry {
     }
 
     /// The fields as the origin sent them, where one is a validator.
-    pub fn validation(&self) -> Option<&Fields> {
-        self.validation.as_ref().map(|head| &head.fields)
+    pub fn validation(&self) -> Option<Fields> {
+        self.validation.as_ref().map(StoredHead::to_fields)
+    }
+
+    /// Can it be validated: are the fields of the origin kept?
+    pub fn has_validation(&self) -> bool {
+        self.validation.is_some()
     }
 
     /// Its age (RFC 9111 4.2.3): that on arrival and the time in the store.

@@ -11,7 +11,9 @@
 //! purge names stays or comes in late, and new content passes while the purge is still at work.
 //! A purge of many only ends their lives, so that no look-up gives them; they are removed later.
 
+mod body;
 mod cache;
+mod compress;
 mod encoded;
 mod entry;
 mod eviction;
@@ -36,10 +38,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub use encoded::{BROTLI_WINDOW_BITS, combine_crc32};
-pub use entry::{
-    Encoded, Entry, Freshness, Include, NewEntry, Segment, StoredBody, TagId, Variant,
+pub use body::{Include, Piece, Segment, StoredBody};
+pub use compress::combine_crc32;
+pub use encoded::{
+    BROTLI_HEAD, BROTLI_TAIL, BROTLI_WINDOW_BITS, Encoded, Forms, GZIP_HEAD, GZIP_TAIL_BYTES,
+    gzip_tail,
 };
+pub use entry::{Entry, Freshness, NewEntry, TagId, Variant};
 pub use fence::{FillMark, Purgeable};
 pub use purge::Purged;
 pub use variants::Variants;
@@ -257,12 +262,7 @@ impl Store {
         if self.limit_bytes == 0 {
             return Err(Reason::StoreOff);
         }
-        let new = NewEntry {
-            head: weight::compact_head(&new.head),
-            body: weight::compact_body(new.body),
-            validation: new.validation.as_deref().map(weight::compact_head),
-            ..new
-        };
+        let new = NewEntry { body: new.body.compact(), ..new };
         let variant = new.variant.clone();
         let now = self.clock.now();
         let mut writers = self.writers.lock();
@@ -358,11 +358,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoLiteral`] where `segment` is none; [`StoreError::Corrupt`].
     pub fn identity(&self, entry: &Entry, segment: usize) -> Result<Bytes, StoreError> {
-        let Some(Segment::Literal(encoded)) = entry.body.segments.get(segment) else {
-            return Err(StoreError::NoLiteral);
-        };
-        if let Some(identity) = &encoded.identity {
-            return Ok(identity.clone());
+        let encoded = entry.body.literal(segment).ok_or(StoreError::NoLiteral)?;
+        if let Some(identity) = encoded.identity() {
+            return Ok(identity);
         }
         let caches = self.caches.load();
         let place = (entry.sequence, segment);
@@ -370,7 +368,7 @@ impl Store {
             return Ok(identity);
         }
         let identity = encoded.inflate()?;
-        let worth_it = encoded.identity_bytes < self.shares.identities_bytes / 4;
+        let worth_it = encoded.identity_bytes() < self.shares.identities_bytes / 4;
         if worth_it && !entry.is_removed() && !self.is_purged(entry) {
             caches.identities.insert(place, identity.clone());
             // It may have been removed since the question, and its plain form before we put it in.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cache::Caches;
-use super::entry::{Encoded, Entry, Segment};
+use super::entry::Entry;
 use super::slots::Slot;
 use super::{Store, Writers};
 use crate::policy::CacheKey;
@@ -39,8 +39,8 @@ impl Store {
 
     pub(super) fn forget_identities(caches: &Caches, entry: &Entry) {
         entry.mark_removed();
-        for (place, segment) in entry.body.segments.iter().enumerate() {
-            if matches!(segment, Segment::Literal(Encoded { identity: None, .. })) {
+        for (place, piece) in entry.body.pieces().enumerate() {
+            if piece.literal().is_some_and(|literal| !literal.has_identity()) {
                 caches.identities.invalidate(&(entry.sequence, place));
             }
         }

@@ -1,12 +1,9 @@
 //! What a stored response costs in memory, and how it is made to cost no more.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use super::entry::{Entry, Include, NewEntry, Segment, StoredBody, TagId};
-use crate::exchange::{StoredHead, is_framing};
-use crate::fields::{Field, Fields};
+use super::entry::{Entry, NewEntry, TagId};
+use crate::exchange::StoredHead;
 
 /// Bytes that a response takes besides what is counted piece by piece: its place in the cache, the
 /// table of slots, the index of URLs and the list by expiry. Measured 350 with 36,000 responses without
@@ -40,7 +37,7 @@ pub(super) const fn allocation_bytes(length: usize) -> usize {
     if class > 14 << 10 { class + (4 << 10) } else { class }
 }
 
-fn shared_bytes(bytes: &Bytes) -> usize {
+pub(super) fn shared_bytes(bytes: &Bytes) -> usize {
     if bytes.is_empty() { 0 } else { allocation_bytes(bytes.len()) + SHARED_BYTES }
 }
 
@@ -50,8 +47,8 @@ pub(super) fn entry_bytes(new: &NewEntry) -> usize {
         + allocation_bytes(size_of::<Entry>() + ARC_BYTES)
         + shared_bytes(new.key.as_bytes())
         + head_bytes(&new.head)
-        + new.validation.as_ref().map_or(0, |head| head_bytes(head))
-        + body_bytes(&new.body)
+        + new.validation.as_ref().map_or(0, head_bytes)
+        + new.body.bytes()
 }
 
 /// What its tags weigh in bytes, where `fresh` are those that no other response carries.
@@ -62,68 +59,13 @@ pub(super) fn tags_bytes<'a>(tags: usize, fresh: impl Iterator<Item = &'a Bytes>
 }
 
 fn head_bytes(head: &StoredHead) -> usize {
-    allocation_bytes(size_of::<StoredHead>() + ARC_BYTES)
-        + allocation_bytes(head.fields.len() * size_of::<Field>())
-        + shared_bytes(&head.http1)
-}
-
-fn body_bytes(body: &StoredBody) -> usize {
-    let segments = body.segments.iter().map(|segment| match segment {
-        Segment::Literal(encoded) => {
-            encoded.identity.as_ref().map_or(0, shared_bytes)
-                + encoded.deflate.as_ref().map_or(0, shared_bytes)
-                + encoded.brotli.as_ref().map_or(0, shared_bytes)
-        }
-        Segment::Include(include) => {
-            shared_bytes(&include.source) + include.alternative.as_ref().map_or(0, shared_bytes)
-        }
-    });
-    allocation_bytes(body.segments.len() * size_of::<Segment>())
-        + segments.sum::<usize>()
-        + body.gzip.as_deref().map_or(0, file_bytes)
-        + body.zstd.as_ref().map_or(0, shared_bytes)
-        + body.brotli.as_deref().map_or(0, |parts| allocation_bytes(size_of_val(parts) + ARC_BYTES))
-}
-
-/// The list of a gzip file's parts, and its tail: the head is static, and the rest is a segment's.
-/// Of a brotli file the tail is static, too.
-fn file_bytes(parts: &[Bytes]) -> usize {
-    allocation_bytes(size_of_val(parts) + ARC_BYTES) + parts.last().map_or(0, shared_bytes)
-}
-
-/// The head in one allocation for its bytes: both forms are slices of the same copy, and no
-/// buffer of the network stays alive for it. What each connection says anew is left out.
-pub(super) fn compact_head(head: &StoredHead) -> Arc<StoredHead> {
-    let kept = || head.fields.iter().filter(|field| !is_framing(field));
-    let mut out = Vec::with_capacity(head.fields.wire_bytes());
-    kept().for_each(|field| field.write_http1(&mut out));
-    let http1 = Bytes::from(out.into_boxed_slice());
-    let mut fields = Fields::with_capacity(head.fields.len());
-    let mut at = 0;
-    for field in kept() {
-        let name = at..at + field.name.len();
-        let value = name.end + 2..name.end + 2 + field.value.len();
-        at = value.end + 2;
-        fields.push(http1.slice(name), http1.slice(value));
-    }
-    Arc::new(StoredHead { fields, http1, has_date: head.has_date })
-}
-
-/// The content with copies of the sources of includes, which are slices of the page.
-/// Literals are exact already: [`super::Encoded::from_identity`] copies.
-pub(super) fn compact_body(mut body: StoredBody) -> StoredBody {
-    for segment in &mut body.segments {
-        if let Segment::Include(Include { source, alternative, .. }) = segment {
-            *source = Bytes::copy_from_slice(source);
-            *alternative = alternative.as_deref().map(Bytes::copy_from_slice);
-        }
-    }
-    body
+    allocation_bytes(head.buffer().len() + ARC_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Encoded, Forms, Segment, StoredBody};
 
     #[test]
     fn allocations_are_rounded_as_the_allocator_does() {
@@ -152,34 +94,17 @@ mod tests {
 
     #[test]
     fn every_kept_form_counts() {
-        use crate::store::Encoded;
-        let bytes = |length: usize| Some(Bytes::from(vec![b'x'; length]));
-        let mut literal = Encoded::plain(vec![b'x'; 5_000].into());
-        let mut weights = Vec::new();
-        let mut weigh = |literal: &Encoded| {
-            weights.push(body_bytes(&StoredBody::new([Segment::Literal(literal.clone())])));
+        let text = [b'x'; 5_000];
+        let mut forms = Forms { identity: Some(&text), ..Forms::default() };
+        let weigh = |forms| {
+            let literal = Encoded::of_forms(forms, 0, 5_000);
+            StoredBody::new([Segment::Literal(literal)]).bytes()
         };
-        weigh(&literal);
-        literal.deflate = bytes(700);
-        weigh(&literal);
-        literal.brotli = bytes(600);
-        weigh(&literal);
-        let added: Vec<_> = weights.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert_eq!(added, [768 + SHARED_BYTES, 640 + SHARED_BYTES]);
-        let mut ready = StoredBody::new([Segment::Literal(literal)]);
-        ready.brotli = Some(Arc::from(vec![Bytes::new(); 3]));
-        assert!(body_bytes(&ready) > weights[2]);
-    }
-
-    #[test]
-    fn a_compacted_head_has_the_same_lines_in_one_buffer() {
-        let head = StoredHead::new(Fields::from([("Content-Type", "text/html"), ("X-Empty", "")]));
-        let compact = compact_head(&head);
-        assert_eq!(*compact, head);
-        let start = compact.http1.as_ptr() as usize;
-        for field in &compact.fields {
-            let at = field.name.as_ptr() as usize;
-            assert!((start..start + compact.http1.len()).contains(&at));
-        }
+        let plain = weigh(forms);
+        assert_eq!(plain, 5_120 + SHARED_BYTES);
+        forms.deflate = Some(&text[..700]);
+        forms.brotli = Some(&text[..600]);
+        forms.zstd = Some(&text[..500]);
+        assert_eq!(weigh(forms), 7_168 + SHARED_BYTES);
     }
 }

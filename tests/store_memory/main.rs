@@ -3,7 +3,6 @@
 //!
 //! A process of its own, with the allocator of the binary. Also says what one response costs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use parvis::exchange::StoredHead;
 use parvis::fields::Fields;
 use parvis::policy::CacheKey;
 use parvis::settings;
-use parvis::store::{Encoded, Found, NewEntry, Segment, Store, StoredBody};
+use parvis::store::{Encoded, Forms, Found, NewEntry, Segment, Store, StoredBody};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -165,13 +164,8 @@ fn page(number: u64, pages: Pages, dice: &mut Dice, noise: &[u8]) -> NewEntry {
         let text = b"<li>item</li>\n".repeat(content_bytes as usize / 14);
         Encoded::from_identity(&text, Some(1), 1_024)
     } else {
-        Encoded {
-            identity: None,
-            deflate: Some(Bytes::copy_from_slice(content)),
-            brotli: None,
-            crc32: 0,
-            identity_bytes: content_bytes,
-        }
+        let forms = Forms { deflate: Some(content), ..Forms::default() };
+        Encoded::of_forms(forms, 0, content_bytes)
     });
     let own = (0..own_tags).map(|tag| format!("cat_p_{}", number + tag * PAGES));
     let shared = (0..shared_tags).map(|tag| format!("cat_c_p_{}", (number + tag * 97) % 5_000));
@@ -179,11 +173,11 @@ fn page(number: u64, pages: Pages, dice: &mut Dice, noise: &[u8]) -> NewEntry {
     NewEntry {
         key: CacheKey::for_tests(format!("www.example.com/page-{number}.html").as_bytes(), b"s"),
         status: StatusCode::OK,
-        head: Arc::new(StoredHead::new(Fields::from([
+        head: StoredHead::new(Fields::from([
             ("Content-Type", "text/html; charset=UTF-8"),
             ("Content-Security-Policy", policy.as_str()),
             ("X-Frame-Options", "SAMEORIGIN"),
-        ]))),
+        ])),
         body: StoredBody::new([literal]),
         tags: own.chain(shared).map(Bytes::from).collect(),
         pool: None,

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{IoSlice, Write as _};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -64,7 +63,7 @@ pub(super) struct Outgoing {
     /// The status line, then what follows the stored lines.
     scratch: Vec<u8>,
     status_line: usize,
-    stored: Option<Arc<StoredHead>>,
+    stored: Option<StoredHead>,
     body: Body,
     completion: Completion,
     delimiter: Delimiter,
@@ -135,12 +134,12 @@ impl Outgoing {
     }
 
     fn head(&self) -> [&[u8]; 3] {
-        let stored = self.stored.as_ref().map_or(&b""[..], |stored| &stored.http1);
+        let stored = self.stored.as_ref().map_or(&b""[..], StoredHead::http1);
         [&self.scratch[..self.status_line], stored, &self.scratch[self.status_line..]]
     }
 
     fn head_bytes(&self) -> usize {
-        self.scratch.len() + self.stored.as_ref().map_or(0, |stored| stored.http1.len())
+        self.scratch.len() + self.stored.as_ref().map_or(0, |stored| stored.http1().len())
     }
 
     fn end<S: Transport>(

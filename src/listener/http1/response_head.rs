@@ -6,7 +6,7 @@ use http::{StatusCode, Version};
 
 use super::head::is_token_byte;
 use crate::clock::Clock;
-use crate::exchange::{Delivered, InterimResponse, Response, is_framing};
+use crate::exchange::{Delivered, InterimResponse, Response, StoredHead, is_framing};
 use crate::fields::Field;
 use crate::listener::date::with_date;
 
@@ -43,10 +43,9 @@ impl Delimiter {
         }
         let length = response.body.len();
         if asked.head_only {
-            let told = response
-                .all_fields()
-                .find(|field| field.is("content-length"))
-                .and_then(|field| std::str::from_utf8(&field.value).ok()?.parse().ok());
+            // A stored head has no such line.
+            let told =
+                response.fields.first_str("content-length").and_then(|told| told.parse().ok());
             // An empty body here says nothing about the length of a GET's.
             return match told.or(length.filter(|&length| length > 0)) {
                 Some(length) => Self::LengthAlone(length),
@@ -92,7 +91,7 @@ pub(super) fn serialised(interim: &InterimResponse) -> Vec<u8> {
 
 /// The head of a 101 to `protocol`.
 pub(super) fn switching(response: &Response, protocol: &[u8]) -> Vec<u8> {
-    interim_head(StatusCode::SWITCHING_PROTOCOLS, response.all_fields(), Some(protocol))
+    interim_head(StatusCode::SWITCHING_PROTOCOLS, response.fields.iter(), Some(protocol))
 }
 
 fn interim_head<'a>(
@@ -131,7 +130,7 @@ pub(super) fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
 
 /// All lines but those that leave as they were stored, and a Date where there is none.
 pub(super) fn write_lines(out: &mut Vec<u8>, response: &Response, clock: &Clock) {
-    let mut has_date = response.stored.as_ref().is_some_and(|stored| stored.has_date);
+    let mut has_date = response.stored.as_ref().is_some_and(StoredHead::has_date);
     for field in response.fields.iter().filter(|field| !is_framing(field)) {
         // RFC 9110 6.6.1: one Date, that of the origin where it gave one.
         if field.is("date") && std::mem::replace(&mut has_date, true) {

@@ -11,7 +11,7 @@ use http::{Method, StatusCode, Uri, Version};
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{Beside, Connection, InterimResponse, Request, Response};
+use crate::exchange::{Beside, Connection, InterimResponse, Request, Response, StoredHead};
 use crate::fields::{Field, Fields};
 use crate::listener::date::with_date;
 use crate::listener::http1::head::{is_authority, is_forbidden_in_value, is_target_byte, nameable};
@@ -185,14 +185,14 @@ pub(super) fn response_head(
     if response.status.is_informational() {
         return None;
     }
-    let lines = response.all_fields().count();
+    let lines = response.stored.as_ref().map_or(0, StoredHead::len) + response.fields.len();
     // Room for Date and Content-Length.
     let mut headers = HeaderMap::try_with_capacity(lines + 2).ok()?;
     for field in response.all_fields() {
-        if is_ours(field) {
+        if is_ours(&field) {
             continue;
         }
-        let (name, value) = header(field)?;
+        let (name, value) = header(&field)?;
         // RFC 9110 6.6.1: one Date, that of the origin where it gave one.
         if name != DATE || !headers.contains_key(DATE) {
             headers.try_append(name, value).ok()?;
@@ -256,9 +256,9 @@ fn content_length(response: &Response, head_only: bool) -> Option<u64> {
     }
     // An empty content here says nothing about the length of a GET's.
     response
-        .all_fields()
-        .find(|field| field.is("content-length"))
-        .and_then(|field| std::str::from_utf8(&field.value).ok()?.parse().ok())
+        .fields
+        .first_str("content-length")
+        .and_then(|told| told.parse().ok())
         .or_else(|| response.body.len().filter(|&length| length > 0))
 }
 

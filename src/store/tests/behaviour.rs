@@ -354,8 +354,8 @@ fn a_reader_keeps_the_response_it_has_while_the_store_lets_go() {
     put(&store, page("shop/a", &["a"]));
     let Found::Fresh(entry) = look(&store, &clock, "shop/a") else { panic!() };
     store.purge_all(false);
-    assert_eq!(&entry.head().http1[..], b"Content-Type: text/html\r\n");
-    assert_eq!(entry.body().segments.len(), 1);
+    assert_eq!(entry.head().http1(), b"Content-Type: text/html\r\n");
+    assert_eq!(entry.body().pieces().len(), 1);
     assert!(is_cold(&store, &clock, "shop/a"));
 }
 

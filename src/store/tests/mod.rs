@@ -5,7 +5,6 @@ mod eviction;
 mod model;
 mod threads;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +21,7 @@ pub(super) fn page(url: &str, tags: &[&'static str]) -> NewEntry {
     NewEntry {
         key: CacheKey::for_tests(url.as_bytes(), b""),
         status: StatusCode::OK,
-        head: Arc::new(StoredHead::new(Fields::from([("Content-Type", "text/html")]))),
+        head: StoredHead::new(Fields::from([("Content-Type", "text/html")])),
         body: StoredBody::new([literal]),
         tags: tags.iter().map(|&tag| Bytes::from(tag)).collect(),
         pool: None,

@@ -132,7 +132,7 @@ impl Teller {
             b"/stored" => {
                 let mut response = Response::new(StatusCode::OK, Body::from(Bytes::from("page")));
                 let fields = Fields::from([("X-First", "1"), ("x-SECOND", "2")]);
-                response.stored = Some(Arc::new(StoredHead::new(fields)));
+                response.stored = Some(StoredHead::new(fields));
                 response.fields.push_static("Age", "7");
                 response
             }
@@ -140,7 +140,7 @@ impl Teller {
                 let mut response = Response::new(StatusCode::OK, Body::from(Bytes::from("page")));
                 let fields =
                     Fields::from([("Content-Length", "99"), ("X-A", "1"), ("Date", "then")]);
-                response.stored = Some(Arc::new(StoredHead::new(fields)));
+                response.stored = Some(StoredHead::new(fields));
                 response
             }
             b"/no-content" => Response::text(StatusCode::NO_CONTENT, "never sent"),
