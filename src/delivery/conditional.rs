@@ -62,10 +62,7 @@ pub(super) enum Precondition {
 /// A cache may ignore If-Match and If-Unmodified-Since (RFC 9110 13.1.1). But who sends them with a
 /// Range must not get a part of another version, and 412 is what the origin would say of what is
 /// stored.
-pub(super) fn evaluate<'a>(
-    request: &Fields,
-    response: impl Into<Validators<'a>>,
-) -> Precondition {
+pub(super) fn evaluate<'a>(request: &Fields, response: impl Into<Validators<'a>>) -> Precondition {
     let response = response.into();
     if fails(request, response) {
         Precondition::Failed

@@ -36,12 +36,11 @@ impl Framing for GzipFraming {
     fn piece(&mut self, piece: &Encoded, parts: &mut Vec<Bytes>) -> Result<(), DeliveryError> {
         self.checksum.combine(&Hasher::new_with_initial_len(piece.crc32(), piece.identity_bytes()));
         self.identity_bytes += piece.identity_bytes();
-        match piece.deflate() {
-            Some(deflate) => parts.push(deflate),
-            None => {
-                let identity = piece.identity().ok_or(DeliveryError::Damaged)?;
-                gzip::push_stored_blocks(&identity, parts);
-            }
+        if let Some(deflate) = piece.deflate() {
+            parts.push(deflate);
+        } else {
+            let identity = piece.identity().ok_or(DeliveryError::Damaged)?;
+            gzip::push_stored_blocks(&identity, parts);
         }
         Ok(())
     }

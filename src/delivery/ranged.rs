@@ -152,8 +152,8 @@ mod tests {
                 ("Content-Digest", "x"),
                 ("Accept-Ranges", "bytes"),
             ]);
-            let mut body = StoredBody::new(segments);
-            prepare(&mut fields, &mut body);
+            let body = StoredBody::new(segments);
+            prepare(&mut fields, &body);
             Self { status: StatusCode::OK, head: StoredHead::new(fields), body }
         }
 

@@ -10,8 +10,8 @@ use super::joined::{Joined, join, own_bytes};
 use super::{DeliveryError, gzip_stream, head, ranged};
 use crate::body::Body;
 use crate::exchange::{Response, StoredHead};
-use crate::fields::{Field, Fields};
 use crate::fields::accept_encoding::{Offered, Variant, choose};
+use crate::fields::{Field, Fields};
 use crate::settings;
 use crate::store::{Encoded, Entry, StoredBody};
 

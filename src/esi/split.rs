@@ -93,7 +93,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { includes_max: 4, tag_max_bytes: 200, remove_max_bytes: 100 };
 
-    fn literals<'a>(split: &'a Split) -> Vec<&'a Encoded> {
+    fn literals(split: &Split) -> Vec<&Encoded> {
         split.body.literals().collect()
     }
 

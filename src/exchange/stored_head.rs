@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn lines_are_found_by_their_names_wherever_they_stand() {
-        let head = StoredHead::new(Fields::from([("Vary", "A: b"), ("ETag", "\"1\""), ("vary", "c")]));
+        let head =
+            StoredHead::new(Fields::from([("Vary", "A: b"), ("ETag", "\"1\""), ("vary", "c")]));
         let buffer: Arc<[u8]> = [b"before", head.http1(), b"after"].concat().into();
         let head = StoredHead::within(buffer, 6..6 + head.http1().len(), true);
         assert_eq!(head.first("VARY"), Some(&b"A: b"[..]));

@@ -147,7 +147,7 @@ impl Node {
             Found::HitForMiss(_) => (Reason::HitForMiss, None),
             Found::Nothing(reason) => (reason, None),
         };
-        let key = key.or_else(|| stale.as_ref().map(|stale| stale.entry.key().clone()));
+        let key = key.or_else(|| stale.as_ref().map(|stale| stale.entry.key()));
         let key = key.unwrap_or_else(|| plan.key.clone());
         let plan = LookupPlan { range: plan.range.filter(|range| *range == key), ..plan };
         Finding::Ask { plan, missed: Missed { reason, stale, key, looks: 0 } }
@@ -346,7 +346,7 @@ impl Node {
         let Ok(place) = Arc::clone(&self.parts.refreshes).try_acquire_owned() else {
             return;
         };
-        if let Joined::Lead(permit) = self.join(visit, stale.entry.key()) {
+        if let Joined::Lead(permit) = self.join(visit, &stale.entry.key()) {
             let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
             let plan = LookupPlan { range: None, ..plan };
             drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place }));

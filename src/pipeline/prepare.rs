@@ -1,6 +1,5 @@
 //! What the origin sent, made ready for storing.
 
-
 use bytes::Bytes;
 
 use super::answer::takes_esi;

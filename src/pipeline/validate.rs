@@ -181,12 +181,7 @@ impl Node {
 }
 
 /// The head that is delivered, brought up to date.
-fn updated_head(
-    rules: &Rules,
-    stored: &Entry,
-    update: &Fields,
-    storable: &Storable,
-) -> StoredHead {
+fn updated_head(rules: &Rules, stored: &Entry, update: &Fields, storable: &Storable) -> StoredHead {
     let mut update = update.clone();
     update.retain(|field| !storable.withholds(field));
     let update = rules.policy.delivered(Delivery::Stored, update);

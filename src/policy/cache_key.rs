@@ -20,6 +20,17 @@ impl CacheKey {
         key.finish()
     }
 
+    /// A key from what [`CacheKey::as_bytes`] gave.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let url_end = Self::url_of(bytes).len();
+        Self { bytes: Bytes::copy_from_slice(bytes), url_end }
+    }
+
+    /// [`CacheKey::url`] of the key with these bytes.
+    pub fn url_of(bytes: &[u8]) -> &[u8] {
+        &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
+    }
+
     /// The whole key.
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes

@@ -244,8 +244,7 @@ mod tests {
         assert!(kept == usize::MAX || kept < deflate.map_or(noise.len(), <[u8]>::len));
         // What deflate made by hand is smaller than anything brotli could make.
         let text = page(20_000);
-        let forms =
-            Forms { identity: Some(&text), deflate: Some(b"x"), ..Forms::default() };
+        let forms = Forms { identity: Some(&text), deflate: Some(b"x"), ..Forms::default() };
         let literal = Encoded::of_forms(forms, crc32fast::hash(&text), text.len() as u64);
         let mut body = StoredBody::new([Segment::Literal(literal)]);
         body.add_brotli(5, 1_024);

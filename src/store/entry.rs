@@ -1,6 +1,7 @@
 //! A stored response.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http::StatusCode;
 
 use super::body::StoredBody;
 use super::slots::Slot;
+use super::span::Span;
 use crate::clock::Moment;
 use crate::exchange::StoredHead;
 use crate::fields::Fields;
@@ -66,48 +68,40 @@ pub struct Variant {
 /// A stored response.
 ///
 /// What a reader holds stays whole and unchanged, also after the store has let go of it.
+///
+/// There are as many of them as pages in the store, so that its size counts: what is of no fixed length
+/// stands in one buffer with the head, and times take four bytes each.
 #[derive(Debug)]
 pub struct Entry {
-    pub(super) key: CacheKey,
-    pub(super) status: StatusCode,
-    pub(super) head: StoredHead,
+    /// Its buffer has key, numbers of tags, number of the pool, lines of the head, lines of the
+    /// origin's head, in this order.
+    head: StoredHead,
     pub(super) body: StoredBody,
-    pub(super) tags: Box<[TagId]>,
-    pub(super) pool: Option<TagId>,
-    pub(super) stored_at: Moment,
+    pub(super) sequence: u64,
+    stored_at: Moment,
+    key_bytes: u32,
     ttl: Span,
     grace: Span,
     keep: Span,
     stale_if_error: Span,
-    pub(super) stale_if_disconnected: bool,
     age: Span,
-    pub(super) debug: bool,
-    pub(super) validation: Option<StoredHead>,
     pub(super) slot: Slot,
-    pub(super) sequence: u64,
     pub(super) weight_bytes: u32,
-    purged: AtomicU64,
-    removed: AtomicBool,
+    purged: AtomicU32,
+    /// The [`Span`] after which it may be refreshed in the background, from when it was stored.
+    refresh_from: AtomicU32,
+    status: StatusCode,
+    /// A sum of [`HAS_POOL`] and the like.
+    flags: u8,
     /// Look-ups since the hand of the eviction last came by, up to [`USES_MAX`].
     uses: AtomicU8,
-    /// Milliseconds of the moment from which it may be refreshed in the background.
-    refresh_from: AtomicU64,
+    removed: AtomicBool,
 }
 
-/// A time as long as a [`Moment`] tells apart, in milliseconds: each response has five of them, and
-/// a `Duration` takes twice the room.
-#[derive(Clone, Copy, Debug)]
-struct Span(u64);
-
-impl Span {
-    fn of(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    fn get(self) -> Duration {
-        Duration::from_millis(self.0)
-    }
-}
+const HAS_POOL: u8 = 1;
+const HAS_VALIDATION: u8 = 2;
+const DEBUG: u8 = 4;
+const STALE_IF_DISCONNECTED: u8 = 8;
 
 /// What the index knows of a response that it holds.
 #[derive(Debug)]
@@ -116,7 +110,7 @@ pub(super) struct Retention {
     /// Counts stored responses; never reused, as slots are.
     pub(super) sequence: u64,
     pub(super) weight_bytes: u32,
-    pub(super) tags: Box<[TagId]>,
+    pub(super) tags: Vec<TagId>,
     pub(super) pool: Option<TagId>,
 }
 
@@ -134,55 +128,103 @@ pub enum Freshness {
     Dead,
 }
 
-/// Values of [`Entry::purged`]: a soft purge at a moment is that moment's milliseconds plus one.
+/// Values of [`Entry::purged`]: a soft purge is its [`Span`] after the response was stored, plus one.
 /// The least value wins, so that purges in any order end the same way.
-const PURGED_HARD: u64 = 0;
-const NOT_PURGED: u64 = u64::MAX;
+const PURGED_HARD: u32 = 0;
+const NOT_PURGED: u32 = u32::MAX;
 
 /// More look-ups say no more of what a response is worth.
 const USES_MAX: u8 = 3;
 
 impl Entry {
     pub(super) fn new(new: NewEntry, stored_at: Moment, retention: Retention) -> Self {
+        let Retention { slot, sequence, weight_bytes, tags, pool } = retention;
+        let mut buffer = Vec::with_capacity(buffer_bytes(&new));
+        buffer.extend_from_slice(new.key.as_bytes());
+        let numbers = tags.iter().chain(&pool).flat_map(|number| number.0.to_ne_bytes());
+        buffer.extend(numbers);
+        let start = buffer.len();
+        buffer.extend_from_slice(new.head.http1());
+        let lines = start..buffer.len();
+        buffer.extend_from_slice(new.validation.as_ref().map_or(&[], StoredHead::http1));
+        let flags = [
+            (HAS_POOL, pool.is_some()),
+            (HAS_VALIDATION, new.validation.is_some()),
+            (DEBUG, new.debug),
+            (STALE_IF_DISCONNECTED, new.stale_if_disconnected),
+        ];
         Self {
-            key: new.key,
-            status: new.status,
-            head: new.head,
+            head: StoredHead::within(buffer.into(), lines, new.head.has_date()),
             body: new.body,
-            tags: retention.tags,
-            pool: retention.pool,
+            sequence,
             stored_at,
+            key_bytes: new.key.as_bytes().len() as u32,
             ttl: Span::of(new.ttl),
             grace: Span::of(new.grace),
             keep: Span::of(new.keep.max(new.grace).max(new.stale_if_error)),
             stale_if_error: Span::of(new.stale_if_error),
-            stale_if_disconnected: new.stale_if_disconnected,
             age: Span::of(new.age),
-            debug: new.debug,
-            validation: new.validation,
-            slot: retention.slot,
-            sequence: retention.sequence,
-            weight_bytes: retention.weight_bytes,
-            purged: AtomicU64::new(NOT_PURGED),
-            removed: AtomicBool::new(false),
+            slot,
+            weight_bytes,
+            purged: AtomicU32::new(NOT_PURGED),
+            refresh_from: AtomicU32::new(0),
+            status: new.status,
+            flags: flags.iter().filter(|flag| flag.1).map(|flag| flag.0).sum(),
             uses: AtomicU8::new(0),
-            refresh_from: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
         }
     }
 
     /// A refresh failed: puts off the next one in the background to this moment.
     pub fn put_off_refresh(&self, until: Moment) {
-        self.refresh_from.store(until.milliseconds(), Ordering::Relaxed);
+        let from = Span::of(until.since(self.stored_at));
+        self.refresh_from.store(from.0, Ordering::Relaxed);
     }
 
     /// Is a refresh in the background due, as far as earlier ones that failed go?
     pub fn is_refresh_due(&self, now: Moment) -> bool {
-        now.milliseconds() >= self.refresh_from.load(Ordering::Relaxed)
+        let from = Span(self.refresh_from.load(Ordering::Relaxed));
+        from == Span(0) || now >= self.stored_at.plus(from.get())
     }
 
     /// Its key.
-    pub fn key(&self) -> &CacheKey {
-        &self.key
+    pub fn key(&self) -> CacheKey {
+        CacheKey::from_bytes(self.key_bytes())
+    }
+
+    pub(super) fn key_bytes(&self) -> &[u8] {
+        &self.head.buffer()[..self.key_bytes as usize]
+    }
+
+    /// As [`CacheKey::url`].
+    pub(super) fn url(&self) -> &[u8] {
+        CacheKey::url_of(self.key_bytes())
+    }
+
+    /// The numbers of its tags.
+    pub(super) fn tags(&self) -> impl ExactSizeIterator<Item = TagId> + '_ {
+        self.numbers(0, self.pool_bytes())
+    }
+
+    /// The number of its pool.
+    pub(super) fn pool(&self) -> Option<TagId> {
+        let start = self.head.range().start - self.key_bytes as usize - self.pool_bytes();
+        self.numbers(start, 0).next()
+    }
+
+    /// The numbers between key and head, but for so many bytes on both sides.
+    fn numbers(&self, before: usize, after: usize) -> impl ExactSizeIterator<Item = TagId> + '_ {
+        let range = self.key_bytes as usize + before..self.head.range().start - after;
+        let numbers = self.head.buffer()[range].as_chunks::<4>().0.iter();
+        numbers.map(|bytes| TagId(u32::from_ne_bytes(*bytes)))
+    }
+
+    fn pool_bytes(&self) -> usize {
+        if self.has(HAS_POOL) { size_of::<TagId>() } else { 0 }
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
     /// Its status.
@@ -217,17 +259,19 @@ impl Entry {
 
     /// May it be served, as long as it is kept, where the origin cannot be reached?
     pub fn stale_if_disconnected(&self) -> bool {
-        self.stale_if_disconnected
+        self.has(STALE_IF_DISCONNECTED)
     }
 
     /// The fields as the origin sent them, where one is a validator.
     pub fn validation(&self) -> Option<Fields> {
-        self.validation.as_ref().map(StoredHead::to_fields)
+        let lines = self.head.range().end..self.head.buffer().len();
+        let kept = || StoredHead::within(Arc::clone(self.head.buffer()), lines, false);
+        self.has_validation().then(|| kept().to_fields())
     }
 
     /// Can it be validated: are the fields of the origin kept?
     pub fn has_validation(&self) -> bool {
-        self.validation.is_some()
+        self.has(HAS_VALIDATION)
     }
 
     /// Its age (RFC 9111 4.2.3): that on arrival and the time in the store.
@@ -257,7 +301,7 @@ impl Entry {
 
     /// Did Magento ask for debugging headers?
     pub fn debug(&self) -> bool {
-        self.debug
+        self.has(DEBUG)
     }
 
     /// Bytes of memory it takes, bookkeeping included; zero for one that was never stored.
@@ -274,7 +318,7 @@ impl Entry {
     /// and its keep. What it says is known to be wrong, so that no earlier failure puts off its
     /// refresh.
     pub fn mark_stale(&self, now: Moment) {
-        let at = now.milliseconds().saturating_add(1).min(NOT_PURGED - 1);
+        let at = Span::of(now.since(self.stored_at)).0.saturating_add(1).min(NOT_PURGED - 1);
         self.purged.fetch_min(at, Ordering::AcqRel);
         self.refresh_from.store(0, Ordering::Relaxed);
     }
@@ -295,10 +339,6 @@ impl Entry {
 
     pub(super) fn is_removed(&self) -> bool {
         self.removed.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn key_bytes(&self) -> &[u8] {
-        self.key.as_bytes()
     }
 
     /// Somebody asked for it. Of two at once one may not be counted. What is asked for often is left
@@ -335,9 +375,18 @@ impl Entry {
         let expires_at = self.stored_at.plus(self.ttl.get());
         match self.purged.load(Ordering::Acquire) {
             NOT_PURGED | PURGED_HARD => expires_at,
-            soft => expires_at.min(Moment::from_milliseconds(soft - 1)),
+            soft => expires_at.min(self.stored_at.plus(Span(soft - 1).get())),
         }
     }
+}
+
+/// Bytes of the buffer that a response takes at most: fewer where it says a tag twice.
+pub(super) fn buffer_bytes(new: &NewEntry) -> usize {
+    let numbers = new.tags.len() + usize::from(new.pool.is_some());
+    new.key.as_bytes().len()
+        + numbers * size_of::<TagId>()
+        + new.head.http1().len()
+        + new.validation.as_ref().map_or(0, |head| head.http1().len())
 }
 
 #[cfg(test)]
@@ -355,8 +404,30 @@ mod tests {
         new.grace = Duration::from_secs(30);
         new.keep = Duration::from_secs(50);
         new.age = Duration::from_secs(7);
-        let (tags, pool) = (Box::default(), None);
+        let (tags, pool) = (Vec::new(), None);
         Entry::new(new, at(10), Retention { slot: 0, sequence: 1, weight_bytes: 0, tags, pool })
+    }
+
+    #[test]
+    fn an_entry_takes_160_bytes_with_the_counts_of_its_references() {
+        assert!(size_of::<Entry>() + 16 <= 160, "{}", size_of::<Entry>());
+    }
+
+    #[test]
+    fn what_stands_in_the_buffer_is_found_again() {
+        let mut new = page("shop/a", &[]);
+        new.validation = Some(StoredHead::new(Fields::from([("ETag", "\"a\""), ("Date", "x")])));
+        let (key, head) = (new.key.clone(), new.head.clone());
+        for (tags, pool) in [(vec![TagId(3), TagId(1)], Some(TagId(7))), (Vec::new(), None)] {
+            let retention =
+                Retention { slot: 0, sequence: 1, weight_bytes: 0, tags: tags.clone(), pool };
+            let entry = Entry::new(new.clone(), at(0), retention);
+            assert_eq!((entry.key(), entry.url()), (key.clone(), key.url()));
+            assert_eq!(entry.tags().collect::<Vec<_>>(), tags);
+            assert_eq!((entry.pool(), entry.head()), (pool, &head));
+            let told = entry.validation().expect("it is kept");
+            assert_eq!(told, Fields::from([("ETag", "\"a\""), ("Date", "x")]));
+        }
     }
 
     #[test]

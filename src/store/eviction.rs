@@ -33,8 +33,8 @@ const RECORDS_SPARE: usize = 64;
 /// The order in which responses go.
 #[derive(Debug, Default)]
 pub(super) struct Eviction {
-    /// Slot and sequence number, oldest first. Some have gone otherwise.
-    small: VecDeque<(Slot, u64)>,
+    /// Oldest first. Some have gone otherwise.
+    small: VecDeque<Record>,
     in_small: RoaringBitmap,
     small_bytes: u64,
     /// The slot that the hand looks at next.
@@ -73,7 +73,11 @@ impl Eviction {
         if self.ghosts.take(hash) || standing == Standing::Main {
             return;
         }
-        self.small.push_back((entry.slot, entry.sequence));
+        if self.small.len() == self.small.capacity() {
+            // By itself it would take as much again.
+            self.small.reserve_exact(self.small.len() / 4 + RECORDS_SPARE);
+        }
+        self.small.push_back(Record::of(entry));
         self.in_small.insert(entry.slot);
         self.small_bytes += entry.weight_bytes();
     }
@@ -88,7 +92,7 @@ impl Eviction {
         if self.small.len() > 2 * self.in_small.len() as usize + RECORDS_SPARE {
             let in_small = &self.in_small;
             self.small.retain(|record| {
-                in_small.contains(record.0) && entry_of(entries, *record).is_some()
+                in_small.contains(record.slot) && entry_of(entries, *record).is_some()
             });
         }
     }
@@ -112,7 +116,7 @@ impl Eviction {
                 self.small_bytes -= entry.weight_bytes();
             }
             if entry.uses() == 0 {
-                return Some(record);
+                return Some((entry.slot, entry.sequence));
             }
         }
         self.go_round(entries)
@@ -146,17 +150,32 @@ impl Eviction {
         assert_eq!(self.small_bytes, self.in_small.iter().map(bytes).sum::<u64>());
         for slot in &self.in_small {
             let entry = entries[slot as usize].as_ref();
-            let record = entry.map(|entry| (slot, entry.sequence));
+            let record = entry.map(|entry| Record::of(entry));
             assert!(record.is_some_and(|record| self.small.contains(&record)));
         }
         assert!(self.small.len() <= 2 * self.in_small.len() as usize + RECORDS_SPARE + 1);
     }
 }
 
+/// A response in the small queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Record {
+    slot: Slot,
+    /// The low bits of its sequence number. Two responses in one slot whose bits agree are billions of
+    /// insertions apart.
+    sequence: u32,
+}
+
+impl Record {
+    fn of(entry: &Entry) -> Self {
+        Self { slot: entry.slot, sequence: entry.sequence as u32 }
+    }
+}
+
 /// The response of a record, if it is still there.
-fn entry_of(entries: &[Option<Arc<Entry>>], (slot, sequence): (Slot, u64)) -> Option<&Arc<Entry>> {
-    let entry = entries.get(slot as usize)?.as_ref();
-    entry.filter(|entry| entry.sequence == sequence)
+fn entry_of(entries: &[Option<Arc<Entry>>], record: Record) -> Option<&Arc<Entry>> {
+    let entry = entries.get(record.slot as usize)?.as_ref();
+    entry.filter(|entry| Record::of(entry) == record)
 }
 
 /// Ghosts in one place; the oldest goes for a new one.

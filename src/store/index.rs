@@ -84,7 +84,7 @@ impl Index {
             return None;
         }
         let slot = self.free_slot();
-        let tags: Box<[TagId]> =
+        let tags: Vec<TagId> =
             new.tags.iter().filter_map(|tag| self.tags.link(tag, slot)).collect();
         let pool = new.pool.as_ref().and_then(|pool| self.pools.link(pool, slot));
         let entry =
@@ -98,7 +98,7 @@ impl Index {
         self.objects += 1;
         self.bytes += u64::from(weight_bytes);
         self.entries[slot as usize] = Some(Arc::clone(&entry));
-        self.link_url(entry.key.url(), slot);
+        self.link_url(entry.url(), slot);
         Some(entry)
     }
 
@@ -106,13 +106,13 @@ impl Index {
     pub(super) fn remove(&mut self, slot: Slot, sequence: u64) -> Option<Arc<Entry>> {
         let place = self.entries.get_mut(slot as usize)?;
         let entry = place.take_if(|entry| entry.sequence == sequence)?;
-        self.unlink_url(entry.key.url(), slot);
+        self.unlink_url(entry.url(), slot);
         self.links[slot as usize] = Link { previous: NONE, next: self.free.unwrap_or(NONE) };
         self.free = Some(slot);
-        for &tag in &entry.tags {
+        for tag in entry.tags() {
             self.tags.unlink(tag, slot);
         }
-        if let Some(pool) = entry.pool {
+        if let Some(pool) = entry.pool() {
             self.pools.unlink(pool, slot);
         }
         unlink(&mut self.expiry, span_of(&entry), slot);
@@ -145,12 +145,11 @@ impl Index {
     fn link_url(&mut self, url: &[u8], slot: Slot) {
         let entries = &self.entries;
         let first = self.urls.find_mut(url, |&first| url_in(entries, first) == url);
-        let next = match first {
-            Some(first) => std::mem::replace(first, slot),
-            None => {
-                self.urls.insert(url, slot, |slot| url_in(entries, slot));
-                NONE
-            }
+        let next = if let Some(first) = first {
+            std::mem::replace(first, slot)
+        } else {
+            self.urls.insert(url, slot, |slot| url_in(entries, slot));
+            NONE
         };
         self.links[slot as usize] = Link { previous: NONE, next };
         if next != NONE {
@@ -234,7 +233,7 @@ impl Index {
 
     /// Does the regex match the response's tags, joined by commas? `buffer` is scratch space.
     pub(super) fn tags_match(&self, entry: &Entry, regex: &Regex, buffer: &mut Vec<u8>) -> bool {
-        join(buffer, entry.tags.iter().map(|&tag| self.tags.name(tag)));
+        join(buffer, entry.tags().map(|tag| self.tags.name(tag)));
         regex.is_match(buffer)
     }
 
@@ -281,9 +280,9 @@ impl Index {
         let free = std::iter::successors(self.free, next).count();
         assert_eq!(free + entries.len(), self.entries.len());
         self.eviction.check(&self.entries);
-        let links: usize = entries.iter().map(|entry| entry.tags.len()).sum();
+        let links: usize = entries.iter().map(|entry| entry.tags().len()).sum();
         assert_eq!(self.tags.links(), links as u64);
-        let pools = entries.iter().filter(|entry| entry.pool.is_some()).count();
+        let pools = entries.iter().filter(|entry| entry.pool().is_some()).count();
         assert_eq!(self.pools.links(), pools as u64);
         for names in [&self.tags, &self.pools] {
             let links = names.iter().map(|(_, slots)| slots.len());
@@ -291,15 +290,15 @@ impl Index {
             assert_eq!(names.iter().count() as u64, names.len());
         }
         assert_eq!(self.expiry.values().map(Slots::len).sum::<u64>(), self.objects);
-        let urls: std::collections::HashSet<_> = entries.iter().map(|it| it.key.url()).collect();
+        let urls: std::collections::HashSet<_> = entries.iter().map(|it| it.url()).collect();
         assert_eq!(self.urls.len(), urls.len());
         let of_urls = urls.iter().map(|url| self.slots_of_url(url).len());
         assert_eq!(of_urls.sum::<u64>(), self.objects);
         for entry in entries {
             let carries =
                 |slots: &Slots| !matches!(slots.clone().remove(entry.slot), Removed::Absent);
-            assert!(entry.tags.iter().all(|&tag| self.tags.slots(tag).is_some_and(carries)));
-            assert!(self.slots_of_url(entry.key.url()).contains(entry.slot));
+            assert!(entry.tags().all(|tag| self.tags.slots(tag).is_some_and(carries)));
+            assert!(self.slots_of_url(entry.url()).contains(entry.slot));
             assert!(self.expiry.get(&span_of(entry)).is_some_and(carries));
         }
     }
@@ -318,7 +317,7 @@ pub(super) fn join<'a>(buffer: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8
 
 fn url_in(entries: &[Option<Arc<Entry>>], slot: Slot) -> &[u8] {
     let entry = entries.get(slot as usize).and_then(Option::as_ref);
-    entry.map_or(&[], |entry| entry.key.url())
+    entry.map_or(&[], |entry| entry.url())
 }
 
 fn span_of(entry: &Entry) -> u64 {

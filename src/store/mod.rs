@@ -25,6 +25,7 @@ mod purge;
 mod removal;
 mod sharded;
 mod slots;
+mod span;
 #[cfg(test)]
 mod tests;
 mod variants;
@@ -263,7 +264,7 @@ impl Store {
             return Err(Reason::StoreOff);
         }
         let new = NewEntry { body: new.body.compact(), ..new };
-        let variant = new.variant.clone();
+        let (key, variant) = (new.key.clone(), new.variant.clone());
         let now = self.clock.now();
         let mut writers = self.writers.lock();
         let of = Purgeable { key: &new.key, tags: &new.tags, pool: new.pool.as_ref() };
@@ -273,7 +274,7 @@ impl Store {
         }
         let sequence = writers.sequence + 1;
         let caches = self.caches.load();
-        let replaced = caches.pages.get(new.key.as_bytes());
+        let replaced = caches.pages.get(key.as_bytes());
         let fits = new.tags.len() <= self.tags_max;
         let bytes_max = self.shares.entry_bytes_max;
         let entry = fits
@@ -285,14 +286,14 @@ impl Store {
         };
         writers.sequence = sequence;
         writers.counters.insertions += 1;
-        caches.markers.invalidate(&entry.key);
+        caches.markers.invalidate(&key);
         let mut gone = Vec::new();
         if let Some(replaced) = caches.pages.insert(Arc::clone(&entry)) {
             gone.extend(Self::take_out(&mut writers, &caches, replaced.slot, replaced.sequence));
         }
         let superseded = match variant {
-            Some(variant) => variants::register(&caches, variant, &entry.key),
-            None => caches.variants.remove(&entry.key).map_or_else(Vec::new, |it| it.keys()),
+            Some(variant) => variants::register(&caches, variant, &key),
+            None => caches.variants.remove(&key).map_or_else(Vec::new, |it| it.keys()),
         };
         Self::take_out_keys(&mut writers, &caches, &superseded, &mut gone);
         self.make_room(&mut writers, &caches, &mut gone);
@@ -309,7 +310,7 @@ impl Store {
             slot: Slot::MAX,
             sequence: 0,
             weight_bytes: 0,
-            tags: Box::default(),
+            tags: Vec::new(),
             pool: None,
         };
         let entry = Entry::new(new, self.clock.now(), retention);

@@ -33,11 +33,7 @@ impl<T: Copy> Sharded<T> {
     }
 
     /// As [`Sharded::find`], to be changed in its place.
-    pub(super) fn find_mut(
-        &mut self,
-        name: &[u8],
-        is: impl FnMut(&T) -> bool,
-    ) -> Option<&mut T> {
+    pub(super) fn find_mut(&mut self, name: &[u8], is: impl FnMut(&T) -> bool) -> Option<&mut T> {
         let hash = self.hasher.hash_one(name);
         self.parts[shard_of(hash, PARTS)].find_mut(hash, is)
     }

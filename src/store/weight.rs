@@ -2,19 +2,19 @@
 
 use bytes::Bytes;
 
-use super::entry::{Entry, NewEntry, TagId};
-use crate::exchange::StoredHead;
+use super::entry::{Entry, NewEntry, buffer_bytes};
 
 /// Bytes that a response takes besides what is counted piece by piece: its place in the cache, the
 /// table of slots, the index of URLs and the list by expiry. Measured 350 with 36,000 responses without
 /// content; the rest is for tables that have just doubled.
 const BOOKKEEPING_BYTES: usize = 480;
 
-/// Bytes of a tag that no other response carries: two entries of tables and a bitmap's start.
-const TAG_BYTES: usize = 112;
+/// Bytes of a tag that no other response carries, besides its name: its record, its place in the
+/// table of names, and the beginning of a list.
+const TAG_BYTES: usize = 96;
 
-/// Bytes of one more response under a tag: its number in the response, its bit in the bitmap.
-const LINK_BYTES: usize = 8;
+/// Bytes of one more response under a tag: its slot in a list that has room to grow.
+const LINK_BYTES: usize = 6;
 
 /// Reference counts in front of what an `Arc` holds.
 const ARC_BYTES: usize = 16;
@@ -45,21 +45,13 @@ pub(super) fn shared_bytes(bytes: &Bytes) -> usize {
 pub(super) fn entry_bytes(new: &NewEntry) -> usize {
     BOOKKEEPING_BYTES
         + allocation_bytes(size_of::<Entry>() + ARC_BYTES)
-        + shared_bytes(new.key.as_bytes())
-        + head_bytes(&new.head)
-        + new.validation.as_ref().map_or(0, head_bytes)
+        + allocation_bytes(buffer_bytes(new) + ARC_BYTES)
         + new.body.bytes()
 }
 
 /// What its tags weigh in bytes, where `fresh` are those that no other response carries.
 pub(super) fn tags_bytes<'a>(tags: usize, fresh: impl Iterator<Item = &'a Bytes>) -> usize {
-    allocation_bytes(tags * size_of::<TagId>())
-        + tags * (LINK_BYTES - size_of::<TagId>())
-        + fresh.map(|tag| TAG_BYTES + allocation_bytes(tag.len() + ARC_BYTES)).sum::<usize>()
-}
-
-fn head_bytes(head: &StoredHead) -> usize {
-    allocation_bytes(head.buffer().len() + ARC_BYTES)
+    tags * LINK_BYTES + fresh.map(|tag| TAG_BYTES + allocation_bytes(tag.len())).sum::<usize>()
 }
 
 #[cfg(test)]
