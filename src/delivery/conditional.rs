@@ -4,44 +4,21 @@ use crate::exchange::StoredHead;
 use crate::fields::Fields;
 use crate::fields::validators::{any_tag, date, is_strong_tag, opaque_tag};
 
-/// What conditions are held against: fields of a response.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Validators<'a> {
-    etag: Option<&'a [u8]>,
-    last_modified: Option<&'a [u8]>,
-    date: Option<&'a [u8]>,
+/// What conditions are held against: the fields of a response, however they are kept.
+pub trait Described {
+    /// The value of the first field of that name.
+    fn value(&self, name: &str) -> Option<&[u8]>;
 }
 
-impl<'a> Validators<'a> {
-    fn of(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
-        let mut validators = Self::default();
-        for (name, value) in fields {
-            let (place, is) = match name.len() {
-                4 if name.eq_ignore_ascii_case(b"etag") => (&mut validators.etag, true),
-                4 => (&mut validators.date, name.eq_ignore_ascii_case(b"date")),
-                13 => {
-                    let is = name.eq_ignore_ascii_case(b"last-modified");
-                    (&mut validators.last_modified, is)
-                }
-                _ => continue,
-            };
-            if is {
-                place.get_or_insert(value);
-            }
-        }
-        validators
+impl Described for Fields {
+    fn value(&self, name: &str) -> Option<&[u8]> {
+        self.first(name).map(|value| &value[..])
     }
 }
 
-impl<'a> From<&'a Fields> for Validators<'a> {
-    fn from(fields: &'a Fields) -> Self {
-        Self::of(fields.iter().map(|field| (&field.name[..], &field.value[..])))
-    }
-}
-
-impl<'a> From<&'a StoredHead> for Validators<'a> {
-    fn from(head: &'a StoredHead) -> Self {
-        Self::of(head.lines())
+impl Described for StoredHead {
+    fn value(&self, name: &str) -> Option<&[u8]> {
+        self.first(name)
     }
 }
 
@@ -62,8 +39,7 @@ pub(super) enum Precondition {
 /// A cache may ignore If-Match and If-Unmodified-Since (RFC 9110 13.1.1). But who sends them with a
 /// Range must not get a part of another version, and 412 is what the origin would say of what is
 /// stored.
-pub(super) fn evaluate<'a>(request: &Fields, response: impl Into<Validators<'a>>) -> Precondition {
-    let response = response.into();
+pub(super) fn evaluate(request: &Fields, response: &impl Described) -> Precondition {
     if fails(request, response) {
         Precondition::Failed
     } else if not_modified(request, response) {
@@ -73,9 +49,9 @@ pub(super) fn evaluate<'a>(request: &Fields, response: impl Into<Validators<'a>>
     }
 }
 
-fn fails(request: &Fields, response: Validators<'_>) -> bool {
+fn fails(request: &Fields, response: &impl Described) -> bool {
     if request.contains("if-match") {
-        let tag = response.etag;
+        let tag = response.value("etag");
         // Strong comparison: two equal tags, neither weak (RFC 9110 8.8.3.2).
         let is = |candidate: &[u8]| is_strong_tag(candidate) && tag == Some(candidate);
         return !any_tag(request.all("if-match"), is);
@@ -83,16 +59,15 @@ fn fails(request: &Fields, response: Validators<'_>) -> bool {
     let Some(since) = request.first("if-unmodified-since").and_then(|value| date(value)) else {
         return false;
     };
-    response.last_modified.and_then(date).is_some_and(|modified| modified > since)
+    response.value("last-modified").and_then(date).is_some_and(|modified| modified > since)
 }
 
 /// Does the client have what `response` describes (RFC 9110 13.2.2, for GET and HEAD)?
 /// If-None-Match counts where it is there, else If-Modified-Since. To be asked only where the
 /// answer would be a success.
-pub fn not_modified<'a>(request: &Fields, response: impl Into<Validators<'a>>) -> bool {
-    let response = response.into();
+pub fn not_modified(request: &Fields, response: &impl Described) -> bool {
     if request.contains("if-none-match") {
-        let tag = response.etag.map(opaque_tag);
+        let tag = response.value("etag").map(opaque_tag);
         // Weak comparison (RFC 9110 8.8.3.2).
         return any_tag(request.all("if-none-match"), |candidate| {
             tag == Some(opaque_tag(candidate))
@@ -100,7 +75,8 @@ pub fn not_modified<'a>(request: &Fields, response: impl Into<Validators<'a>>) -
     }
     let Some(since) = request.first("if-modified-since") else { return false };
     // Without Last-Modified the time at which the response was made stands in (RFC 9111 4.3.2).
-    let Some(modified) = response.last_modified.or(response.date) else { return false };
+    let modified = response.value("last-modified").or_else(|| response.value("date"));
+    let Some(modified) = modified else { return false };
     if since == modified {
         return true;
     }
@@ -113,7 +89,7 @@ pub fn not_modified<'a>(request: &Fields, response: impl Into<Validators<'a>>) -
 /// Does If-Range allow to send a part (RFC 9110 13.1.5)? It does where it is not there, and where it
 /// has the strong entity tag of what is stored, or its very date where that is as good: at least a
 /// second before the Date of the response (RFC 9110 8.8.2.2).
-pub(super) fn allows_range<'a>(request: &Fields, response: impl Into<Validators<'a>>) -> bool {
+pub(super) fn allows_range(request: &Fields, response: &impl Described) -> bool {
     let mut lines = request.all("if-range");
     let validator = match (lines.next(), lines.next()) {
         (None, _) => return true,
@@ -121,10 +97,10 @@ pub(super) fn allows_range<'a>(request: &Fields, response: impl Into<Validators<
         (Some(_), Some(_)) => return false,
     };
     if is_strong_tag(validator) {
-        return response.into().etag == Some(validator);
+        return response.value("etag") == Some(validator);
     }
-    let response = response.into();
-    let (modified, sent) = (response.last_modified.and_then(date), response.date.and_then(date));
+    let [modified, sent] =
+        ["last-modified", "date"].map(|name| response.value(name).and_then(date));
     match (date(validator), modified, sent) {
         (Some(wanted), Some(modified), Some(sent)) => wanted == modified && modified < sent,
         _ => false,

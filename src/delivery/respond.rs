@@ -10,8 +10,8 @@ use super::joined::{Joined, join, own_bytes};
 use super::{DeliveryError, gzip_stream, head, ranged};
 use crate::body::Body;
 use crate::exchange::{Response, StoredHead};
+use crate::fields::Fields;
 use crate::fields::accept_encoding::{Offered, Variant, choose};
-use crate::fields::{Field, Fields};
 use crate::settings;
 use crate::store::{Encoded, Entry, StoredBody};
 
@@ -95,7 +95,7 @@ pub fn respond<'a>(
     if asked.conditions && may_be_known {
         match conditional::evaluate(request.fields, stored.head) {
             Precondition::Holds => {}
-            Precondition::NotModified => return Ok(without_content(stored.head.fields())),
+            Precondition::NotModified => return Ok(stored_without_content(stored.head)),
             Precondition::Failed => {
                 return Ok(Response::new(StatusCode::PRECONDITION_FAILED, Body::empty()));
             }
@@ -157,14 +157,23 @@ pub(super) fn assemble(stored: Stored<'_>, variant: Variant, body: Body) -> Resp
     response
 }
 
-/// 304 with what guides the client's own cache, and nothing that describes content which is not
-/// sent (RFC 9110 15.4.5).
-pub fn without_content(fields: impl Iterator<Item = Field>) -> Response {
-    const DESCRIPTIONS: [&str; 4] =
-        ["content-type", "content-encoding", "content-language", "content-disposition"];
+/// Fields that describe content which a 304 does not have (RFC 9110 15.4.5).
+const DESCRIPTIONS: [&str; 4] =
+    ["content-type", "content-encoding", "content-language", "content-disposition"];
+
+/// 304 with what guides the client's own cache.
+fn stored_without_content(head: &StoredHead) -> Response {
     let mut response = Response::new(StatusCode::NOT_MODIFIED, Body::empty());
-    response.fields =
-        fields.filter(|field| !DESCRIPTIONS.iter().any(|name| field.is(name))).collect();
+    response.stored = Some(head.without(&DESCRIPTIONS));
+    response.fields = Fields::with_capacity(DELIVERY_FIELDS);
+    response
+}
+
+/// 304 for a response with these fields that is not stored yet.
+pub fn without_content(fields: &Fields) -> Response {
+    let mut response = Response::new(StatusCode::NOT_MODIFIED, Body::empty());
+    response.fields = fields.clone();
+    response.fields.retain(|field| !DESCRIPTIONS.iter().any(|name| field.is(name)));
     response
 }
 

@@ -69,10 +69,34 @@ impl StoredHead {
         self.http1().is_empty()
     }
 
-    /// The value of the first line of that name.
+    /// The value of the first line of that name. Looks at nothing but beginnings and ends of lines.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
-        let mut lines = self.lines();
-        lines.find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|line| line.1)
+        let value = |line: &'_ [u8]| is_of(line, name).then_some(name.len() + 2..line.len() - 2);
+        self.whole_lines().find_map(|line| value(line).map(|range| &line[range]))
+    }
+
+    /// The same without lines of these names, in a buffer of their own.
+    pub fn without(&self, names: &[&str]) -> Self {
+        let mut lines = Vec::with_capacity(self.http1().len());
+        for line in self.whole_lines() {
+            if !names.iter().any(|name| is_of(line, name)) {
+                lines.extend_from_slice(line);
+            }
+        }
+        let range = 0..lines.len();
+        let has_date = self.has_date() && !names.iter().any(|it| it.eq_ignore_ascii_case("date"));
+        Self::within(lines.into(), range, has_date)
+    }
+
+    /// The lines with their ends.
+    fn whole_lines(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = self.http1();
+        let mut start = 0;
+        memchr::memchr_iter(b'\n', lines).map(move |end| {
+            let line = &lines[start..=end];
+            start = end + 1;
+            line
+        })
     }
 
     /// The lines as fields, whose bytes are slices of these.
@@ -114,6 +138,13 @@ impl fmt::Debug for StoredHead {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "StoredHead({:?})", String::from_utf8_lossy(self.http1()))
     }
+}
+
+/// Is it a line of that name?
+fn is_of(line: &[u8], name: &str) -> bool {
+    line.get(name.len()) == Some(&b':')
+        && line.len() >= name.len() + 4
+        && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
 }
 
 /// Names and values of a [`StoredHead`].
@@ -162,6 +193,16 @@ mod tests {
         assert_eq!(head.first("var"), None);
         assert_eq!(head.lines().count(), 3);
         assert!(head.has_date());
+    }
+
+    #[test]
+    fn lines_are_left_out_by_their_names() {
+        let lines = [("Date", "x"), ("B", ""), ("date", "y"), ("Bc", "1"), ("b", "2")];
+        let head = StoredHead::new(Fields::from(lines));
+        let without = head.without(&["b"]);
+        assert_eq!(without.http1(), b"Date: x\r\ndate: y\r\nBc: 1\r\n");
+        assert!(without.has_date() && !head.without(&["Date"]).has_date());
+        assert!(head.without(&["b", "bc", "date"]).is_empty());
     }
 
     proptest! {

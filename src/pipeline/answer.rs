@@ -81,13 +81,13 @@ impl Node {
         reason: Option<Reason>,
     ) -> Outcome {
         let head = shared.head();
-        let known = |fields| delivery::not_modified(&visit.request.fields, fields);
+        let known = |fields: &Fields| delivery::not_modified(&visit.request.fields, fields);
         let is_known = head.status.is_success() && !head.takes_esi && known(&head.fields);
         let body = if is_known { Body::empty() } else { shared.body() };
         let (body, begins) =
             if head.takes_esi { self.joined_stream(visit, body) } else { (body, None) };
         let mut response = if is_known {
-            delivery::without_content(head.fields.iter().cloned())
+            delivery::without_content(&head.fields)
         } else {
             compressed(visit, head.status, head.fields.clone(), body)
         };

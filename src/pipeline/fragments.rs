@@ -213,7 +213,7 @@ impl Node {
         let step = match visit.rules.policy.plan(&visit.request, &visit.client) {
             Plan::Lookup(plan) => match self.find(&visit, plan) {
                 Finding::Serve { entry, .. } if entry.status() != StatusCode::OK => return None,
-                Finding::Serve { entry, .. } if is_coded(&entry) => Step::Decode { entry },
+                Finding::Serve { entry, .. } if entry.is_coded() => Step::Decode { entry },
                 Finding::Serve { entry, .. } => {
                     let fragments = self.fragments(&visit, entry.body()).ok()?;
                     if fragments.iter().all(Fragment::is_ready) {
@@ -351,11 +351,6 @@ impl Node {
             }
         }
     }
-}
-
-/// Is a stored response kept as the origin coded it (generic policy)?
-pub(super) fn is_coded(entry: &Entry) -> bool {
-    entry.head().first("Content-Encoding").is_some()
 }
 
 /// Tells whether content of a streamed page leaves (true), or one of its fragments failed before

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::{facts, ttl_seconds};
-use super::fragments::is_coded;
 use super::lookup::Looked;
 use super::{Node, Outcome, Rules};
 use crate::clock::Moment;
@@ -140,7 +139,7 @@ impl Node {
         let Found::Fresh(entry) = self.parts.store.lookup(&plan.key, page.now) else {
             return None;
         };
-        if plan.force || entry.status() != StatusCode::OK || is_coded(&entry) {
+        if plan.force || entry.status() != StatusCode::OK || entry.is_coded() {
             return None;
         }
         let place = Place { target: &target, depth: place.depth + 1 };

@@ -73,7 +73,7 @@ pub struct Variant {
 /// stands in one buffer with the head, and times take four bytes each.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its buffer has key, numbers of tags, number of the pool, lines of the head, lines of the
+    /// Its buffer has key, number of the pool, numbers of the tags, lines of the head, lines of the
     /// origin's head, in this order.
     head: StoredHead,
     pub(super) body: StoredBody,
@@ -102,6 +102,7 @@ const HAS_POOL: u8 = 1;
 const HAS_VALIDATION: u8 = 2;
 const DEBUG: u8 = 4;
 const STALE_IF_DISCONNECTED: u8 = 8;
+const CODED: u8 = 16;
 
 /// What the index knows of a response that it holds.
 #[derive(Debug)]
@@ -141,8 +142,9 @@ impl Entry {
         let Retention { slot, sequence, weight_bytes, tags, pool } = retention;
         let mut buffer = Vec::with_capacity(buffer_bytes(&new));
         buffer.extend_from_slice(new.key.as_bytes());
-        let numbers = tags.iter().chain(&pool).flat_map(|number| number.0.to_ne_bytes());
-        buffer.extend(numbers);
+        for number in pool.iter().chain(&tags) {
+            push_number(&mut buffer, number.0);
+        }
         let start = buffer.len();
         buffer.extend_from_slice(new.head.http1());
         let lines = start..buffer.len();
@@ -152,6 +154,7 @@ impl Entry {
             (HAS_VALIDATION, new.validation.is_some()),
             (DEBUG, new.debug),
             (STALE_IF_DISCONNECTED, new.stale_if_disconnected),
+            (CODED, new.head.first("content-encoding").is_some()),
         ];
         Self {
             head: StoredHead::within(buffer.into(), lines, new.head.has_date()),
@@ -202,25 +205,20 @@ impl Entry {
     }
 
     /// The numbers of its tags.
-    pub(super) fn tags(&self) -> impl ExactSizeIterator<Item = TagId> + '_ {
-        self.numbers(0, self.pool_bytes())
+    pub(super) fn tags(&self) -> impl Iterator<Item = TagId> + '_ {
+        self.numbers().skip(usize::from(self.has(HAS_POOL)))
     }
 
     /// The number of its pool.
     pub(super) fn pool(&self) -> Option<TagId> {
-        let start = self.head.range().start - self.key_bytes as usize - self.pool_bytes();
-        self.numbers(start, 0).next()
+        self.numbers().next().filter(|_| self.has(HAS_POOL))
     }
 
-    /// The numbers between key and head, but for so many bytes on both sides.
-    fn numbers(&self, before: usize, after: usize) -> impl ExactSizeIterator<Item = TagId> + '_ {
-        let range = self.key_bytes as usize + before..self.head.range().start - after;
-        let numbers = self.head.buffer()[range].as_chunks::<4>().0.iter();
-        numbers.map(|bytes| TagId(u32::from_ne_bytes(*bytes)))
-    }
-
-    fn pool_bytes(&self) -> usize {
-        if self.has(HAS_POOL) { size_of::<TagId>() } else { 0 }
+    /// The numbers between key and head.
+    fn numbers(&self) -> impl Iterator<Item = TagId> + '_ {
+        let range = self.key_bytes as usize..self.head.range().start;
+        let mut rest = &self.head.buffer()[range];
+        std::iter::from_fn(move || take_number(&mut rest).map(TagId))
     }
 
     fn has(&self, flag: u8) -> bool {
@@ -297,6 +295,11 @@ impl Entry {
         } else {
             Freshness::Dead
         }
+    }
+
+    /// Is its content kept as the origin coded it (generic policy)?
+    pub fn is_coded(&self) -> bool {
+        self.has(CODED)
     }
 
     /// Did Magento ask for debugging headers?
@@ -380,13 +383,39 @@ impl Entry {
     }
 }
 
-/// Bytes of the buffer that a response takes at most: fewer where it says a tag twice.
+/// Bytes of the buffer that a response takes at most.
 pub(super) fn buffer_bytes(new: &NewEntry) -> usize {
     let numbers = new.tags.len() + usize::from(new.pool.is_some());
     new.key.as_bytes().len()
-        + numbers * size_of::<TagId>()
+        + numbers * NUMBER_BYTES
         + new.head.http1().len()
         + new.validation.as_ref().map_or(0, |head| head.http1().len())
+}
+
+/// Bytes that a number takes at most, where there are less than 250 million.
+const NUMBER_BYTES: usize = 4;
+
+/// Appends a number, seven bits to a byte, the low ones first: most take three bytes.
+fn push_number(out: &mut Vec<u8>, mut number: u32) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// What [`push_number`] has appended.
+fn take_number(rest: &mut &[u8]) -> Option<u32> {
+    let mut number = 0;
+    for shift in (0..u32::BITS).step_by(7) {
+        let (&byte, more) = rest.split_first()?;
+        *rest = more;
+        number |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Some(number)
 }
 
 #[cfg(test)]
@@ -418,7 +447,8 @@ mod tests {
         let mut new = page("shop/a", &[]);
         new.validation = Some(StoredHead::new(Fields::from([("ETag", "\"a\""), ("Date", "x")])));
         let (key, head) = (new.key.clone(), new.head.clone());
-        for (tags, pool) in [(vec![TagId(3), TagId(1)], Some(TagId(7))), (Vec::new(), None)] {
+        let tags = [0, 1, 127, 128, 16_383, 16_384, u32::MAX].map(TagId).to_vec();
+        for (tags, pool) in [(tags, Some(TagId(300))), (Vec::new(), None)] {
             let retention =
                 Retention { slot: 0, sequence: 1, weight_bytes: 0, tags: tags.clone(), pool };
             let entry = Entry::new(new.clone(), at(0), retention);

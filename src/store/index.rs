@@ -280,7 +280,7 @@ impl Index {
         let free = std::iter::successors(self.free, next).count();
         assert_eq!(free + entries.len(), self.entries.len());
         self.eviction.check(&self.entries);
-        let links: usize = entries.iter().map(|entry| entry.tags().len()).sum();
+        let links: usize = entries.iter().map(|entry| entry.tags().count()).sum();
         assert_eq!(self.tags.links(), links as u64);
         let pools = entries.iter().filter(|entry| entry.pool().is_some()).count();
         assert_eq!(self.pools.links(), pools as u64);

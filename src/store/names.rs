@@ -16,8 +16,38 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 struct Record {
-    name: Box<[u8]>,
+    name: Name,
     slots: Slots,
+}
+
+/// Magento's tags are short: most take no allocation.
+#[derive(Debug)]
+enum Name {
+    Short { length: u8, bytes: [u8; SHORT_NAME_BYTES] },
+    Long(Box<[u8]>),
+}
+
+/// With its length and its kind a short name takes as much as a pointer to a long one.
+pub(super) const SHORT_NAME_BYTES: usize = 22;
+
+impl Name {
+    fn of(name: &[u8]) -> Self {
+        let mut bytes = [0; SHORT_NAME_BYTES];
+        match bytes.get_mut(..name.len()) {
+            Some(place) => {
+                place.copy_from_slice(name);
+                Self::Short { length: name.len() as u8, bytes }
+            }
+            None => Self::Long(name.into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Self::Long(name) => name,
+        }
+    }
 }
 
 impl Names {
@@ -35,7 +65,7 @@ impl Names {
                 id
             });
         }
-        let record = Some(Record { name: name.into(), slots: Slots::One(slot) });
+        let record = Some(Record { name: Name::of(name), slots: Slots::One(slot) });
         let id = if let Some(id) = self.free.pop() {
             self.records[id.0 as usize] = record;
             id
@@ -61,7 +91,7 @@ impl Names {
         self.links -= 1;
         if removed == Removed::Last {
             if let Some(record) = place.take() {
-                self.ids.remove(&record.name, |&known| known == id);
+                self.ids.remove(record.name.as_bytes(), |&known| known == id);
             }
             self.free.push(id);
         }
@@ -79,7 +109,7 @@ impl Names {
 
     /// All names with their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Slots)> {
-        self.records.iter().flatten().map(|record| (&*record.name, &record.slots))
+        self.records.iter().flatten().map(|record| (record.name.as_bytes(), &record.slots))
     }
 
     /// Names that some response carries.
@@ -104,7 +134,7 @@ impl Names {
 
 fn name_in(records: &[Option<Record>], id: TagId) -> &[u8] {
     let record = records.get(id.0 as usize).and_then(Option::as_ref);
-    record.map_or(&[], |record| &record.name)
+    record.map_or(&[], |record| record.name.as_bytes())
 }
 
 /// Makes room for one more, and a quarter: what a vector takes by itself would be as much again.
@@ -117,6 +147,15 @@ pub(super) fn reserve_slowly<T>(list: &mut Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_any_length_are_given_back() {
+        assert_eq!(size_of::<Option<Record>>(), 40);
+        for length in [0, 1, SHORT_NAME_BYTES, SHORT_NAME_BYTES + 1, 1_000] {
+            let name = vec![b'x'; length];
+            assert_eq!(Name::of(&name).as_bytes(), name);
+        }
+    }
 
     #[test]
     fn a_name_that_nobody_carries_is_released_and_its_number_reused() {

@@ -36,7 +36,7 @@ impl Slots {
                 let Err(at) = slots.binary_search(&slot) else { return false };
                 if slots.len() == slots.capacity() {
                     // Lists are many, so they grow by less than a vector does by itself.
-                    slots.reserve_exact(slots.len() / 4 + 2);
+                    slots.reserve_exact(slots.len() / 8 + 2);
                 }
                 slots.insert(at, slot);
                 if slots.len() > FEW_MAX {

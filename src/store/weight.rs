@@ -3,11 +3,13 @@
 use bytes::Bytes;
 
 use super::entry::{Entry, NewEntry, buffer_bytes};
+use super::names::SHORT_NAME_BYTES;
 
-/// Bytes that a response takes besides what is counted piece by piece: its place in the cache, the
-/// table of slots, the index of URLs and the list by expiry. Measured 350 with 36,000 responses without
-/// content; the rest is for tables that have just doubled.
-const BOOKKEEPING_BYTES: usize = 480;
+/// Bytes that a response takes besides what is counted piece by piece: its places in the look-up
+/// table (9 bytes for each of up to twice as many), among the slots (16), in the table of URLs (5 for each
+/// of up to twice as many), in the queue of what is new (8) and in the list by expiry (up to 48); the
+/// rest is for lists that have just grown.
+const BOOKKEEPING_BYTES: usize = 144;
 
 /// Bytes of a tag that no other response carries, besides its name: its record, its place in the
 /// table of names, and the beginning of a list.
@@ -51,7 +53,11 @@ pub(super) fn entry_bytes(new: &NewEntry) -> usize {
 
 /// What its tags weigh in bytes, where `fresh` are those that no other response carries.
 pub(super) fn tags_bytes<'a>(tags: usize, fresh: impl Iterator<Item = &'a Bytes>) -> usize {
-    tags * LINK_BYTES + fresh.map(|tag| TAG_BYTES + allocation_bytes(tag.len())).sum::<usize>()
+    tags * LINK_BYTES + fresh.map(|tag| TAG_BYTES + name_bytes(tag)).sum::<usize>()
+}
+
+fn name_bytes(name: &Bytes) -> usize {
+    if name.len() <= SHORT_NAME_BYTES { 0 } else { allocation_bytes(name.len()) }
 }
 
 #[cfg(test)]
