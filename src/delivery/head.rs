@@ -80,10 +80,19 @@ fn is_text(content_type: &[u8]) -> bool {
 
 /// The compressed forms of a stored response.
 pub(super) fn offered(body: &StoredBody) -> Offered {
-    Offered {
-        gzip: body.literals().any(Encoded::has_deflate),
-        brotli: body.literals().any(Encoded::has_brotli),
-        zstd: body.only().is_some_and(Encoded::has_zstd),
+    let of = |literal: &Encoded| Offered {
+        gzip: literal.has_deflate(),
+        brotli: literal.has_brotli(),
+        zstd: literal.has_zstd(),
+    };
+    match body.only() {
+        Some(only) => of(only),
+        // What is joined cannot be zstd.
+        None => Offered {
+            gzip: body.literals().any(Encoded::has_deflate),
+            brotli: body.literals().any(Encoded::has_brotli),
+            zstd: false,
+        },
     }
 }
 

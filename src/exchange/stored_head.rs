@@ -76,6 +76,7 @@ impl StoredHead {
     }
 
     /// The same without lines of these names, in a buffer of their own.
+    #[must_use]
     pub fn without(&self, names: &[&str]) -> Self {
         let mut lines = Vec::with_capacity(self.http1().len());
         for line in self.whole_lines() {

@@ -130,7 +130,7 @@ impl Encoded {
 
     /// A whole gzip file, where the deflate stream is kept.
     pub fn gzip_file(&self) -> Option<Bytes> {
-        self.has_deflate().then(|| self.bytes.slice(self.ranges()[0].clone()))
+        self.has_deflate().then(|| self.bytes.slice(..self.gzip_bytes as usize))
     }
 
     /// The brotli meta-blocks, where they are kept.

@@ -20,6 +20,9 @@ use super::slots::Slot;
 /// The small queue's part of the memory: one in so many bytes.
 const SMALL_PART: u64 = 10;
 
+/// There is room for more while one in so many bytes of the memory is free.
+const ROOM_PART: u64 = 8;
+
 /// Responses at which the hand looks at most before it takes the next one, asked for or not: a bound
 /// on the time for which others wait.
 const LOOKS_MAX: usize = 1_000;
@@ -40,6 +43,8 @@ pub(super) struct Eviction {
     /// The slot that the hand looks at next.
     hand: usize,
     ghosts: Ghosts,
+    /// What all responses may take.
+    memory_bytes: u64,
 }
 
 /// How a response that is being stored stands.
@@ -55,12 +60,13 @@ pub(super) enum Standing {
 impl Eviction {
     /// For responses of so many bytes in all.
     pub(super) fn new(memory_bytes: u64) -> Self {
-        Self { ghosts: Ghosts::new(memory_bytes), ..Self::default() }
+        Self { memory_bytes, ghosts: Ghosts::new(memory_bytes), ..Self::default() }
     }
 
     /// The same without responses; it still knows what went.
     pub(super) fn emptied(&mut self) -> Self {
-        Self { ghosts: std::mem::take(&mut self.ghosts), ..Self::default() }
+        let ghosts = std::mem::take(&mut self.ghosts);
+        Self { memory_bytes: self.memory_bytes, ghosts, ..Self::default() }
     }
 
     /// Bytes of memory for ghosts.
@@ -80,6 +86,28 @@ impl Eviction {
         self.small.push_back(Record::of(entry));
         self.in_small.insert(entry.slot);
         self.small_bytes += entry.weight_bytes();
+    }
+
+    /// A response was stored, and all take so many bytes. As long as there is room for more, what is no
+    /// longer new joins the main part. A queue of everything would take memory for nothing, and once
+    /// the store is full a flood would replace all of it: pages that one thread stored and another frees,
+    /// of which the allocator holds back many.
+    pub(super) fn pass_on(&mut self, entries: &[Option<Arc<Entry>>], all_bytes: u64) {
+        let room_bytes = self.memory_bytes.saturating_sub(all_bytes);
+        while room_bytes > self.memory_bytes / ROOM_PART
+            && self.small_bytes > self.memory_bytes / SMALL_PART
+            && let Some(record) = self.small.pop_front()
+        {
+            if let Some(entry) = entry_of(entries, record) {
+                self.leave_small(entry);
+            }
+        }
+    }
+
+    fn leave_small(&mut self, entry: &Entry) {
+        if self.in_small.remove(entry.slot) {
+            self.small_bytes -= entry.weight_bytes();
+        }
     }
 
     /// A response was removed, for whatever reason. What has proved its worth is remembered.
@@ -112,9 +140,7 @@ impl Eviction {
         while self.small_bytes > limit_bytes / SMALL_PART || self.small_bytes == all_bytes {
             let record = self.small.pop_front()?;
             let Some(entry) = entry_of(entries, record) else { continue };
-            if self.in_small.remove(entry.slot) {
-                self.small_bytes -= entry.weight_bytes();
-            }
+            self.leave_small(entry);
             if entry.uses() == 0 {
                 return Some((entry.slot, entry.sequence));
             }

@@ -99,6 +99,7 @@ impl Index {
         self.bytes += u64::from(weight_bytes);
         self.entries[slot as usize] = Some(Arc::clone(&entry));
         self.link_url(entry.url(), slot);
+        self.eviction.pass_on(&self.entries, self.bytes);
         Some(entry)
     }
 

@@ -9,7 +9,7 @@ use super::names::SHORT_NAME_BYTES;
 /// table (9 bytes for each of up to twice as many), among the slots (16), in the table of URLs (5 for each
 /// of up to twice as many), in the queue of what is new (8) and in the list by expiry (up to 48); the
 /// rest is for lists that have just grown.
-const BOOKKEEPING_BYTES: usize = 144;
+const BOOKKEEPING_BYTES: usize = 112;
 
 /// Bytes of a tag that no other response carries, besides its name: its record, its place in the
 /// table of names, and the beginning of a list.

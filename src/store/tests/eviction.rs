@@ -21,6 +21,17 @@ impl Shop {
         Self { store: Store::new(&settings, clock.clone()), clock }
     }
 
+    /// Its store is full of what nobody asks for again.
+    fn full() -> Self {
+        let shop = Self::new();
+        let mut number = 0;
+        while shop.store.stats().evictions == 0 {
+            number += 1;
+            shop.ask(&format!("shop/old-{number}"));
+        }
+        shop
+    }
+
     /// A visitor asks for a page, which is stored where it was not.
     fn ask(&self, url: &str) -> bool {
         let key = CacheKey::for_tests(url.as_bytes(), b"");
@@ -68,8 +79,8 @@ impl Zipf {
 
 #[test]
 fn pages_that_visitors_ask_for_survive_a_flood_of_urls_that_are_asked_for_once() {
-    let shop = Shop::new();
-    let popular = 500;
+    let shop = Shop::full();
+    let popular = 150;
     for round in 0..3 {
         for number in 0..popular {
             assert_eq!(shop.ask(&format!("shop/{number}")), round > 0);
@@ -91,27 +102,22 @@ fn pages_that_visitors_ask_for_survive_a_flood_of_urls_that_are_asked_for_once()
 
 #[test]
 fn pages_that_nobody_asked_for_again_go_in_the_same_flood() {
-    let shop = Shop::new();
-    (0..500).for_each(|number| _ = shop.ask(&format!("shop/{number}")));
+    let shop = Shop::full();
+    (0..150).for_each(|number| _ = shop.ask(&format!("shop/{number}")));
     (0..10_000).for_each(|flood| _ = shop.ask(&format!("shop/flood-{flood}")));
-    assert!((0..500).all(|number| !shop.ask(&format!("shop/{number}"))));
+    assert!((0..150).all(|number| !shop.ask(&format!("shop/{number}"))));
 }
 
 #[test]
 fn a_page_that_comes_back_soon_after_it_went_stays() {
-    let shop = Shop::new();
+    let shop = Shop::full();
+    // Enough that what is new has gone, and not everything.
+    let flood = shop.store.stats().objects / 3;
     shop.ask("shop/ghost");
-    let mut flood = 0;
-    while shop.store.stats().evictions == 0 {
-        flood += 1;
-        shop.ask(&format!("shop/flood-{flood}"));
-    }
-    assert!(!shop.ask("shop/ghost"), "it was the first to go");
-    // More than the queue of what is new takes, less than everything.
-    for more in 0..flood / 4 {
-        shop.ask(&format!("shop/flood-more-{more}"));
-    }
-    assert!(shop.ask("shop/ghost"));
+    (0..flood).for_each(|number| _ = shop.ask(&format!("shop/flood-{number}")));
+    assert!(!shop.ask("shop/ghost"), "it has gone");
+    (0..flood).for_each(|number| _ = shop.ask(&format!("shop/flood-more-{number}")));
+    assert!(shop.ask("shop/ghost"), "it has joined the main part");
 }
 
 /// The hit ratio of visitors who ask by Zipf's law for ten times what fits, with one request of a
@@ -141,5 +147,5 @@ fn visitors_hit_nearly_as_often_while_a_scanner_asks_for_as_much_as_they_do() {
     let (scanned, _) = ratio(true);
     println!("{alone:.3} alone, {scanned:.3} with a scanner, {best:.3} at best");
     assert!(alone > 0.85 * best, "{alone} of {best}");
-    assert!(scanned > 0.9 * alone, "{scanned} of {alone}");
+    assert!(scanned > 0.85 * alone, "{scanned} of {alone}");
 }
