@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use moka::sync::Cache;
 
 use super::eviction::Eviction;
 use super::fence::Fence;
+use super::identities::Identities;
 use super::pages::Pages;
 use super::variants::Variants;
 use super::weight::allocation_bytes;
@@ -67,8 +67,7 @@ pub(super) struct Marker {
 /// The tables that look-ups read.
 pub(super) struct Caches {
     pub(super) pages: Pages,
-    /// By sequence number and segment.
-    pub(super) identities: Cache<(u64, usize), Bytes>,
+    pub(super) identities: Identities,
     pub(super) markers: Cache<CacheKey, Marker>,
     /// By primary key.
     pub(super) variants: Cache<CacheKey, Arc<Variants>>,
@@ -76,13 +75,6 @@ pub(super) struct Caches {
 
 impl Caches {
     pub(super) fn new(shares: &Shares) -> Self {
-        let identities = Cache::builder()
-            .max_capacity(shares.identities_bytes)
-            .weigher(|_, identity: &Bytes| {
-                let bytes = allocation_bytes(identity.len()) + SMALL_ENTRY_BYTES;
-                u32::try_from(bytes).unwrap_or(u32::MAX)
-            })
-            .build();
         let markers = Cache::builder()
             .max_capacity(shares.markers_bytes)
             .weigher(|key: &CacheKey, _| {
@@ -98,12 +90,12 @@ impl Caches {
             })
             .build();
         let pages = Pages::new(shares.pages_bytes);
+        let identities = Identities::new(shares.identities_bytes);
         Self { pages, identities, markers, variants }
     }
 
     /// Lets moka do what it has put off.
     pub(super) fn run_pending_tasks(&self) {
-        self.identities.run_pending_tasks();
         self.markers.run_pending_tasks();
         self.variants.run_pending_tasks();
     }

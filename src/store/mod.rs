@@ -18,6 +18,7 @@ mod encoded;
 mod entry;
 mod eviction;
 mod fence;
+mod identities;
 mod index;
 mod names;
 mod pages;
@@ -112,7 +113,7 @@ pub struct StoreStats {
     pub links: u64,
     /// Keys that are remembered as uncacheable; approximate.
     pub hit_for_miss: u64,
-    /// Bytes of plain forms that are kept of compressed content; approximate.
+    /// Bytes of plain forms that are kept of compressed content.
     pub identities_bytes: u64,
     /// Responses that were stored.
     pub insertions: u64,
@@ -365,16 +366,15 @@ impl Store {
         }
         let caches = self.caches.load();
         let place = (entry.sequence, segment);
-        if let Some(identity) = caches.identities.get(&place) {
+        if let Some(identity) = caches.identities.get(place) {
             return Ok(identity);
         }
         let identity = encoded.inflate()?;
-        let worth_it = encoded.identity_bytes() < self.shares.identities_bytes / 4;
-        if worth_it && !entry.is_removed() && !self.is_purged(entry) {
+        if !entry.is_removed() && !self.is_purged(entry) {
             caches.identities.insert(place, identity.clone());
             // It may have been removed since the question, and its plain form before we put it in.
             if entry.is_removed() {
-                caches.identities.invalidate(&place);
+                caches.identities.remove(place);
             }
         }
         Ok(identity)
@@ -411,7 +411,7 @@ impl Store {
             tags: writers.index.tags.len(),
             links: writers.index.tags.links(),
             hit_for_miss: caches.markers.entry_count(),
-            identities_bytes: caches.identities.weighted_size(),
+            identities_bytes: caches.identities.bytes(),
             insertions,
             evictions,
             expirations,

@@ -41,7 +41,7 @@ impl Store {
         entry.mark_removed();
         for (place, piece) in entry.body.pieces().enumerate() {
             if piece.literal().is_some_and(|literal| !literal.has_identity()) {
-                caches.identities.invalidate(&(entry.sequence, place));
+                caches.identities.remove((entry.sequence, place));
             }
         }
     }
