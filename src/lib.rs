@@ -4,9 +4,9 @@
 //!
 //! | level | modules | job |
 //! | --- | --- | --- |
-//! | 0 | [`settings`], [`clock`], [`body`], [`fields`], [`exchange`], [`reason`] | shared primitives; they know no routes |
+//! | 0 | [`settings`], [`clock`], [`body`], [`fields`], [`exchange`], [`reason`], [`random`] | shared primitives; they know no routes |
 //! | 1 | [`policy`] | pure rules: request -> `Plan`, response -> `Storable` or a reason |
-//! | 2 | [`store`], [`observe`] | stored responses and their tags; logs and metrics |
+//! | 2 | [`store`], [`observe`], [`redis_pool`] | stored responses and their tags; logs and metrics; connections to Redis |
 //! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
 //! | 4 | [`pipeline`] | the order of the steps; errors become responses here alone |
 //! | 5 | [`listener`], [`control`], [`lifecycle`] | sockets, the admin's API, from start to stop |
@@ -16,12 +16,14 @@ pub mod body;
 pub mod clock;
 pub mod exchange;
 pub mod fields;
+pub mod random;
 pub mod reason;
 pub mod settings;
 
 pub mod policy;
 
 pub mod observe;
+pub mod redis_pool;
 pub mod store;
 
 pub mod delivery;

@@ -79,10 +79,11 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
             head_max_bytes, response_memory_max_bytes, retries;
         files: threads, deadline, precompressed, static_max_age, media_max_age;
         store: memory_bytes, tags_max, purged_tags_max;
+        purge: echo, echoes_max;
         log: access, format, queue_max, shorten_addresses;
         lifecycle: threads;
     );
-    keep_sections!(old, settings, kept, listen, origin, files);
+    keep_sections!(old, settings, kept, listen, origin, files, redis, fleet);
     kept
 }
 

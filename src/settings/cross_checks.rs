@@ -2,7 +2,9 @@
 
 use super::reader::Reader;
 use super::units::format_duration;
-use super::{Endpoint, Health, Listen, Origin, PolicyKind, Settings, Store, Tls};
+use super::{
+    Endpoint, Fleet, Health, Listen, Origin, PolicyKind, Redis, RedisServer, Settings, Store, Tls,
+};
 
 /// Notes the settings that contradict each other.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
@@ -11,6 +13,8 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     origin(&settings.origin, settings.site.policy, reader);
     store(&settings.store, reader);
     health(&settings.health, reader);
+    redis(&settings.redis, reader);
+    fleet(&settings.fleet, reader);
 }
 
 fn listeners(listen: &Listen, reader: &mut Reader) {
@@ -72,5 +76,31 @@ fn health(health: &Health, reader: &mut Reader) {
     if threshold > window {
         let text = format!("health.threshold ({threshold}) is more than health.window ({window})");
         reader.conflict(&["health.threshold", "health.window"], text);
+    }
+}
+
+fn redis(redis: &Redis, reader: &mut Reader) {
+    if !redis.sentinels.is_empty() && redis.master.is_empty() {
+        let text = "needs redis.master, what the sentinels call it, which is not set".to_owned();
+        reader.conflict(&["redis.sentinels", "redis.master"], text);
+    }
+    let is_unix = |server: &RedisServer| matches!(server, RedisServer::Unix(_));
+    if !redis.sentinels.is_empty() && redis.url.as_ref().is_some_and(|url| is_unix(&url.server)) {
+        let text = "excludes a redis.url with a Unix socket".to_owned();
+        reader.conflict(&["redis.sentinels", "redis.url"], text);
+    }
+    if !redis.authority.as_os_str().is_empty() && !redis.url.as_ref().is_some_and(|url| url.tls) {
+        let text = "needs a redis.url that begins with rediss://".to_owned();
+        reader.conflict(&["redis.authority", "redis.url"], text);
+    }
+}
+
+fn fleet(fleet: &Fleet, reader: &mut Reader) {
+    if fleet.proof_max < 2 * fleet.heartbeat {
+        let (proof, heartbeat) =
+            (format_duration(fleet.proof_max), format_duration(fleet.heartbeat));
+        let text =
+            format!("fleet.proof_max ({proof}) is less than two of fleet.heartbeat ({heartbeat})");
+        reader.conflict(&["fleet.proof_max", "fleet.heartbeat"], text);
     }
 }

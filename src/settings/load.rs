@@ -14,8 +14,8 @@ use super::mistake::Mistakes;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::{
-    Control, Encoding, Esi, Files, Fill, Health, Lifecycle, Listen, Log, Origin, PolicyKind, Purge,
-    Settings, Site, Store, Tls, cross_checks, machine, syntax,
+    Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Origin, PolicyKind,
+    Purge, Redis, Settings, Site, Store, Tls, cross_checks, fleet, machine, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -89,6 +89,8 @@ fn read(
     esi(&mut reader, &mut settings.esi);
     encoding(&mut reader, &mut settings.encoding);
     purge(&mut reader, &mut settings.purge);
+    redis(&mut reader, &mut settings.redis);
+    self::fleet(&mut reader, &mut settings.fleet);
     health(&mut reader, &mut settings.health);
     control(&mut reader, &mut settings.control);
     log(&mut reader, &mut settings.log);
@@ -252,6 +254,41 @@ fn purge(reader: &mut Reader, purge: &mut Purge) {
     reader.list("purge.allow", &mut purge.allow, &syntax::NETWORK);
     reader.word("purge.without_pattern", &mut purge.without_pattern);
     reader.size("purge.regex_max", &mut purge.regex_max_bytes, KIB..=64 * MIB);
+    reader.duration("purge.echo", &mut purge.echo, ZERO..=HOUR);
+    reader.number("purge.echoes_max", &mut purge.echoes_max, 1..=10_000_000);
+}
+
+fn redis(reader: &mut Reader, redis: &mut Redis) {
+    reader.secret_unset_if_empty("redis.url", &mut redis.url, &fleet::REDIS_URL);
+    reader.list("redis.sentinels", &mut redis.sentinels, &fleet::SENTINEL);
+    reader.text("redis.master", &mut redis.master, &fleet::WORD_OR_EMPTY);
+    reader.text("redis.sentinel_user", &mut redis.sentinel_user, &fleet::WORD_OR_EMPTY);
+    reader.secret("redis.sentinel_password", &mut redis.sentinel_password, &fleet::PASSWORD);
+    reader.text("redis.user", &mut redis.user, &fleet::WORD_OR_EMPTY);
+    reader.secret("redis.password", &mut redis.password, &fleet::PASSWORD);
+    reader.text("redis.authority", &mut redis.authority, &syntax::FILE_PATH);
+    reader.duration("redis.connect_timeout", &mut redis.connect_timeout, MILLISECOND..=TEN_MINUTES);
+    reader.duration("redis.timeout", &mut redis.timeout, MILLISECOND..=TEN_MINUTES);
+    reader.duration("redis.reconnect_max", &mut redis.reconnect_max, 10 * MILLISECOND..=HOUR);
+    reader.switch("redis.require", &mut redis.require);
+}
+
+fn fleet(reader: &mut Reader, settings: &mut Fleet) {
+    reader.text("fleet.name", &mut settings.name, &fleet::NAME_OR_EMPTY);
+    reader.text("fleet.prefix", &mut settings.prefix, &fleet::NAME);
+    reader.text("fleet.release_file", &mut settings.release_file, &syntax::FILE_PATH);
+    reader.duration("fleet.heartbeat", &mut settings.heartbeat, 10 * MILLISECOND..=HOUR);
+    reader.duration("fleet.proof_max", &mut settings.proof_max, 100 * MILLISECOND..=HOUR);
+    reader.duration("fleet.refill_trust", &mut settings.refill_trust, ZERO..=DAY);
+    reader.number("fleet.refresh_share", &mut settings.refresh_share_percent, 1..=100);
+    reader.switch("fleet.strict", &mut settings.strict);
+    reader.duration("fleet.wait_max", &mut settings.wait_max, ZERO..=TEN_MINUTES);
+    reader.number("fleet.log_max", &mut settings.log_max, 100..=100_000_000);
+    reader.number("fleet.queue_max", &mut settings.queue_max, 1..=1_000_000);
+    reader.text("fleet.journal_directory", &mut settings.journal_directory, &syntax::FILE_PATH);
+    reader.size("fleet.journal_max", &mut settings.journal_max_bytes, 64 * KIB..=16 * GIB);
+    reader.number("fleet.recent_max", &mut settings.recent_max, 0..=1_000_000);
+    reader.duration("fleet.recent_age", &mut settings.recent_age, SECOND..=DAY);
 }
 
 fn health(reader: &mut Reader, health: &mut Health) {

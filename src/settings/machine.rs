@@ -44,6 +44,7 @@ pub(super) fn check_files(settings: &Settings, reader: &mut Reader) {
             expect("origin.links", link, readable_directory, reader);
         }
     }
+    expect("redis.authority", &settings.redis.authority, readable_file, reader);
     expect("listen.body_directory", &settings.listen.body_directory, writable_directory, reader);
     if let AccessLog::File(path) = &settings.log.access {
         let directory = path.parent().unwrap_or(path);

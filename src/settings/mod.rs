@@ -4,6 +4,7 @@
 //! default, and a test holds the two equal.
 
 mod cross_checks;
+mod fleet;
 mod listen;
 mod load;
 mod machine;
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use fleet::{Fleet, HostPort, Redis, RedisServer, RedisUrl};
 pub use listen::{Listen, UnknownMethods};
 pub use machine::memory_limit_bytes;
 pub use mistake::{Mistake, Mistakes, Place, Problem};
@@ -60,6 +62,10 @@ pub struct Settings {
     pub encoding: Encoding,
     /// `[purge]`
     pub purge: Purge,
+    /// `[redis]`
+    pub redis: Redis,
+    /// `[fleet]`
+    pub fleet: Fleet,
     /// `[health]`
     pub health: Health,
     /// `[control]`
@@ -369,6 +375,12 @@ pub struct Purge {
     pub without_pattern: PurgeWithoutPattern,
     /// Bytes of a pattern that is a real regex once compiled.
     pub regex_max_bytes: usize,
+    /// A purge is applied again after so long, since Magento may send it before its transaction
+    /// is visible; zero: it is not.
+    pub echo: Duration,
+    /// Tags and other scopes that wait to be applied again; beyond it everything tagged is marked
+    /// stale then.
+    pub echoes_max: usize,
 }
 
 /// `purge.without_pattern`
@@ -386,6 +398,8 @@ impl Default for Purge {
             allow: Networks::loopback(),
             without_pattern: PurgeWithoutPattern::Refuse,
             regex_max_bytes: 1 << 20,
+            echo: Duration::from_secs(2),
+            echoes_max: 100_000,
         }
     }
 }

@@ -144,6 +144,17 @@ impl Reader {
         });
     }
 
+    /// The same for a value that no mistake shows.
+    pub fn secret_unset_if_empty<T>(
+        &mut self,
+        key: &'static str,
+        field: &mut Option<T>,
+        syntax: &Syntax<T>,
+    ) {
+        self.secret.insert(key);
+        self.unset_if_empty(key, field, syntax);
+    }
+
     /// A text that may be unset, and may be empty, which is something else.
     pub fn optional_text<T>(
         &mut self,

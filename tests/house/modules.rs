@@ -3,17 +3,17 @@
 use super::sources;
 
 const LEVELS: &[&[&str]] = &[
-    &["settings", "clock", "body", "fields", "exchange", "reason"],
+    &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
     &["policy"],
-    &["store", "observe"],
-    &["fill", "origin", "esi", "delivery"],
+    &["store", "observe", "redis_pool"],
+    &["fill", "fleet", "origin", "esi", "delivery"],
     &["pipeline"],
     &["listener", "control", "lifecycle"],
     &["app", "cli", "demo", "main"],
 ];
 
 /// Level 0 is one floor of primitives which may stand on each other, in this order.
-const GROUND: &[&str] = &["clock", "fields", "reason", "body", "settings", "exchange"];
+const GROUND: &[&str] = &["clock", "random", "fields", "reason", "body", "settings", "exchange"];
 
 fn level(module: &str) -> Option<usize> {
     LEVELS.iter().position(|modules| modules.contains(&module))

@@ -59,7 +59,7 @@ fn the_reference_equals_the_defaults_in_code() {
 }
 
 /// Settings that have no value, or one that depends on others, unless they are given one.
-const UNSET: [&str; 10] = [
+const UNSET: [&str; 11] = [
     "encoding.brotli",
     "encoding.gzip",
     "health.probe",
@@ -67,6 +67,7 @@ const UNSET: [&str; 10] = [
     "origin.http",
     "origin.keep_alive",
     "origin.params",
+    "redis.url",
     "site.ttl",
     "tls.certificate",
     "tls.key",
