@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A point in monotonic time, in milliseconds since this process built its [`Clock`].
+/// A point in time that only goes forward and also runs while the machine is suspended, in
+/// milliseconds since this process built its [`Clock`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
@@ -47,15 +48,15 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { origin: Instant },
+    System { origin: Duration },
     Manual { milliseconds: Arc<AtomicU64> },
 }
 
 impl Clock {
-    /// The machine's monotonic clock.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    /// The machine's time since it was booted (`CLOCK_BOOTTIME`). A page that was stored before the
+    /// machine was suspended is older afterwards, and so is what a node knows of the others.
     pub fn system() -> Self {
-        Self(Source::System { origin: Instant::now() })
+        Self(Source::System { origin: since_boot() })
     }
 
     /// A clock that moves only by [`Clock::advance`], for tests.
@@ -66,7 +67,7 @@ impl Clock {
     /// Now.
     pub fn now(&self) -> Moment {
         match &self.0 {
-            Source::System { origin } => Moment::of(origin.elapsed()),
+            Source::System { origin } => Moment::of(since_boot().saturating_sub(*origin)),
             Source::Manual { milliseconds } => Moment(milliseconds.load(Ordering::SeqCst)),
         }
     }
@@ -75,7 +76,7 @@ impl Clock {
     /// hit takes less than the millisecond that a [`Moment`] tells apart.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { origin } => origin.elapsed(),
+            Source::System { origin } => since_boot().saturating_sub(*origin),
             Source::Manual { milliseconds } => {
                 Duration::from_millis(milliseconds.load(Ordering::SeqCst))
             }
@@ -104,6 +105,12 @@ impl Clock {
             milliseconds.fetch_add(by, Ordering::SeqCst);
         }
     }
+}
+
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
