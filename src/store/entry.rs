@@ -272,6 +272,16 @@ impl Entry {
         self.has(HAS_VALIDATION)
     }
 
+    /// When it was stored.
+    pub fn stored_at(&self) -> Moment {
+        self.stored_at
+    }
+
+    /// Could a purge by tag reach it?
+    pub fn is_tagged(&self) -> bool {
+        self.tags().next().is_some()
+    }
+
     /// Its age (RFC 9111 4.2.3): that on arrival and the time in the store.
     pub fn age_at(&self, now: Moment) -> Duration {
         self.age.get().saturating_add(now.since(self.stored_at))

@@ -26,6 +26,7 @@ mod purge;
 mod removal;
 mod sharded;
 mod slots;
+mod soften;
 mod span;
 #[cfg(test)]
 mod tests;

@@ -28,8 +28,10 @@ pub struct Purged {
 }
 
 /// What is still to be asked of a response whose slot was listed.
-enum Test<'a> {
+pub(super) enum Test<'a> {
     None,
+    /// Has it any tag?
+    Tagged,
     Tags(&'a Regex),
 }
 
@@ -37,6 +39,7 @@ impl Test<'_> {
     fn passes(&self, index: &Index, entry: &Entry, buffer: &mut Vec<u8>) -> bool {
         match self {
             Self::None => true,
+            Self::Tagged => entry.is_tagged(),
             Self::Tags(regex) => index.tags_match(entry, regex, buffer),
         }
     }
@@ -110,7 +113,7 @@ impl Store {
         self.reach(writers, number, &slots, &Test::None, soft)
     }
 
-    fn publish(&self, number: u64) {
+    pub(super) fn publish(&self, number: u64) {
         self.last_purge.store(number, Ordering::Release);
     }
 
@@ -119,7 +122,7 @@ impl Store {
     ///
     /// A response whose life has ended is given to nobody, so the purge is done with it. It is removed
     /// at once where there are few; of more, the rest is removed later ([`Store::maintain`]).
-    fn reach(
+    pub(super) fn reach(
         &self,
         mut writers: MutexGuard<'_, Writers>,
         number: u64,
