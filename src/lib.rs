@@ -29,6 +29,7 @@ pub mod store;
 pub mod delivery;
 pub mod esi;
 pub mod fill;
+pub mod fleet;
 pub mod origin;
 
 pub mod pipeline;

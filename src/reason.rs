@@ -30,6 +30,8 @@ reasons! {
     Forced = "forced",
     /// A response for this key was found uncacheable a short while ago.
     HitForMiss = "hit-for-miss",
+    /// This node cannot prove that it knows of every purge, so what is stored may be older than one.
+    Unproven = "unproven",
     /// A purge came while the response was under way, so it was not kept.
     Fenced = "fenced",
     /// The leader of the fill hung or failed, and this request fetched for itself.

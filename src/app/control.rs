@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::control::{self, PurgeOrder, PurgeRefused, Purged, Scope};
+use crate::fleet::{Overview, Wait};
 use crate::observe::Readiness;
 use crate::pipeline::Node;
 use crate::policy::{PurgeRequest, PurgeScope, parse_pattern, parse_pool};
@@ -28,10 +29,15 @@ impl Controlled {
 }
 
 impl control::Node for Controlled {
-    async fn purge(&self, order: PurgeOrder) -> Result<Purged, PurgeRefused> {
+    async fn purge(&self, order: PurgeOrder, wait: Wait) -> Result<Purged, PurgeRefused> {
         let request = PurgeRequest { scopes: vec![self.scope(order.scope)?], soft: order.soft };
-        let purged = self.0.apply(&request);
-        Ok(Purged { purged: purged.responses, number: purged.number })
+        let answer = self.0.parts().fleet.purge(&request, wait).await;
+        let (purged, number) = (answer.purged.responses, answer.purged.number);
+        Ok(Purged { purged, number, reach: answer.reach })
+    }
+
+    async fn fleet(&self) -> Option<Overview> {
+        self.0.parts().fleet.overview().await
     }
 
     fn readiness(&self) -> Readiness {

@@ -14,6 +14,7 @@ use crate::listener::{ListenError, TlsError};
 use crate::observe::{ObserveError, start_tracing};
 use crate::origin::OriginError;
 use crate::policy::PolicyError;
+use crate::redis_pool::RedisError;
 use crate::settings::Settings;
 
 pub use doors::{Doors, open};
@@ -35,6 +36,9 @@ pub enum AppError {
     /// The web root cannot be used.
     #[error("origin.root: {0}")]
     Origin(#[from] OriginError),
+    /// The settings of Redis are of no use.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// The access log or the messages cannot be set up.
     #[error(transparent)]
     Observe(#[from] ObserveError),

@@ -10,6 +10,7 @@ use super::control::Controlled;
 use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
 use crate::exchange::{Client, Scheme};
+use crate::fleet::Load;
 use crate::lifecycle::{
     self, Activated, Service, Timing, signals, tell_service_manager, watchdog_interval,
 };
@@ -64,6 +65,7 @@ impl Server {
         let server = Self { node, state, shutdown, tls, level, file, stop };
         server.serve(doors);
         server.start_probe(stopped.clone());
+        server.start_fleet(&stopped);
         server.start_upkeep(stopped);
         Ok(server)
     }
@@ -84,6 +86,7 @@ impl Server {
         let notify = tell_service_manager;
         lifecycle::run(&self.state, &self, signals, watchdog_interval(), notify).await;
         self.stop.send_replace(true);
+        self.node.parts().fleet.leave().await;
         self.shutdown.abort();
         let observer = Arc::clone(&self.node.parts().observer);
         let closed = tokio::task::spawn_blocking(move || observer.close_log(LOG_DEADLINE)).await;
@@ -119,6 +122,13 @@ impl Server {
             let origin = parts.origin.health();
             probe::run(origin, health, requests, &parts.clock, fetch, stopped).await;
         });
+    }
+
+    fn start_fleet(&self, stopped: &watch::Receiver<bool>) {
+        let origin = Arc::clone(&self.node.parts().origin);
+        let places = self.node.parts().rules.load().settings.origin.concurrency_max;
+        let load = move || Load { in_use: origin.gate().in_use(), places };
+        self.node.parts().fleet.start(Arc::clone(&self.state), load, stopped);
     }
 
     /// Cleans the store, and makes this server not ready while its own PHP-FPM refuses.

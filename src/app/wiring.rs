@@ -11,6 +11,7 @@ use crate::body::SpoolMemory;
 use crate::clock::Clock;
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
+use crate::fleet::Fleet;
 use crate::listener::{Limits, Shutdown};
 use crate::observe::{Observer, Reading, State};
 use crate::origin::Origin;
@@ -26,6 +27,10 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
     let observer = Arc::new(Observer::new(&clock, &settings.log, Arc::clone(&state))?);
     let origin = Arc::new(Origin::new(&settings, &clock)?);
     let store = Arc::new(Store::new(&settings.store, clock.clone()));
+    let fleet = Fleet::new(&settings, Arc::clone(&store), Arc::clone(&observer), &clock)?;
+    let (concurrency_max, share) =
+        (settings.origin.concurrency_max, settings.fleet.refresh_share_percent);
+    let soft_refreshes = Arc::new(Semaphore::new((concurrency_max * share / 100).max(1)));
     let refreshes = Arc::new(Semaphore::new(settings.fill.refreshes_max));
     let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
     Ok(Node::new(Parts {
@@ -36,6 +41,8 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         clock,
         flights: Arc::new(Flights::default()),
         refreshes,
+        soft_refreshes,
+        fleet: Arc::new(fleet),
         readiness: state,
         forgery_seen: AtomicBool::new(false),
         esi_mistakes: MistakeLog::default(),
@@ -70,6 +77,16 @@ pub fn register_readings(node: &Node, shutdown: &Shutdown, limits: &Arc<Limits>)
             readings.set(Reading::FilesRefused, files.refused);
         }
         readings.set(Reading::EsiMistakes, parts.esi_mistakes.count());
+        if let Some(fleet) = parts.fleet.figures() {
+            readings.set(Reading::FleetConnected, u64::from(fleet.connected));
+            readings.set(Reading::FleetSoft, u64::from(fleet.soft));
+            readings.set(Reading::FleetPosition, fleet.position);
+            readings.set(Reading::FleetLag, fleet.lag);
+            readings.set(Reading::FleetApplied, fleet.applied);
+            readings.set(Reading::FleetSoftened, fleet.softened);
+            readings.set_count(Reading::FleetJournal, fleet.journal);
+            readings.set(Reading::FleetJournalBytes, fleet.journal_bytes);
+        }
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
         readings.set_count(Reading::ListenUpgrades, limits.upgrades_in_use());

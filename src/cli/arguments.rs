@@ -20,6 +20,8 @@ Examples:
       Go on serving the stored page while one fetch refreshes it.
   parvis stats
       Hits, misses and what is stored.
+  parvis fleet
+      The servers of the shop: release, place in the log, load, hit ratio.
 
 Settings come from the file, then from environment variables, which win:
   PARVIS__STORE__MEMORY=1GiB parvis run --config /etc/parvis/parvis.toml
@@ -52,6 +54,8 @@ pub(super) enum Command {
     Purge(PurgeArguments),
     /// Show what the server has done and holds.
     Stats(StatsArguments),
+    /// Show the servers that share a log of purges, and how far each has read it.
+    Fleet(StatsArguments),
 }
 
 #[derive(Args, Debug)]
@@ -158,7 +162,7 @@ mod tests {
     #[test]
     fn help_shows_each_command_with_an_example() {
         let help = Arguments::command().render_long_help().to_string();
-        for command in ["run", "check", "demo", "purge", "stats"] {
+        for command in ["run", "check", "demo", "purge", "stats", "fleet"] {
             assert!(help.contains(&format!("\n  parvis {command}")), "{command}");
         }
         assert!(help.contains("PARVIS__STORE__MEMORY"));

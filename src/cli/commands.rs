@@ -37,6 +37,7 @@ pub(super) fn summary(settings: &Settings) -> String {
         ("store", store(settings.store.memory_bytes)),
         ("stale", stale),
         ("purge", format!("allowed from {}", settings.purge.allow)),
+        ("fleet", fleet(settings)),
     ];
     rows.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "  {name:<8} {value}");
@@ -59,6 +60,19 @@ fn origin(origin: &Origin) -> String {
         (None, None) => format!("HTTP at {}", Origin::default_http()),
     };
     format!("{place}; {} requests at once, {} waiting", origin.concurrency_max, origin.queue_max)
+}
+
+fn fleet(settings: &Settings) -> String {
+    let redis = &settings.redis;
+    if !redis.is_set() {
+        return "none: a single node, since no [redis] is set".to_owned();
+    }
+    let place = match (&redis.url, redis.sentinels.as_slice()) {
+        (Some(url), []) => url.to_string(),
+        (_, sentinels) => format!("{} by {} sentinels", redis.master, sentinels.len()),
+    };
+    let prefix = &settings.fleet.prefix;
+    format!("{place}, keys {{{prefix}}}:*")
 }
 
 fn store(memory_bytes: u64) -> String {
@@ -162,6 +176,7 @@ mod tests {
             "  store    up to 512MiB in memory; this process ",
             "  stale    for 5min while a refresh is under way, for 3days while the origin is sick\n",
             "  purge    allowed from nowhere\n",
+            "  fleet    none: a single node, since no [redis] is set\n",
         ] {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }

@@ -1,8 +1,9 @@
-//! The command line: `run`, `check`, `demo`, `purge` and `stats`.
+//! The command line: `run`, `check`, `demo`, `purge`, `stats` and `fleet`.
 
 mod arguments;
 mod client;
 mod commands;
+mod fleet;
 #[cfg(test)]
 mod tests;
 
@@ -107,6 +108,8 @@ fn dispatch(
             .and_then(|server| Ok(commands::purge(&server, &arguments.what, arguments.soft)?)),
         Command::Stats(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(commands::stats(&server, arguments.json)?)),
+        Command::Fleet(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(fleet::fleet(&server, arguments.json)?)),
     };
     match said {
         Ok(text) => {

@@ -7,8 +7,12 @@
 //! | `GET /ready` | 200, or 503 with the causes, as JSON |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /stats` | the same for people, as JSON |
+//! | `GET /fleet` | the nodes of the fleet, as JSON; 404 for a single node |
 //! | `POST /purge` | purges what the JSON names |
 //! | `PURGE` any path | as Magento sends it |
+//!
+//! A purge answers 202 while it is not in the fleet's log yet, and with `X-Parvis-Wait: fleet` while
+//! a live node has not applied it.
 //!
 //! HEAD works where GET does. Errors are `{"error":"..."}` and name what is wrong.
 
@@ -22,6 +26,7 @@ use http::{Method, StatusCode};
 
 use crate::body::BodyError;
 use crate::exchange::{Request, Responder, Response};
+use crate::fleet::{Overview, Reach, Wait};
 use crate::observe::Readiness;
 use crate::settings::Settings;
 use access::PurgeRight;
@@ -36,6 +41,7 @@ const INDEX: &str = "Parvis' control listener\n\n\
     GET   /ready    200, or 503 with the causes\n\
     GET   /metrics  for Prometheus\n\
     GET   /stats    the same for people\n\
+    GET   /fleet    the nodes of the fleet, and the log\n\
     POST  /purge    {\"tags\":[\"cat_p_1\"]} | {\"url\":\"https://shop/x\"} | {\"all\":true} | \
     {\"pattern\":\"regex\"}, each with \"soft\":true if wanted\n\
     PURGE /         with X-Magento-Tags-Pattern, as Magento sends it\n";
@@ -43,8 +49,14 @@ const INDEX: &str = "Parvis' control listener\n\n\
 /// What the API shows and steers.
 pub trait Node: Send + Sync + 'static {
     /// Purges; counts it.
-    fn purge(&self, order: PurgeOrder)
-    -> impl Future<Output = Result<Purged, PurgeRefused>> + Send;
+    fn purge(
+        &self,
+        order: PurgeOrder,
+        wait: Wait,
+    ) -> impl Future<Output = Result<Purged, PurgeRefused>> + Send;
+
+    /// Who is there; `None`: this is a single node.
+    fn fleet(&self) -> impl Future<Output = Option<Overview>> + Send;
 
     /// Is this server ready?
     fn readiness(&self) -> Readiness;
@@ -70,6 +82,9 @@ pub enum ControlError {
     /// 404
     #[error("there is no such path; GET / lists what is there")]
     UnknownPath,
+    /// 404
+    #[error("this is a single node: no [redis] is set")]
+    NoFleet,
     /// 405
     #[error("this path takes {allowed}")]
     Method {
@@ -112,7 +127,10 @@ impl<N: Node> Control<N> {
         match request.path() {
             b"/purge" => self.purge_by_json(request).await,
             path => {
-                let response = self.show(path)?;
+                let response = match path {
+                    b"/fleet" => self.show_fleet().await?,
+                    path => self.show(path)?,
+                };
                 match request.method {
                     Method::GET => Ok(response),
                     Method::HEAD => Ok(answer::without_content(response)),
@@ -145,6 +163,12 @@ impl<N: Node> Control<N> {
         }
     }
 
+    async fn show_fleet(&self) -> Result<Response, ControlError> {
+        let overview = self.node.fleet().await.ok_or(ControlError::NoFleet)?;
+        let json = serde_json::to_value(overview).unwrap_or_default();
+        Ok(answer::json(StatusCode::OK, &json))
+    }
+
     async fn purge_by_json(&self, request: Request) -> Result<Response, ControlError> {
         if request.method != Method::POST {
             return Err(ControlError::Method { allowed: "POST, PURGE" });
@@ -158,7 +182,8 @@ impl<N: Node> Control<N> {
             other => ControlError::Bad(other.to_string()),
         })?;
         let order = PurgeOrder::from_json(&content).map_err(ControlError::Bad)?;
-        self.carry_out(right, vec![order]).await
+        let wait = purge::wait_of(&request.fields);
+        self.carry_out(right, vec![order], wait).await
     }
 
     async fn purge_as_magento(&self, request: &Request) -> Result<Response, ControlError> {
@@ -166,30 +191,41 @@ impl<N: Node> Control<N> {
         let right = access::for_magento(&settings, request)?;
         let orders = PurgeOrder::from_magento(request, settings.purge.without_pattern)
             .map_err(ControlError::Bad)?;
-        self.carry_out(right, orders).await
+        self.carry_out(right, orders, purge::wait_of(&request.fields)).await
     }
 
     async fn carry_out(
         &self,
         _right: PurgeRight,
         orders: Vec<PurgeOrder>,
+        wait: Wait,
     ) -> Result<Response, ControlError> {
         let mut soft = false;
-        let mut all = Purged::default();
-        // One after the other, so the last has the highest number.
+        let mut all = Purged { purged: 0, number: 0, reach: Reach::Alone };
+        // One after the other, so the last has the highest number, and is the last in the log.
         for order in orders {
             soft = order.soft;
             let purged = self
                 .node
-                .purge(order)
+                .purge(order, wait)
                 .await
                 .map_err(|PurgeRefused::Pattern(what)| ControlError::Bad(what))?;
             all.purged = all.purged.saturating_add(purged.purged);
             all.number = purged.number;
+            if !all.reach.is_pending() {
+                all.reach = purged.reach;
+            }
         }
-        let (purged, number) = (all.purged, all.number);
-        let body = serde_json::json!({ "purged": purged, "number": number, "soft": soft });
-        Ok(answer::json(StatusCode::OK, &body))
+        let (purged, number, reach) = (all.purged, all.number, all.reach);
+        let mut body = serde_json::json!({ "purged": purged, "number": number, "soft": soft });
+        let status = if reach.is_pending() { StatusCode::ACCEPTED } else { StatusCode::OK };
+        if reach != Reach::Alone {
+            body["reach"] = reach.word().into();
+        }
+        if let Reach::Lagging(nodes) = reach {
+            body["lagging"] = nodes.into();
+        }
+        Ok(answer::json(status, &body))
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::exchange::Request;
 use crate::fields::Fields;
+use crate::fleet::{Reach, Wait};
 use crate::settings::PurgeWithoutPattern;
 
 /// What is to be purged, and how.
@@ -38,12 +39,14 @@ pub enum Scope {
 }
 
 /// What a purge reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purged {
     /// Stored responses.
     pub purged: u64,
     /// The purge's number.
     pub number: u64,
+    /// How far it got in the fleet.
+    pub reach: Reach,
 }
 
 /// Why a purge is not carried out.
@@ -144,6 +147,14 @@ fn url_scope(url: &str) -> Result<Scope, String> {
             ),
         }),
         _ => Err(wrong("it has no host, or a user")),
+    }
+}
+
+/// `X-Parvis-Wait: fleet`
+pub(super) fn wait_of(fields: &Fields) -> Wait {
+    match fields.first("X-Parvis-Wait") {
+        Some(value) if value == "fleet" => Wait::Fleet,
+        _ => Wait::Log,
     }
 }
 

@@ -18,13 +18,21 @@ struct Fake {
 }
 
 impl Node for Fake {
-    async fn purge(&self, order: PurgeOrder) -> Result<Purged, PurgeRefused> {
+    async fn purge(&self, order: PurgeOrder, wait: Wait) -> Result<Purged, PurgeRefused> {
         if order.scope == Scope::Pattern(Bytes::from("(")) {
             return Err(PurgeRefused::Pattern("unclosed group".to_owned()));
         }
         let mut orders = self.orders.lock();
         orders.push(order);
-        Ok(Purged { purged: 3, number: orders.len() as u64 })
+        let reach = match wait {
+            Wait::Log => Reach::Alone,
+            Wait::Fleet => Reach::Lagging(vec!["web-2".to_owned()]),
+        };
+        Ok(Purged { purged: 3, number: orders.len() as u64, reach })
+    }
+
+    async fn fleet(&self) -> Option<Overview> {
+        None
     }
 
     fn readiness(&self) -> Readiness {
@@ -378,4 +386,14 @@ async fn a_purge_without_a_pattern_is_400_or_purges_the_url_where_a_setting_says
     let scope =
         Scope::Url { authority: Bytes::from("127.0.0.1:6082"), target: Bytes::from("/p?a") };
     assert_eq!(api.orders(), [PurgeOrder { scope, soft: false }]);
+}
+
+#[tokio::test]
+async fn a_purge_that_waits_for_the_fleet_names_who_lags() {
+    let api = api("");
+    let answer = api.post(&[("X-Parvis-Wait", "fleet")], ALL).await;
+    assert_eq!((answer.status, answer.json()["reach"] == "lagging"), (202, true));
+    assert_eq!(answer.json()["lagging"], json!(["web-2"]));
+    assert_eq!(api.post(&[], ALL).await.json().get("reach"), None, "a single node has none");
+    assert_eq!(api.get("/fleet").await.status, 404);
 }

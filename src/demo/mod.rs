@@ -80,6 +80,8 @@ fn settings(port: u16) -> Settings {
     settings.log.access = AccessLog::Off;
     settings.store.memory_bytes = 64 << 20;
     settings.lifecycle.drain = std::time::Duration::ZERO;
+    // What the store changes is visible before it purges.
+    settings.purge.echo = std::time::Duration::ZERO;
     settings
 }
 

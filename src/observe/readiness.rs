@@ -38,6 +38,8 @@ causes! {
     /// The origin's socket refuses connections: a fault of this server.
     OriginRefused = "origin-refused"
         "The origin's socket has refused connections for longer than health.refused.",
+    /// Redis cannot be reached, and `redis.require` is set.
+    RedisAway = "redis-away" "Redis cannot be reached, and redis.require says that it must.",
 }
 
 /// Where a server stands between start and stop; it only goes forward.

@@ -56,6 +56,16 @@ readings! {
     FilesRefused = Counter "files" "refused_total" "Requests for files that a bound refused (503).",
     EsiMistakes = Counter "esi" "mistakes_total"
         "Mistakes in ESI that were left out: wrong tags, refused sources, too many or too deep includes.",
+    FleetConnected = Gauge "fleet" "connected" "1 while Redis answers.",
+    FleetSoft = Gauge "fleet" "soft"
+        "1 while this node cannot prove that it knows of every purge: what has tags counts as stale.",
+    FleetPosition = Gauge "fleet" "position" "The last entry of the log that was applied.",
+    FleetLag = Gauge "fleet" "lag" "Entries between that and the log's end, as far as it is known.",
+    FleetApplied = Counter "fleet" "applied_total" "Purges of other nodes that were applied.",
+    FleetSoftened = Counter "fleet" "softened_total"
+        "Times that everything tagged became stale, since purges may have been missed.",
+    FleetJournal = Gauge "fleet" "journal" "Purges that wait in the journal for Redis.",
+    FleetJournalBytes = Gauge "fleet" "journal_bytes" "Bytes that they take.",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenUpgrades = Gauge "listen" "upgrades"
         "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",

@@ -77,6 +77,7 @@ impl Node {
             let seen = self.look(&request.fields, lookup, now);
             if let Found::Fresh(entry) = &seen.found
                 && !lookup.force
+                && !self.doubts(entry, now)
                 && let Some(response) = self.hit(&Page::new(request, &client, &rules, now), entry)
             {
                 let (client, scheme, status) = (client.address, client.scheme, response.status);
@@ -139,7 +140,8 @@ impl Node {
         let Found::Fresh(entry) = self.parts.store.lookup(&plan.key, page.now) else {
             return None;
         };
-        if plan.force || entry.status() != StatusCode::OK || entry.is_coded() {
+        let is_usable = entry.status() == StatusCode::OK && !entry.is_coded();
+        if plan.force || !is_usable || self.doubts(&entry, page.now) {
             return None;
         }
         let place = Place { target: &target, depth: place.depth + 1 };

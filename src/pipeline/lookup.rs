@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::sync::Semaphore;
 
 use super::answer::failure;
 use super::fetch::{FillTask, LeaderAnswer};
@@ -63,6 +64,11 @@ impl Stale {
     fn fresh(entry: Arc<Entry>) -> Self {
         Self { entry, for_failure: true, for_error: true }
     }
+
+    /// It may have been purged, and nobody is to get it (`fleet.strict`).
+    fn unproven(entry: Arc<Entry>) -> Self {
+        Self { entry, for_failure: false, for_error: false }
+    }
 }
 
 /// What the store said of a request.
@@ -81,6 +87,8 @@ pub(super) enum Finding {
         entry: Arc<Entry>,
         /// Fresh, or within its grace.
         verdict: Verdict,
+        /// Why it is not served as fresh, where that is not its age.
+        reason: Option<Reason>,
     },
     /// Ask the origin.
     Ask {
@@ -101,7 +109,9 @@ impl Node {
     ) -> Outcome {
         let looked = looked.unwrap_or_else(|| self.look_now(visit, &plan));
         match self.judge_found(visit, plan, looked) {
-            Finding::Serve { entry, verdict } => self.deliver(visit, &entry, verdict, None).await,
+            Finding::Serve { entry, verdict, reason } => {
+                self.deliver(visit, &entry, verdict, reason).await
+            }
             Finding::Ask { plan, missed } => self.miss(visit, plan, missed).await,
         }
     }
@@ -129,10 +139,21 @@ impl Node {
     fn judge_found(&self, visit: &Arc<Visit>, plan: LookupPlan, looked: Looked) -> Finding {
         let Looked { found, key } = looked;
         let (reason, stale) = match found {
-            Found::Fresh(entry) if !plan.force => {
-                return Finding::Serve { entry, verdict: Verdict::Hit };
+            Found::Fresh(entry) if plan.force => (Reason::Forced, Some(Stale::fresh(entry))),
+            Found::Fresh(entry) if !self.doubts(&entry, self.parts.clock.now()) => {
+                return Finding::Serve { entry, verdict: Verdict::Hit, reason: None };
             }
-            Found::Fresh(entry) => (Reason::Forced, Some(Stale::fresh(entry))),
+            Found::Fresh(entry) if self.parts.fleet.trust().is_strict() => {
+                (Reason::Unproven, Some(Stale::unproven(entry)))
+            }
+            Found::Fresh(entry) => {
+                self.refresh(visit, plan, Stale::fresh(Arc::clone(&entry)));
+                let reason = Some(Reason::Unproven);
+                return Finding::Serve { entry, verdict: Verdict::Grace, reason };
+            }
+            Found::Stale { entry, .. } if self.is_strictly_soft(&entry) => {
+                (Reason::Unproven, Some(Stale::unproven(entry)))
+            }
             Found::Stale { entry, stale_for } => {
                 let healthy = self.parts.origin.health().healthy();
                 let in_grace = stale_for < entry.grace();
@@ -140,7 +161,8 @@ impl Node {
                 let servable = in_grace || (stale.for_failure && !healthy);
                 if servable && !plan.force {
                     self.refresh(visit, plan, stale.clone());
-                    return Finding::Serve { entry: stale.entry, verdict: Verdict::Grace };
+                    let verdict = Verdict::Grace;
+                    return Finding::Serve { entry: stale.entry, verdict, reason: None };
                 }
                 (if plan.force { Reason::Forced } else { Reason::Expired }, Some(stale))
             }
@@ -316,8 +338,8 @@ impl Node {
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
             match self.find(visit, plan) {
-                Finding::Serve { entry, verdict } => {
-                    self.deliver(visit, &entry, verdict, None).await
+                Finding::Serve { entry, verdict, reason } => {
+                    self.deliver(visit, &entry, verdict, reason).await
                 }
                 Finding::Ask { plan, .. } if looks > LOOKS_MAX => {
                     self.fetch_unstored(visit, &plan).await
@@ -343,7 +365,8 @@ impl Node {
         if !stale.entry.is_refresh_due(self.parts.clock.now()) {
             return;
         }
-        let Ok(place) = Arc::clone(&self.parts.refreshes).try_acquire_owned() else {
+        let places = self.refresh_places(&stale.entry);
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             return;
         };
         if let Joined::Lead(permit) = self.join(visit, &stale.entry.key()) {
@@ -363,8 +386,29 @@ impl Node {
     ) -> Outcome {
         match missed.for_failure() {
             Some(entry) => self.deliver(visit, entry, Verdict::Grace, Some(reason)).await,
+            None if missed.reason == Reason::Unproven => {
+                failure(Reason::Unproven, StatusCode::SERVICE_UNAVAILABLE)
+            }
             None => failure(reason, status),
         }
+    }
+
+    /// May it have been purged without this node's knowing, though it is fresh by itself?
+    pub(super) fn doubts(&self, entry: &Entry, now: Moment) -> bool {
+        self.parts.fleet.trust().doubts(entry, now)
+    }
+
+    fn is_strictly_soft(&self, entry: &Entry) -> bool {
+        let trust = self.parts.fleet.trust();
+        trust.is_strict() && trust.softened_since(entry)
+    }
+
+    /// What may have missed purges is refreshed within a share of PHP's places: there is a lot of it
+    /// at once.
+    fn refresh_places(&self, entry: &Entry) -> &Arc<Semaphore> {
+        let is_soft = self.parts.fleet.trust().softened_since(entry)
+            || self.doubts(entry, self.parts.clock.now());
+        if is_soft { &self.parts.soft_refreshes } else { &self.parts.refreshes }
     }
 }
 

@@ -33,6 +33,7 @@ use crate::exchange::{
 };
 use crate::fields::Fields;
 use crate::fill::Flights;
+use crate::fleet::Fleet;
 use crate::observe::{Observer, State, Verdict};
 use crate::origin::Origin;
 use crate::policy::{self, Plan, Policy, Refusal};
@@ -75,6 +76,10 @@ pub struct Parts {
     pub flights: Arc<Flights>,
     /// Places for background refreshes.
     pub refreshes: Arc<Semaphore>,
+    /// Places for those of what may have missed purges.
+    pub soft_refreshes: Arc<Semaphore>,
+    /// The purges' way to the other nodes, and what stored responses are worth.
+    pub fleet: Arc<Fleet>,
     /// Whether the load balancer may send requests here.
     pub readiness: Arc<State>,
     /// Were forwarding headers from a hop that is not trusted seen?
@@ -151,7 +156,7 @@ impl Node {
             plan if upgrade::is_offered(self, visit, &plan) => self.switch(visit).await,
             Plan::Lookup(plan) => self.lookup(visit, plan, looked).await,
             Plan::Pass(reason) => self.pass(visit, body, reason).await,
-            Plan::Purge => self.purge(visit),
+            Plan::Purge => self.purge(visit).await,
             Plan::Health => self.health_answer(),
             Plan::Refuse(refusal) => refuse(refusal),
         }

@@ -1,4 +1,4 @@
-//! Purges, from Magento on the public listener and from the control API.
+//! Magento's purges on the public listener.
 
 use std::sync::Arc;
 
@@ -8,14 +8,16 @@ use super::visit::Visit;
 use super::{Node, Outcome};
 use crate::body::Body;
 use crate::exchange::Response;
+use crate::fleet::{Answer, Reach, Wait};
 use crate::observe::Verdict;
-use crate::policy::{PurgeRequest, PurgeScope};
-use crate::store::Purged;
+
+/// Asks for the answer to wait until all nodes have applied the purge.
+const WAIT: &str = "X-Parvis-Wait";
 
 impl Node {
-    /// Answers `PURGE`. The answer comes at once, with a length: Magento saves a product no
-    /// sooner than each purge was answered.
-    pub(super) fn purge(&self, visit: &Arc<Visit>) -> Outcome {
+    /// Answers `PURGE` with a length: 200 when it is in the log and applied here, 202 when it will
+    /// be in the log later, or when a node that was to be waited for has not applied it in time.
+    pub(super) async fn purge(&self, visit: &Arc<Visit>) -> Outcome {
         let policy = &visit.rules.policy;
         if !policy.may_purge(&visit.client) {
             let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -25,12 +27,10 @@ impl Node {
         }
         match policy.purge_request(&visit.request) {
             Ok(request) => {
-                let purged = self.apply(&request);
-                let body = Body::from(bytes::Bytes::from_static(b"Purged\n"));
-                let mut response = Response::new(StatusCode::OK, body);
-                response.fields.push_static("Content-Type", "text/plain; charset=utf-8");
-                response.fields.push_static("X-Parvis-Purged", purged.responses.to_string());
-                Outcome::new(response, Verdict::Purge, None)
+                let waits = visit.request.fields.first(WAIT).is_some_and(|value| value == "fleet");
+                let wait = if waits { Wait::Fleet } else { Wait::Log };
+                let answer = self.parts.fleet.purge(&request, wait).await;
+                Outcome::new(purged(&answer), Verdict::Purge, None)
             }
             Err(refusal) => {
                 let response = Response::text(refusal.status(), format!("{refusal}\n"));
@@ -38,23 +38,22 @@ impl Node {
             }
         }
     }
+}
 
-    /// Purges from the store; when this returns, nothing that was named is served as fresh.
-    pub fn apply(&self, request: &PurgeRequest) -> Purged {
-        let (store, soft) = (&self.parts.store, request.soft);
-        let mut all = Purged::default();
-        for scope in &request.scopes {
-            let purged = match scope {
-                PurgeScope::All => store.purge_all(soft),
-                PurgeScope::Tags(tags) => store.purge_tags(tags, soft),
-                PurgeScope::TagsMatching(regex) => store.purge_tags_matching(regex, soft),
-                PurgeScope::Pool(regex) => store.purge_pools_matching(regex, soft),
-                PurgeScope::Url(url) => store.purge_url(url, soft),
-            };
-            all = Purged { number: purged.number, responses: all.responses + purged.responses };
-        }
-        self.parts.observer.record_purge(all.responses);
-        tracing::info!(number = all.number, responses = all.responses, soft, "purged");
-        all
+fn purged(answer: &Answer) -> Response {
+    let (status, text) = if answer.reach.is_pending() {
+        (StatusCode::ACCEPTED, &b"Purged here; the others follow\n"[..])
+    } else {
+        (StatusCode::OK, &b"Purged\n"[..])
+    };
+    let mut response = Response::new(status, Body::from(bytes::Bytes::from_static(text)));
+    response.fields.push_static("Content-Type", "text/plain; charset=utf-8");
+    response.fields.push_static("X-Parvis-Purged", answer.purged.responses.to_string());
+    if answer.reach != Reach::Alone {
+        response.fields.push_static("X-Parvis-Reach", answer.reach.word());
     }
+    if let Reach::Lagging(nodes) = &answer.reach {
+        response.fields.push_static("X-Parvis-Lagging", nodes.join(", "));
+    }
+    response
 }

@@ -43,7 +43,9 @@ use crate::settings::{self, PolicyKind, Settings, UnknownMethods};
 pub use cache_key::CacheKey;
 pub use error::PolicyError;
 pub use plan::{Delivery, Judgement, LookupPlan, OriginHead, Plan, Purpose, Refusal, Storable};
-pub use purge::{PurgeRefusal, PurgeRequest, PurgeScope, parse_pattern, parse_pool};
+pub use purge::{
+    PurgeRefusal, PurgeRequest, PurgeScope, parse_pattern, parse_pool, parse_tags_regex,
+};
 pub use vary::{Vary, favourite_language, language_of};
 
 use cache_key::{KeyBuilder, Part};

@@ -143,6 +143,11 @@ pub fn parse_pattern(pattern: &[u8], regex_max_bytes: usize) -> Result<PurgeScop
     }
 }
 
+/// A regex over the comma-joined tags, where the text is known to be one.
+pub fn parse_tags_regex(regex: &[u8], regex_max_bytes: usize) -> Result<PurgeScope, PurgeRefusal> {
+    compile(regex, regex_max_bytes).map(PurgeScope::TagsMatching)
+}
+
 /// Reads a value of X-Pool: a regex, as the VCL has it.
 pub fn parse_pool(pattern: &[u8], regex_max_bytes: usize) -> Result<PurgeScope, PurgeRefusal> {
     compile(pattern, regex_max_bytes).map(PurgeScope::Pool)

@@ -21,6 +21,7 @@ mod fastcgi;
 mod faults;
 mod files;
 mod fills;
+mod fleet;
 mod grace;
 mod h2_frames;
 mod injection;

@@ -11,6 +11,7 @@ pub mod origin;
 pub mod parvis;
 pub mod php;
 pub mod process;
+pub mod redis;
 
 pub use client::{Reply, get, request};
 pub use parvis::Parvis;

@@ -97,6 +97,8 @@ impl Builder {
         for (key, value) in [
             ("health.probe", "\"\""),
             ("store.memory", "\"64MiB\""),
+            // What a test stores after a purge is to stay.
+            ("purge.echo", "0"),
             ("lifecycle.drain", "\"0s\""),
             ("lifecycle.deadline", "\"5s\""),
         ] {

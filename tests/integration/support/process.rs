@@ -36,6 +36,21 @@ impl Process {
         signal(self.id(), name);
     }
 
+    /// Stops it, and waits until none of its threads runs: on a busy machine that takes a while.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.id());
+        let is_stopped = |task: std::fs::DirEntry| {
+            let state = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // Behind the name, which stands in parentheses.
+            state.rsplit(") ").next().is_none_or(|rest| rest.starts_with('T'))
+        };
+        wait_until("it to stop", Duration::from_secs(20), || {
+            let tasks = std::fs::read_dir(&tasks).expect("it lives");
+            tasks.filter_map(Result::ok).all(is_stopped)
+        });
+    }
+
     /// Its exit code, if it ends in time.
     pub fn wait(&mut self, patience: Duration) -> Option<i32> {
         let end = Instant::now() + patience;

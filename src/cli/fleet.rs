@@ -1,0 +1,122 @@
+//! `fleet`: who shares the log, as a table.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::Method;
+use serde::Deserialize;
+
+use super::client::{Server, ServerError};
+use crate::fleet::Member;
+
+/// What of the answer is shown.
+#[derive(Deserialize)]
+struct Overview {
+    name: String,
+    redis: String,
+    connected: bool,
+    soft: bool,
+    sequence: u64,
+    error: Option<String>,
+    nodes: Vec<Member>,
+}
+
+/// The fleet as the server sees it: as JSON, or as a table.
+pub(super) fn fleet(server: &Server, json: bool) -> Result<String, ServerError> {
+    let answer = server.ask(Method::GET, "/fleet", Bytes::new())?;
+    let overview: Overview =
+        serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
+    if json {
+        return Ok(String::from_utf8_lossy(&answer).into_owned());
+    }
+    Ok(table(&overview))
+}
+
+const HEAD: [&str; 9] =
+    ["NODE", "ADDRESS", "VERSION", "RELEASE", "POSITION", "LAG", "STATE", "LOAD", "HITS"];
+
+fn table(overview: &Overview) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(overview.nodes.iter().map(|member| row(member, overview)));
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    let state = if overview.connected { "answers" } else { "does not answer" };
+    let soft = if overview.soft { "; this node does not know the log's end" } else { "" };
+    let _ = writeln!(
+        text,
+        "Seen from {}: the log ends at {}; Redis at {} {state}{soft}.",
+        shown(&overview.name),
+        overview.sequence,
+        shown(&overview.redis)
+    );
+    if let Some(error) = &overview.error {
+        let _ = writeln!(text, "The other nodes are not known: {}.", shown(error));
+    }
+    text
+}
+
+fn row(member: &Member, overview: &Overview) -> [String; 9] {
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { shown(text) };
+    let state = match (member.soft, member.journal) {
+        (false, 0) => "current".to_owned(),
+        (true, 0) => "soft".to_owned(),
+        (false, waiting) => format!("current, {waiting} in the journal"),
+        (true, waiting) => format!("soft, {waiting} in the journal"),
+    };
+    [
+        shown(&member.name),
+        or_dash(&member.address),
+        or_dash(&member.version),
+        or_dash(&member.release),
+        member.sequence.to_string(),
+        overview.sequence.saturating_sub(member.sequence).to_string(),
+        state,
+        format!("{} %", member.load_percent),
+        member.hit_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent} %")),
+    ]
+}
+
+/// Whoever can write to Redis chooses these texts: no control character reaches the terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_each_node_with_its_lag_and_no_control_characters() {
+        let member = |name: &str, sequence, soft| Member {
+            name: name.to_owned(),
+            version: "0.1.0".to_owned(),
+            release: "17".to_owned(),
+            sequence,
+            soft,
+            ..Member::default()
+        };
+        let overview = Overview {
+            name: "web-1".to_owned(),
+            redis: "127.0.0.1:6379".to_owned(),
+            connected: true,
+            soft: false,
+            sequence: 9,
+            error: None,
+            nodes: vec![member("web-1", 9, false), member("web\u{1b}[2", 4, true)],
+        };
+        let text = table(&overview);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("NODE") && lines[0].ends_with("HITS"), "{text}");
+        assert!(lines[1].contains("web-1") && lines[1].contains("current"), "{text}");
+        assert!(lines[2].contains("web?[2") && lines[2].contains("  5    "), "{text}");
+        assert!(lines[3].contains("the log ends at 9"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+    }
+}

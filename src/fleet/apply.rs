@@ -1,0 +1,110 @@
+//! Purges on their way into the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Bell;
+use super::echo::Echoes;
+use super::log::{Cause, Order};
+use super::trust::Trust;
+use crate::clock::Clock;
+use crate::observe::Observer;
+use crate::policy::PurgeScope;
+use crate::settings;
+use crate::store::{Purged, Store};
+
+/// Applies orders, and remembers to apply them again.
+pub(super) struct Applier {
+    store: Arc<Store>,
+    observer: Arc<Observer>,
+    clock: Clock,
+    pub(super) trust: Trust,
+    echoes: Mutex<Echoes>,
+    /// Rung when there is a new echo.
+    pub(super) echo_noted: Bell,
+}
+
+impl Applier {
+    pub(super) fn new(
+        store: Arc<Store>,
+        observer: Arc<Observer>,
+        clock: &Clock,
+        trust: Trust,
+        settings: &settings::Purge,
+    ) -> Self {
+        let echoes = Mutex::new(Echoes::new(settings.echo, settings.echoes_max));
+        let clock = clock.clone();
+        Self { store, observer, clock, trust, echoes, echo_noted: Bell::new() }
+    }
+
+    /// Does what an order asks for, and remembers it for its echo.
+    pub(super) fn purge(&self, order: &Order) -> Purged {
+        let purged = self.apply(order);
+        self.note_echo(order);
+        purged
+    }
+
+    fn note_echo(&self, order: &Order) {
+        let mut echoes = self.echoes.lock();
+        let was_empty = echoes.next().is_none();
+        echoes.note(order, self.clock.now());
+        if was_empty {
+            self.echo_noted.notify_one();
+        }
+    }
+
+    pub(super) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Counts a purge.
+    pub(super) fn count(&self, responses: u64) {
+        self.observer.record_purge(responses);
+    }
+
+    /// Everything tagged is stale from now on, and once more later: what was missed may have been
+    /// sent before its transaction was visible, too.
+    pub(super) fn soften(&self, cause: Cause) {
+        let softened = self.purge(&Order::Soften);
+        let responses = softened.responses;
+        if cause == Cause::Started {
+            tracing::info!(responses, "everything tagged is stale: {}", cause.why());
+        } else {
+            tracing::warn!(responses, "everything tagged is stale: {}", cause.why());
+        }
+    }
+
+    /// How long it is until the next echo; `None`: there is none.
+    pub(super) fn next_echo(&self) -> Option<Duration> {
+        self.echoes.lock().next().map(|due| due.since(self.clock.now()))
+    }
+
+    /// Applies again what is due.
+    pub(super) fn apply_echoes(&self) {
+        let due = self.echoes.lock().due(self.clock.now());
+        for order in due {
+            let purged = self.apply(&order);
+            tracing::debug!(responses = purged.responses, "purged again");
+        }
+    }
+
+    fn apply(&self, order: &Order) -> Purged {
+        let store = &self.store;
+        match order {
+            Order::Soften => {
+                let softened = store.soften_tagged();
+                self.trust.soften(self.clock.now());
+                softened
+            }
+            Order::Purge { scope, soft } => match scope {
+                PurgeScope::All => store.purge_all(*soft),
+                PurgeScope::Tags(tags) => store.purge_tags(tags, *soft),
+                PurgeScope::TagsMatching(regex) => store.purge_tags_matching(regex, *soft),
+                PurgeScope::Pool(regex) => store.purge_pools_matching(regex, *soft),
+                PurgeScope::Url(url) => store.purge_url(url, *soft),
+            },
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Purges that are applied again a short while later: Magento may send one before its transaction
+//! is visible, and what was rendered in between shows the old state.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::log::Order;
+use crate::clock::Moment;
+use crate::policy::PurgeScope;
+
+/// Purges that come within this time are applied again together.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// What is to be applied again, oldest first.
+#[derive(Debug)]
+pub(super) struct Echoes {
+    after: Duration,
+    max: usize,
+    count: usize,
+    groups: VecDeque<Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    due: Moment,
+    closes: Moment,
+    hard: BTreeSet<Bytes>,
+    soft: BTreeSet<Bytes>,
+    others: Vec<Order>,
+    /// There was no room: everything tagged instead.
+    everything: bool,
+}
+
+impl Echoes {
+    /// Echoes after `purge.echo`; zero: none.
+    pub(super) fn new(after: Duration, max: usize) -> Self {
+        Self { after, max, count: 0, groups: VecDeque::new() }
+    }
+
+    /// A purge was applied.
+    pub(super) fn note(&mut self, order: &Order, now: Moment) {
+        if self.after.is_zero() {
+            return;
+        }
+        if self.groups.back().is_none_or(|group| now >= group.closes) {
+            self.groups.push_back(Group {
+                due: now.plus(self.after).plus(TOGETHER),
+                closes: now.plus(TOGETHER),
+                hard: BTreeSet::new(),
+                soft: BTreeSet::new(),
+                others: Vec::new(),
+                everything: false,
+            });
+        }
+        let Some(group) = self.groups.back_mut() else { return };
+        if group.everything {
+            return;
+        }
+        let before = group.len();
+        match order {
+            Order::Purge { scope: PurgeScope::Tags(tags), soft } => {
+                let set = if *soft { &mut group.soft } else { &mut group.hard };
+                set.extend(tags.iter().cloned());
+            }
+            other => group.others.push(other.clone()),
+        }
+        self.count += group.len() - before;
+        if self.count > self.max {
+            self.count -= group.len();
+            group.hard.clear();
+            group.soft.clear();
+            group.others.clear();
+            group.everything = true;
+        }
+    }
+
+    /// What is due now.
+    pub(super) fn due(&mut self, now: Moment) -> Vec<Order> {
+        let mut orders = Vec::new();
+        while let Some(group) = self.groups.pop_front_if(|group| group.due <= now) {
+            self.count -= group.len();
+            for (tags, soft) in [(group.hard, false), (group.soft, true)] {
+                if !tags.is_empty() {
+                    let scope = PurgeScope::Tags(tags.into_iter().collect());
+                    orders.push(Order::Purge { scope, soft });
+                }
+            }
+            orders.extend(group.others);
+            if group.everything {
+                orders.push(Order::Soften);
+            }
+        }
+        orders
+    }
+
+    /// When the next one is due.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.groups.front().map(|group| group.due)
+    }
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.hard.len() + self.soft.len() + self.others.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(name: &str) -> Order {
+        let scope = PurgeScope::Tags(vec![name.to_owned().into()]);
+        Order::Purge { scope, soft: false }
+    }
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::from_milliseconds(milliseconds)
+    }
+
+    fn texts(orders: &[Order]) -> Vec<String> {
+        orders.iter().map(|order| String::from_utf8_lossy(&order.encode()).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_purge_is_due_again_after_its_time_and_once() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 10);
+        echoes.note(&tags("a"), at(1_000));
+        echoes.note(&tags("b"), at(1_050));
+        echoes.note(&tags("a"), at(1_099));
+        echoes.note(&tags("c"), at(1_100));
+        assert!(echoes.due(at(2_999)).is_empty(), "never before its time");
+        assert_eq!(echoes.next(), Some(at(3_100)));
+        assert_eq!(texts(&echoes.due(at(3_100))), ["1 hard tags a,b"]);
+        assert_eq!(texts(&echoes.due(at(9_000))), ["1 hard tags c"]);
+        assert_eq!((echoes.next(), echoes.count), (None, 0));
+    }
+
+    #[test]
+    fn what_finds_no_room_becomes_everything() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 2);
+        for name in ["a", "b", "c", "d"] {
+            echoes.note(&tags(name), at(0));
+        }
+        assert_eq!(texts(&echoes.due(at(5_000))), ["1 soft lost "]);
+        assert_eq!(echoes.count, 0);
+    }
+
+    #[test]
+    fn without_a_time_nothing_is_remembered() {
+        let mut echoes = Echoes::new(Duration::ZERO, 2);
+        echoes.note(&tags("a"), at(0));
+        assert_eq!(echoes.next(), None);
+    }
+}

@@ -1,0 +1,282 @@
+//! What the tasks of a node share: the connection, what is known of the log, the way to the writer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::apply::Applier;
+use super::log::{Action, Entry, Limits, Machine, Order, Position, Question, Token};
+use super::stream::{Keys, Read};
+use super::{Bell, Figures, Reach, Wait, members};
+use crate::clock::Clock;
+use crate::observe::Observer;
+use crate::random;
+use crate::redis_pool::{Redis, RedisError};
+use crate::settings::{self, Settings};
+
+/// A purge for the writer.
+pub(super) struct Job {
+    pub(super) name: Token,
+    pub(super) order: Order,
+    pub(super) is_awaited: bool,
+    /// `None`: nobody waits for it.
+    pub(super) answer: Option<oneshot::Sender<Appended>>,
+}
+
+/// What became of it.
+pub(super) enum Appended {
+    /// It is in the log, in this epoch with this sequence.
+    Logged(Token, u64),
+    /// It waits in the journal.
+    Journaled,
+}
+
+/// A node's link to the log.
+pub(super) struct Link {
+    pub(super) redis: Redis,
+    pub(super) keys: Keys,
+    pub(super) settings: settings::Fleet,
+    pub(super) regex_max_bytes: usize,
+    pub(super) name: String,
+    /// Where the others may reach this node one day; for people now.
+    pub(super) address: String,
+    /// Of this process, to notice another one of the same name.
+    pub(super) instance: Token,
+    pub(super) release: ArcSwap<String>,
+    pub(super) clock: Clock,
+    pub(super) applier: Arc<Applier>,
+    machine: Mutex<Machine>,
+    jobs: mpsc::Sender<Job>,
+    pub(super) queue: Mutex<Option<mpsc::Receiver<Job>>>,
+    /// Rung to announce this node now.
+    pub(super) beat_now: Bell,
+    /// Rung when the position has moved otherwise than by reading.
+    pub(super) moved: Bell,
+    /// Rung when Redis answers, for what waits in the journal.
+    pub(super) deliver: Bell,
+    pub(super) journal: AtomicUsize,
+    pub(super) journal_bytes: AtomicU64,
+    pub(super) end: AtomicU64,
+    pub(super) beats: AtomicU64,
+    require: bool,
+    applied: AtomicU64,
+    softened: AtomicU64,
+}
+
+impl Link {
+    pub(super) fn new(
+        settings: &Settings,
+        applier: Arc<Applier>,
+        clock: &Clock,
+    ) -> Result<Self, RedisError> {
+        let fleet = settings.fleet.clone();
+        let (jobs, queue) = mpsc::channel(fleet.queue_max);
+        let limits = Limits {
+            proof_max: fleet.proof_max,
+            recent_max: fleet.recent_max,
+            recent_age: fleet.recent_age,
+        };
+        let listen = settings.listen.http.first().or(settings.listen.https.first());
+        Ok(Self {
+            redis: Redis::new(&settings.redis, clock)?,
+            keys: Keys::new(&fleet.prefix),
+            regex_max_bytes: settings.purge.regex_max_bytes,
+            name: if fleet.name.is_empty() { host_name() } else { fleet.name.clone() },
+            address: listen.map(ToString::to_string).unwrap_or_default(),
+            instance: token(),
+            release: ArcSwap::default(),
+            clock: clock.clone(),
+            applier,
+            machine: Mutex::new(Machine::new(limits)),
+            jobs,
+            queue: Mutex::new(Some(queue)),
+            beat_now: Bell::new(),
+            moved: Bell::new(),
+            deliver: Bell::new(),
+            journal: AtomicUsize::new(0),
+            journal_bytes: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+            require: settings.redis.require,
+            applied: AtomicU64::new(0),
+            softened: AtomicU64::new(0),
+            settings: fleet,
+        })
+    }
+
+    /// Says at start what this node is.
+    pub(super) fn introduce(&self) {
+        tracing::info!(
+            name = self.name,
+            redis = %self.redis.address(),
+            prefix = self.settings.prefix,
+            "a node of a fleet"
+        );
+    }
+
+    /// Brings purges, which are applied here, to the others.
+    pub(super) async fn spread(&self, orders: Vec<Order>, wait: Wait) -> Reach {
+        let mut answers = Vec::with_capacity(orders.len());
+        for order in orders {
+            let (answer, answered) = oneshot::channel();
+            let is_awaited = wait == Wait::Fleet;
+            let job = Job { name: token(), order, is_awaited, answer: Some(answer) };
+            // A full queue makes the sender wait, since only the writer keeps the journal.
+            if self.jobs.send(job).await.is_err() {
+                return Reach::Journaled;
+            }
+            answers.push(answered);
+        }
+        let mut last = None;
+        for answered in answers {
+            match answered.await {
+                Ok(Appended::Logged(epoch, sequence)) => last = Some((epoch, sequence)),
+                Ok(Appended::Journaled) | Err(_) => return Reach::Journaled,
+            }
+        }
+        match (last, wait) {
+            (Some(place), Wait::Fleet) => members::wait_for(self, place).await,
+            _ => Reach::Logged,
+        }
+    }
+
+    /// To be asked before the log's end is.
+    pub(super) fn question(&self) -> Question {
+        self.machine.lock().question(self.clock.now())
+    }
+
+    /// Up to where everything is applied.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.machine.lock().position()
+    }
+
+    /// The log's end, as an answer says.
+    pub(super) fn ends_at(self: &Arc<Self>, question: Question, end: Position) {
+        let mut machine = self.machine.lock();
+        let before = machine.position();
+        let actions = machine.end(question, end, self.clock.now());
+        self.end.store(end.sequence, Ordering::Relaxed);
+        self.carry_out(actions);
+        self.applier.trust.prove(machine.proven_until());
+        if machine.position() != before {
+            self.moved.notify_one();
+        }
+    }
+
+    /// Entries that were read, in their order.
+    pub(super) fn take(self: &Arc<Self>, entries: Vec<Read>) {
+        let mut is_awaited = false;
+        for Read { entry, unreadable, is_awaited: awaited } in entries {
+            is_awaited |= awaited;
+            if let Some(error) = unreadable {
+                let (id, entry) = (entry.position.sequence, entry.position.entry);
+                tracing::warn!(id = format!("{id}-0"), ?entry, "an entry of the log: {error}");
+            }
+            self.take_one(entry);
+        }
+        if is_awaited {
+            self.beat_now.notify_one();
+        }
+    }
+
+    fn take_one(self: &Arc<Self>, entry: Entry) {
+        let mut machine = self.machine.lock();
+        let sequence = entry.position.sequence;
+        let actions = machine.entry(entry, self.clock.now());
+        self.carry_out(actions);
+        self.end.fetch_max(sequence, Ordering::Relaxed);
+        self.applier.trust.prove(machine.proven_until());
+    }
+
+    /// Under the machine's lock, so that what is applied keeps the log's order.
+    fn carry_out(self: &Arc<Self>, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Apply(order) => {
+                    let purged = self.applier.purge(&order);
+                    self.applier.count(purged.responses);
+                    self.applied.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(responses = purged.responses, "purged by the log");
+                }
+                Action::Soften(cause) => {
+                    self.softened.fetch_add(1, Ordering::Relaxed);
+                    self.applier.soften(cause);
+                }
+                Action::AppendAgain(again) => self.append_again(again),
+            }
+        }
+    }
+
+    fn append_again(self: &Arc<Self>, again: Vec<(Token, Order)>) {
+        tracing::warn!(entries = again.len(), "appending own recent entries to the log again");
+        let jobs = self.jobs.clone();
+        // Bounded by fleet.recent_max; the queue may be shorter, and nobody waits for them.
+        tokio::spawn(async move {
+            for (name, order) in again {
+                let job = Job { name, order, is_awaited: false, answer: None };
+                if jobs.send(job).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// This node is about to append these.
+    pub(super) fn appending<'a>(&self, entries: impl Iterator<Item = (Token, &'a Order)>) {
+        let (mut machine, now) = (self.machine.lock(), self.clock.now());
+        for (name, order) in entries {
+            machine.appending(name, order.clone(), now);
+        }
+    }
+
+    /// The log has it.
+    pub(super) fn appended(self: &Arc<Self>, name: Token, place: (Token, u64)) {
+        let mut machine = self.machine.lock();
+        let actions = machine.appended(name, place, self.clock.now());
+        self.carry_out(actions);
+    }
+
+    /// Is this node not ready without Redis?
+    pub(super) fn redis_is_required(&self) -> bool {
+        self.require
+    }
+
+    pub(super) fn observer(&self) -> &Observer {
+        self.applier.observer()
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let position = self.position().map_or(0, |position| position.sequence);
+        Figures {
+            connected: self.redis.is_connected(),
+            soft: self.applier.trust.is_soft(self.clock.now()),
+            position,
+            lag: self.end.load(Ordering::Relaxed).saturating_sub(position),
+            journal: self.journal.load(Ordering::Relaxed),
+            journal_bytes: self.journal_bytes.load(Ordering::Relaxed),
+            applied: self.applied.load(Ordering::Relaxed),
+            softened: self.softened.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A name that nobody else has.
+pub(super) fn token() -> Token {
+    Token::new(random::bytes())
+}
+
+/// A pause between tries that none of the settings names.
+pub(super) const SHORT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The host's name, as far as it is one for a key.
+fn host_name() -> String {
+    let system = rustix::system::uname();
+    let letter = |letter: &char| letter.is_ascii_alphanumeric() || "-._".contains(*letter);
+    let name: String =
+        system.nodename().to_string_lossy().chars().filter(letter).take(100).collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}

@@ -1,0 +1,209 @@
+//! What the simulation is made of: chance, Redis, messages, nodes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{ECHO, Mechanisms, PROOF_MAX};
+use crate::clock::{Clock, Moment};
+use crate::exchange::StoredHead;
+use crate::fields::Fields;
+use crate::fleet::echo::Echoes;
+use crate::fleet::log::machine::{Action, Entry, Limits, Machine, Position, Question};
+use crate::fleet::log::{Order, Token};
+use crate::fleet::trust::Trust;
+use crate::policy::{CacheKey, PurgeScope};
+use crate::settings;
+use crate::store::{Encoded, FillMark, NewEntry, Segment, Store, StoredBody};
+
+/// xorshift64*, so that a seed says everything.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(super) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(super) fn token(&mut self) -> Token {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.next().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.next().to_le_bytes());
+        Token::new(bytes)
+    }
+}
+
+/// Redis: the entries it still has, each with the time it was written.
+pub(super) struct Server {
+    pub(super) epoch: Token,
+    pub(super) sequence: u64,
+    pub(super) entry: Option<Token>,
+    pub(super) entries: VecDeque<(Entry, u64)>,
+}
+
+impl Server {
+    pub(super) fn end(&self) -> Position {
+        Position { epoch: self.epoch, sequence: self.sequence, entry: self.entry }
+    }
+
+    pub(super) fn append(&mut self, name: Token, order: Order, now: u64) -> Position {
+        let before = self.entry;
+        self.sequence += 1;
+        self.entry = Some(name);
+        let position = self.end();
+        self.entries.push_back((Entry { position, before, order: Some(order) }, now));
+        position
+    }
+
+    pub(super) fn behind(&self, cursor: u64) -> Vec<Entry> {
+        let later = self.entries.iter().filter(|(entry, _)| entry.position.sequence > cursor);
+        later.map(|(entry, _)| entry.clone()).collect()
+    }
+
+    /// A replica takes over that had only got what was written before.
+    pub(super) fn lose_tail(&mut self, since: u64) {
+        while let Some((last, written)) = self.entries.back()
+            && *written > since
+        {
+            self.sequence = last.position.sequence - 1;
+            self.entry = last.before;
+            self.entries.pop_back();
+        }
+    }
+}
+
+/// On its way, to arrive at a time.
+pub(super) enum Message {
+    Read { cursor: u64 },
+    Entries(Vec<Entry>),
+    Ask(Question),
+    End(Question, Position),
+    Append { name: Token, order: Order, sent: u64 },
+    Appended { name: Token, position: Position },
+}
+
+pub(super) struct Fill {
+    pub(super) tag: usize,
+    pub(super) mark: FillMark,
+    pub(super) reads_at: u64,
+    pub(super) version: Option<u64>,
+    pub(super) ends_at: u64,
+}
+
+pub(super) struct Node {
+    pub(super) machine: Machine,
+    pub(super) store: Store,
+    pub(super) trust: Trust,
+    pub(super) echoes: Echoes,
+    /// To and from the server, in order.
+    pub(super) wire: VecDeque<(u64, Message)>,
+    pub(super) reading: bool,
+    pub(super) beats_at: u64,
+    /// Appends that were not acknowledged, oldest first, with the time they were sent.
+    pub(super) unacknowledged: VecDeque<(Token, Order, Option<u64>)>,
+    pub(super) fills: Vec<Fill>,
+    pub(super) cut_until: u64,
+    pub(super) stopped_until: u64,
+    pub(super) slow_until: u64,
+}
+
+impl Node {
+    pub(super) fn new(clock: &Clock, with: Mechanisms) -> Self {
+        let limits = Limits {
+            proof_max: Duration::from_millis(PROOF_MAX),
+            recent_max: 1_000,
+            recent_age: Duration::from_mins(1),
+        };
+        let settings = settings::Fleet { refill_trust: Duration::ZERO, ..Default::default() };
+        let store_settings = settings::Store { memory_bytes: 8 << 20, ..Default::default() };
+        let store = if with.fence {
+            Store::new(&store_settings, clock.clone())
+        } else {
+            Store::without_fence(&store_settings, clock.clone())
+        };
+        let echo = if with.echo { ECHO } else { 0 };
+        Self {
+            machine: Machine::with_checks(limits, with.checks),
+            store,
+            trust: Trust::of(&settings),
+            echoes: Echoes::new(Duration::from_millis(echo), 10_000),
+            wire: VecDeque::new(),
+            reading: false,
+            beats_at: 0,
+            unacknowledged: VecDeque::new(),
+            fills: Vec::new(),
+            cut_until: 0,
+            stopped_until: 0,
+            slow_until: 0,
+        }
+    }
+
+    pub(super) fn apply(&mut self, order: &Order, now: Moment) {
+        match order {
+            Order::Soften => self.soften(now),
+            Order::Purge { scope: PurgeScope::Tags(tags), soft } => {
+                self.store.purge_tags(tags, *soft);
+            }
+            Order::Purge { .. } => panic!("not in this simulation"),
+        }
+    }
+
+    pub(super) fn soften(&mut self, now: Moment) {
+        self.store.soften_tagged();
+        self.trust.soften(now);
+    }
+
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>, now: Moment) {
+        for action in actions {
+            match action {
+                Action::Apply(order) => {
+                    self.apply(&order, now);
+                    self.echoes.note(&order, now);
+                }
+                Action::Soften(_) => {
+                    self.soften(now);
+                    self.echoes.note(&Order::Soften, now);
+                }
+                Action::AppendAgain(again) => {
+                    let again = again.into_iter().map(|(name, order)| (name, order, None));
+                    self.unacknowledged.extend(again);
+                }
+            }
+        }
+        self.trust.prove(self.machine.proven_until());
+    }
+}
+
+pub(super) fn page(tag: usize, version: u64) -> NewEntry {
+    let literal = Segment::Literal(Encoded::from_identity(b"page", None, 0));
+    let version = version.to_string();
+    NewEntry {
+        key: CacheKey::for_tests(format!("shop/{tag}").as_bytes(), b""),
+        status: StatusCode::OK,
+        head: StoredHead::new(Fields::from([("X-Version", version.as_str())])),
+        body: StoredBody::new([literal]),
+        tags: vec![Bytes::from(format!("tag{tag}"))],
+        pool: None,
+        ttl: Duration::from_hours(1),
+        grace: Duration::from_mins(5),
+        keep: Duration::from_mins(10),
+        stale_if_error: Duration::ZERO,
+        stale_if_disconnected: true,
+        age: Duration::ZERO,
+        validation: None,
+        variant: None,
+        debug: false,
+    }
+}
