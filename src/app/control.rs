@@ -2,19 +2,29 @@
 
 use std::sync::Arc;
 
-use crate::control::{self, PurgeOrder, PurgeRefused, Purged, Scope};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::control::{self, Departure, PurgeOrder, PurgeRefused, Purged, Scope};
 use crate::fleet::{Overview, Wait};
+use crate::lifecycle::Desk;
+use crate::listener::Connections;
 use crate::observe::Readiness;
 use crate::pipeline::Node;
 use crate::policy::{PurgeRequest, PurgeScope, parse_pattern, parse_pool};
 use crate::settings::Settings;
 
 /// A node, as the control API knows it.
-pub(super) struct Controlled(pub(super) Node);
+pub(super) struct Controlled {
+    pub(super) node: Node,
+    pub(super) desk: Arc<Desk>,
+    /// Those of the public listeners.
+    pub(super) connections: Arc<Connections>,
+}
 
 impl Controlled {
     fn scope(&self, scope: Scope) -> Result<PurgeScope, PurgeRefused> {
-        let rules = self.0.parts().rules.load();
+        let rules = self.node.parts().rules.load();
         let regex_max_bytes = rules.settings.purge.regex_max_bytes;
         let refused =
             |refusal: crate::policy::PurgeRefusal| PurgeRefused::Pattern(refusal.to_string());
@@ -31,28 +41,45 @@ impl Controlled {
 impl control::Node for Controlled {
     async fn purge(&self, order: PurgeOrder, wait: Wait) -> Result<Purged, PurgeRefused> {
         let request = PurgeRequest { scopes: vec![self.scope(order.scope)?], soft: order.soft };
-        let answer = self.0.parts().fleet.purge(&request, wait).await;
+        let answer = self.node.purge_everywhere(&request, wait).await;
         let (purged, number) = (answer.purged.responses, answer.purged.number);
         Ok(Purged { purged, number, reach: answer.reach })
     }
 
     async fn fleet(&self) -> Option<Overview> {
-        self.0.parts().fleet.overview().await
+        self.node.parts().fleet.overview().await
+    }
+
+    fn drain(&self) {
+        self.desk.drain(&self.node.parts().readiness);
+    }
+
+    fn departure(&self) -> Departure {
+        let lifecycle = &self.node.parts().rules.load().settings.lifecycle;
+        Departure {
+            phase: self.node.parts().readiness.readiness().phase(),
+            connections: self.connections.count(),
+            at_most: lifecycle.drain.saturating_add(lifecycle.deadline),
+        }
+    }
+
+    fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String> {
+        self.desk.restart(&self.node.parts().readiness).map_err(|refused| refused.to_string())
     }
 
     fn readiness(&self) -> Readiness {
-        self.0.parts().readiness.readiness()
+        self.node.parts().readiness.readiness()
     }
 
     fn metrics(&self, out: &mut String) {
-        self.0.parts().observer.write_metrics(out);
+        self.node.parts().observer.write_metrics(out);
     }
 
     fn stats(&self) -> serde_json::Value {
-        self.0.parts().observer.stats()
+        self.node.parts().observer.stats()
     }
 
     fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.0.parts().rules.load().settings)
+        Arc::clone(&self.node.parts().rules.load().settings)
     }
 }

@@ -8,40 +8,67 @@ use rustls::ServerConfig;
 use super::AppError;
 use crate::clock::Clock;
 use crate::exchange::Handler;
+use crate::lifecycle::handover::Passed;
 use crate::lifecycle::{Activated, Socket};
 use crate::listener::{self, BoundListener, Limits, ListenError, Shutdown, TlsError, TlsServer};
 use crate::settings::{Endpoint, Listen, Settings, Tls};
 
-/// Open sockets, not yet served.
+/// Open sockets.
 pub struct Doors {
-    http: Vec<BoundListener>,
-    https: Vec<BoundListener>,
-    control: Vec<BoundListener>,
+    http: Vec<Door>,
+    https: Vec<Door>,
+    control: Vec<Door>,
     /// The certificate in use, where there are TLS listeners.
     pub tls: Option<Arc<TlsServer>>,
     limits: Arc<Limits>,
 }
 
+struct Door {
+    listener: BoundListener,
+    /// The service manager opened it, so it stands in for what the setting names.
+    activated: bool,
+}
+
 /// Opens all listeners; those that a service manager passed are taken as they are.
 pub fn open(settings: &Settings, activated: Activated) -> Result<Doors, AppError> {
     let listen = &settings.listen;
-    let tls = if listen.https.is_empty() && activated.https.is_empty() {
+    let control: Vec<_> = activated.control.into_iter().collect();
+    let mut sockets = Vec::new();
+    for (setting, passed) in [(HTTP, activated.http), (HTTPS, activated.https), (CONTROL, control)]
+    {
+        for socket in passed {
+            let adopted = match socket {
+                Socket::Tcp(socket) => BoundListener::from_tcp(socket),
+                Socket::Unix(socket) => BoundListener::from_unix(socket),
+            };
+            let listener = adopted.map_err(|source| ListenError::Adopt { setting, source })?;
+            sockets.push((setting.to_owned(), Door { listener, activated: true }));
+        }
+    }
+    open_with(settings, listen, sockets)
+}
+
+const HTTP: &str = "listen.http";
+const HTTPS: &str = "listen.https";
+const CONTROL: &str = "listen.control";
+
+/// Opens all listeners for which there is no socket yet; sockets for which there is no use are
+/// closed.
+fn open_with(
+    settings: &Settings,
+    listen: &Listen,
+    mut sockets: Vec<(String, Door)>,
+) -> Result<Doors, AppError> {
+    let control = std::slice::from_ref(&listen.control);
+    let http = passed_or_bound(&mut sockets, HTTP, &listen.http)?;
+    let https = passed_or_bound(&mut sockets, HTTPS, &listen.https)?;
+    let control = passed_or_bound(&mut sockets, CONTROL, control)?;
+    let tls = if https.is_empty() {
         None
     } else {
         Some(Arc::new(TlsServer::new(certificate(&settings.tls, Clock::system().wall())?)))
     };
-    let control = std::slice::from_ref(&listen.control);
-    Ok(Doors {
-        http: passed_or_bound(activated.http, "listen.http", &listen.http)?,
-        https: passed_or_bound(activated.https, "listen.https", &listen.https)?,
-        control: passed_or_bound(
-            activated.control.into_iter().collect(),
-            "listen.control",
-            control,
-        )?,
-        tls,
-        limits: Arc::new(Limits::from(listen)),
-    })
+    Ok(Doors { http, https, control, tls, limits: Arc::new(Limits::from(listen)) })
 }
 
 /// The certificate and key that the settings name; says what clients will not like about them now.
@@ -54,22 +81,38 @@ pub(super) fn certificate(tls: &Tls, now: SystemTime) -> Result<Arc<ServerConfig
 }
 
 fn passed_or_bound(
-    passed: Vec<Socket>,
+    sockets: &mut Vec<(String, Door)>,
     setting: &'static str,
     endpoints: &[Endpoint],
-) -> Result<Vec<BoundListener>, ListenError> {
-    if passed.is_empty() {
-        return listener::bind(setting, endpoints);
+) -> Result<Vec<Door>, ListenError> {
+    let activated = |(of, door): &mut (String, Door)| of == setting && door.activated;
+    let doors: Vec<_> = sockets.extract_if(.., activated).map(|(_, door)| door).collect();
+    if !doors.is_empty() {
+        return Ok(doors);
     }
-    passed.into_iter().map(|socket| adopt(setting, socket)).collect()
+    let mut doors = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        let fits = |(of, door): &(String, Door)| {
+            !door.activated && stands_for(door.listener.endpoint(), endpoint, of == setting)
+        };
+        if let Some(place) = sockets.iter().position(fits) {
+            doors.push(sockets.swap_remove(place).1);
+        } else {
+            let bound = listener::bind(setting, std::slice::from_ref(endpoint))?;
+            doors.extend(bound.into_iter().map(|listener| Door { listener, activated: false }));
+        }
+    }
+    Ok(doors)
 }
 
-fn adopt(setting: &'static str, socket: Socket) -> Result<BoundListener, ListenError> {
-    let adopted = match socket {
-        Socket::Tcp(socket) => BoundListener::from_tcp(socket),
-        Socket::Unix(socket) => BoundListener::from_unix(socket),
-    };
-    adopted.map_err(|source| ListenError::Adopt { setting, source })
+/// Is a socket at `local` what `wanted` names? Of the same setting it may stand for any free port.
+fn stands_for(local: &Endpoint, wanted: &Endpoint, same_setting: bool) -> bool {
+    match (local, wanted) {
+        (Endpoint::Tcp(local), Endpoint::Tcp(wanted)) => {
+            local == wanted || same_setting && wanted.port() == 0 && local.ip() == wanted.ip()
+        }
+        (local, wanted) => local == wanted,
+    }
 }
 
 impl Doors {
@@ -78,31 +121,62 @@ impl Doors {
         &self.limits
     }
 
+    /// Takes the sockets over that another process listens on, and opens what is missing.
+    pub fn take_over(settings: &Settings, passed: Vec<Passed>) -> Result<Self, AppError> {
+        let mut sockets = Vec::with_capacity(passed.len());
+        for Passed { setting, activated, socket } in passed {
+            match BoundListener::from_descriptor(socket) {
+                Ok(listener) => sockets.push((setting, Door { listener, activated })),
+                Err(error) => {
+                    tracing::warn!(setting, %error, "a socket that was passed is of no use");
+                }
+            }
+        }
+        open_with(settings, &settings.listen, sockets)
+    }
+
+    /// All sockets, for another process.
+    pub fn descriptors(&self) -> std::io::Result<Vec<Passed>> {
+        let all = [(HTTP, &self.http), (HTTPS, &self.https), (CONTROL, &self.control)];
+        let passed = |setting: &str, door: &Door| {
+            let socket = door.listener.descriptor()?;
+            Ok(Passed { setting: setting.to_owned(), activated: door.activated, socket })
+        };
+        all.into_iter()
+            .flat_map(|(setting, doors)| doors.iter().map(move |door| passed(setting, door)))
+            .collect()
+    }
+
     /// Where cleartext HTTP is listened for; real ports where 0 was asked for.
     pub fn http(&self) -> impl Iterator<Item = &Endpoint> {
-        self.http.iter().map(BoundListener::endpoint)
+        self.http.iter().map(|door| door.listener.endpoint())
     }
 
     /// Where the control API is listened for.
     pub fn control(&self) -> impl Iterator<Item = &Endpoint> {
-        self.control.iter().map(BoundListener::endpoint)
+        self.control.iter().map(|door| door.listener.endpoint())
     }
 
     /// Serves the public listeners with `public`, which end at `shutdown`, and the control
-    /// listener with `control`, which goes on until the process ends, so that its state can be
-    /// seen while it drains.
-    pub fn serve<P: Handler, C: Handler>(self, public: P, control: C, shutdown: &Shutdown) {
+    /// listener with `control`, which ends later, so that its state can be seen while it drains.
+    pub fn serve<P: Handler, C: Handler>(
+        &self,
+        (public, shutdown): (P, &Shutdown),
+        (control, control_shutdown): (C, &Shutdown),
+    ) -> Result<(), ListenError> {
         let public = Arc::new(public);
-        for door in self.http {
-            spawn(door, None, Arc::clone(&public), &self.limits, shutdown.clone());
+        for door in &self.http {
+            spawn(door, HTTP, None, Arc::clone(&public), &self.limits, shutdown)?;
         }
-        for door in self.https {
-            spawn(door, self.tls.clone(), Arc::clone(&public), &self.limits, shutdown.clone());
+        for door in &self.https {
+            spawn(door, HTTPS, self.tls.clone(), Arc::clone(&public), &self.limits, shutdown)?;
         }
         let control = Arc::new(control);
-        for door in self.control {
-            spawn(door, None, Arc::clone(&control), &control_limits(), Shutdown::new());
+        for door in &self.control {
+            let limits = control_limits();
+            spawn(door, CONTROL, None, Arc::clone(&control), &limits, control_shutdown)?;
         }
+        Ok(())
     }
 }
 
@@ -111,19 +185,24 @@ fn control_limits() -> Arc<Limits> {
     Arc::new(Limits::from(&Listen::default()))
 }
 
+/// Serves on a handle of its own, so that the socket can still be passed on.
 fn spawn<H: Handler>(
-    door: BoundListener,
+    door: &Door,
+    setting: &'static str,
     tls: Option<Arc<TlsServer>>,
     handler: Arc<H>,
     limits: &Arc<Limits>,
-    shutdown: Shutdown,
-) {
-    let limits = Arc::clone(limits);
+    shutdown: &Shutdown,
+) -> Result<(), ListenError> {
+    let listener = door.listener.try_clone();
+    let listener = listener.map_err(|source| ListenError::Adopt { setting, source })?;
+    let (limits, shutdown) = (Arc::clone(limits), shutdown.clone());
     tokio::spawn(async move {
-        let endpoint = door.endpoint().clone();
+        let endpoint = listener.endpoint().clone();
         tracing::info!(%endpoint, tls = tls.is_some(), "listening");
-        if let Err(error) = listener::serve(door, tls, handler, limits, shutdown).await {
+        if let Err(error) = listener::serve(listener, tls, handler, limits, shutdown).await {
             tracing::error!(%endpoint, %error, "a listener has failed");
         }
     });
+    Ok(())
 }

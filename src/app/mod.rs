@@ -2,6 +2,7 @@
 
 mod control;
 mod doors;
+mod restart;
 mod server;
 mod wiring;
 
@@ -9,6 +10,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::lifecycle::handover::{HandoverError, Taken, inherited, tell_failure};
 use crate::lifecycle::{self, Activated, LifecycleError};
 use crate::listener::{ListenError, TlsError};
 use crate::observe::{ObserveError, start_tracing};
@@ -45,6 +47,9 @@ pub enum AppError {
     /// Signals or passed sockets.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
+    /// This process was to take over from another.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// The runtime cannot be started.
     #[error("cannot start threads: {0}")]
     Runtime(std::io::Error),
@@ -55,6 +60,7 @@ pub fn run(settings: Settings, file: Option<PathBuf>) -> ExitCode {
     match start(settings, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            tell_failure(&error.to_string());
             eprintln!("parvis: {error}");
             ExitCode::from(2)
         }
@@ -62,13 +68,23 @@ pub fn run(settings: Settings, file: Option<PathBuf>) -> ExitCode {
 }
 
 fn start(settings: Settings, file: Option<PathBuf>) -> Result<(), AppError> {
+    let predecessor = inherited()?;
     // Before any thread exists: it takes variables out of the environment.
-    let activated = lifecycle::take_sockets(&settings.listen)?;
+    let activated = match predecessor {
+        Some(_) => Activated::default(),
+        None => lifecycle::take_sockets(&settings.listen)?,
+    };
     let level = start_tracing(&settings.log.level)?;
     raise_descriptor_limit();
     let runtime = runtime(settings.lifecycle.threads)?;
     runtime.block_on(async {
-        let server = Server::open(settings, activated, Some(level), file)?;
+        let server = match predecessor {
+            Some(socket) => {
+                let taken = Taken::receive(socket).await?;
+                Server::take_over(taken, settings, Some(level), file).await?
+            }
+            None => Server::open(settings, activated, Some(level), file)?,
+        };
         server.run_until_told().await
     })?;
     // Whatever still blocks on a file system must not hold the exit.

@@ -4,17 +4,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::control::Controlled;
 use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
 use crate::exchange::{Client, Scheme};
 use crate::fleet::Load;
+use crate::lifecycle::handover::{Gone, Successor};
 use crate::lifecycle::{
-    self, Activated, Service, Timing, signals, tell_service_manager, watchdog_interval,
+    self, Activated, Desk, Service, Signal, Timing, signals, tell_service_manager,
+    watchdog_interval,
 };
-use crate::listener::{Shutdown, TlsServer};
+use crate::listener::{ListenError, Shutdown, TlsServer};
 use crate::observe::{Cause, LevelHandle, State};
 use crate::origin::probe::{self, Check};
 use crate::pipeline::{Node, Rules};
@@ -29,13 +33,22 @@ const UPKEEP: Duration = Duration::from_secs(1);
 
 /// A node with open doors.
 pub struct Server {
-    node: Node,
-    state: Arc<State>,
-    shutdown: Shutdown,
+    pub(super) node: Node,
+    pub(super) state: Arc<State>,
+    pub(super) shutdown: Shutdown,
     tls: Option<Arc<TlsServer>>,
     level: Option<LevelHandle>,
     file: Option<PathBuf>,
     stop: watch::Sender<bool>,
+    pub(super) doors: Doors,
+    /// What says when the control listener ends: later than the others.
+    pub(super) control_shutdown: Shutdown,
+    pub(super) desk: Arc<Desk>,
+    orders: Option<mpsc::Receiver<Signal>>,
+    /// The process that serves in place of this one.
+    pub(super) successor: Mutex<Option<Successor>>,
+    /// Ends with the process that served before this one.
+    pub(super) predecessor: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
@@ -57,22 +70,54 @@ impl Server {
         level: Option<LevelHandle>,
         file: Option<PathBuf>,
     ) -> Result<Self, AppError> {
+        let server = Self::prepare(doors, settings, level, file)?;
+        server.begin()?;
+        Ok(server)
+    }
+
+    /// Everything but to serve.
+    pub(super) fn prepare(
+        doors: Doors,
+        settings: Settings,
+        level: Option<LevelHandle>,
+        file: Option<PathBuf>,
+    ) -> Result<Self, AppError> {
         let state = Arc::new(State::new());
         let node = build_node(settings, Arc::clone(&state))?;
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
         register_readings(&node, &shutdown, doors.limits());
-        let (stop, stopped) = watch::channel(false);
-        let server = Self { node, state, shutdown, tls, level, file, stop };
-        server.serve(doors);
-        server.start_probe(stopped.clone());
-        server.start_fleet(&stopped);
-        server.start_upkeep(stopped);
-        Ok(server)
+        let (desk, orders) = Desk::new();
+        Ok(Self {
+            node,
+            state,
+            shutdown,
+            tls,
+            level,
+            file,
+            stop: watch::Sender::new(false),
+            doors,
+            control_shutdown: Shutdown::new(),
+            desk: Arc::new(desk),
+            orders: Some(orders),
+            successor: Mutex::default(),
+            predecessor: tokio::sync::Mutex::default(),
+        })
     }
 
-    fn serve(&self, doors: Doors) {
-        let control = Control::new(Arc::new(Controlled(self.node.clone())));
-        doors.serve(self.node.clone(), control, &self.shutdown);
+    /// Serves, and begins what goes on beside.
+    pub(super) fn begin(&self) -> Result<(), AppError> {
+        self.serve()?;
+        self.start_probe(self.stop.subscribe());
+        self.start_fleet(&self.stop.subscribe());
+        self.start_upkeep(self.stop.subscribe());
+        Ok(())
+    }
+
+    pub(super) fn serve(&self) -> Result<(), ListenError> {
+        let connections = Arc::clone(self.shutdown.connections());
+        let (node, desk) = (self.node.clone(), Arc::clone(&self.desk));
+        let control = Control::new(Arc::new(Controlled { node, desk, connections }));
+        self.doors.serve((self.node.clone(), &self.shutdown), (control, &self.control_shutdown))
     }
 
     /// The node itself.
@@ -81,10 +126,12 @@ impl Server {
     }
 
     /// Runs until SIGTERM or SIGINT, then stops in order.
-    pub async fn run_until_told(self) -> Result<(), AppError> {
-        let signals = signals()?;
+    pub async fn run_until_told(mut self) -> Result<(), AppError> {
+        signals(self.desk.orders())?;
+        // Where they are gone, it runs already, or rather has.
+        let Some(orders) = self.orders.take() else { return Ok(()) };
         let notify = tell_service_manager;
-        lifecycle::run(&self.state, &self, signals, watchdog_interval(), notify).await;
+        lifecycle::run(&self.state, &self, orders, watchdog_interval(), notify).await;
         self.stop.send_replace(true);
         self.node.parts().fleet.leave().await;
         self.shutdown.abort();
@@ -211,6 +258,21 @@ impl Service for Server {
 
     async fn finished(&self) {
         self.shutdown.all_gone().await;
+        // Who waits on the control listener for just this hears of it.
+        self.control_shutdown.drain();
+        let _ = tokio::time::timeout(LOG_DEADLINE, self.control_shutdown.all_gone()).await;
+    }
+
+    async fn restart(&self) -> bool {
+        self.hand_over().await
+    }
+
+    async fn successor_gone(&self) -> Gone {
+        self.successor_ended().await
+    }
+
+    fn resume(&self) {
+        self.serve_again();
     }
 }
 

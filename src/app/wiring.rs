@@ -47,6 +47,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         forgery_seen: AtomicBool::new(false),
         esi_mistakes: MistakeLog::default(),
         body_memory,
+        sharer: ArcSwap::from_pointee(None),
     }))
 }
 

@@ -22,6 +22,10 @@ Examples:
       Hits, misses and what is stored.
   parvis fleet
       The servers of the shop: release, place in the log, load, hit ratio.
+  parvis restart --config /etc/parvis/parvis.toml
+      A new process takes the sockets over, with the program and configuration that are there now.
+  parvis drain
+      Take this server out, and wait until it has finished what it has.
 
 Settings come from the file, then from environment variables, which win:
   PARVIS__STORE__MEMORY=1GiB parvis run --config /etc/parvis/parvis.toml
@@ -56,6 +60,16 @@ pub(super) enum Command {
     Stats(StatsArguments),
     /// Show the servers that share a log of purges, and how far each has read it.
     Fleet(StatsArguments),
+    /// Have a new process take over, without a gap; where it cannot, the old one goes on.
+    Restart(SteerArguments),
+    /// Take the server out as SIGTERM does, and wait for its end.
+    Drain(SteerArguments),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SteerArguments {
+    #[command(flatten)]
+    pub server: ControlArguments,
 }
 
 #[derive(Args, Debug)]
@@ -162,7 +176,7 @@ mod tests {
     #[test]
     fn help_shows_each_command_with_an_example() {
         let help = Arguments::command().render_long_help().to_string();
-        for command in ["run", "check", "demo", "purge", "stats", "fleet"] {
+        for command in ["run", "check", "demo", "purge", "stats", "fleet", "restart", "drain"] {
             assert!(help.contains(&format!("\n  parvis {command}")), "{command}");
         }
         assert!(help.contains("PARVIS__STORE__MEMORY"));

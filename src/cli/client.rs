@@ -50,6 +50,12 @@ pub(super) enum ServerError {
     /// It answered that it will not.
     #[error("{endpoint} refused with {status}{text}")]
     Refused { endpoint: Endpoint, status: StatusCode, text: String },
+    /// It answered, and then said that it did not come about.
+    #[error("{endpoint}: {reason}")]
+    Failed { endpoint: Endpoint, reason: String },
+    /// It was told to end, and is still there.
+    #[error("{endpoint} still answers {} s after it was told to end", .after.as_secs())]
+    StillThere { endpoint: Endpoint, after: Duration },
     /// It answered something else than asked for.
     #[error("{endpoint} does not answer as Parvis does: {reason}")]
     Foreign { endpoint: Endpoint, reason: String },
@@ -64,10 +70,50 @@ impl Server {
             .enable_all()
             .build()
             .map_err(|error| local(error.to_string()))?;
+        let mut content = BytesMut::new();
+        let mut take = |piece: &[u8]| {
+            content.extend_from_slice(piece);
+            if content.len() > ANSWER_MAX_BYTES {
+                return Err(self.foreign(&format!("more than {ANSWER_MAX_BYTES} bytes")));
+            }
+            Ok(())
+        };
         runtime.block_on(async {
-            let timed = tokio::time::timeout(TIMEOUT, self.exchange(request)).await;
-            timed.unwrap_or_else(|_| Err(ServerError::TimedOut { endpoint: self.endpoint.clone() }))
-        })
+            let timed = tokio::time::timeout(TIMEOUT, self.exchange(request, &mut take)).await;
+            timed.unwrap_or_else(|_| Err(self.timed_out()))
+        })?;
+        Ok(content.freeze())
+    }
+
+    /// Sends one request, and takes in its answer line by line, as the lines come.
+    pub fn follow(
+        &self,
+        method: Method,
+        path: &str,
+        line: &mut dyn FnMut(&[u8]) -> Result<(), ServerError>,
+    ) -> Result<(), ServerError> {
+        let local = |reason: String| ServerError::Local { endpoint: self.endpoint.clone(), reason };
+        let request =
+            self.request(method, path, Bytes::new()).map_err(|error| local(error.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| local(error.to_string()))?;
+        let mut begun = Vec::new();
+        let mut take = |piece: &[u8]| {
+            for part in piece.split_inclusive(|byte| *byte == b'\n') {
+                begun.extend_from_slice(part);
+                if begun.len() > ANSWER_MAX_BYTES {
+                    return Err(self.foreign(&format!("more than {ANSWER_MAX_BYTES} bytes")));
+                }
+                if let Some(whole) = begun.strip_suffix(b"\n") {
+                    line(whole)?;
+                    begun.clear();
+                }
+            }
+            Ok(())
+        };
+        runtime.block_on(self.exchange(request, &mut take))
     }
 
     /// The answer is none of ours.
@@ -90,16 +136,21 @@ impl Server {
         request.body(Body::from(body))
     }
 
-    async fn exchange(&self, request: Request<Body>) -> Result<Bytes, ServerError> {
+    /// One exchange; the answer goes to `take` as it comes, if it is a 2xx.
+    async fn exchange(
+        &self,
+        request: Request<Body>,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ServerError>,
+    ) -> Result<(), ServerError> {
         let unreachable = |source| self.unreachable(source);
         match &self.endpoint {
             Endpoint::Tcp(address) => {
                 let stream = tokio::net::TcpStream::connect(address).await.map_err(unreachable)?;
-                self.exchange_over(stream, request).await
+                self.exchange_over(stream, request, take).await
             }
             Endpoint::Unix(path) => {
                 let stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
-                self.exchange_over(stream, request).await
+                self.exchange_over(stream, request, take).await
             }
         }
     }
@@ -108,34 +159,46 @@ impl Server {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         request: Request<Body>,
-    ) -> Result<Bytes, ServerError> {
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ServerError>,
+    ) -> Result<(), ServerError> {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|source| self.broken(source))?;
         // It ends with this runtime, and its error is the exchange's too.
         drop(tokio::spawn(connection));
         let answer = sender.send_request(request).await.map_err(|source| self.broken(source))?;
         let (head, mut body) = answer.into_parts();
-        let content = self.collect(&mut body).await?;
-        if !head.status.is_success() {
-            return Err(self.refused(head.status, &content));
+        if head.status.is_success() {
+            return self.take_all(&mut body, take).await;
         }
-        Ok(content)
+        let mut content = Vec::new();
+        let mut collect = |piece: &[u8]| {
+            content.extend_from_slice(&piece[..piece.len().min(ANSWER_MAX_BYTES - content.len())]);
+            Ok(())
+        };
+        self.take_all(&mut body, &mut collect).await?;
+        Err(self.refused(head.status, &content))
     }
 
-    async fn collect(&self, body: &mut Incoming) -> Result<Bytes, ServerError> {
-        let mut content = BytesMut::new();
+    /// Each piece has the time of an answer of its own.
+    async fn take_all(
+        &self,
+        body: &mut Incoming,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ServerError>,
+    ) -> Result<(), ServerError> {
         loop {
             let next =
                 std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context));
-            let Some(frame) = next.await else { return Ok(content.freeze()) };
+            let frame = tokio::time::timeout(TIMEOUT, next).await.map_err(|_| self.timed_out())?;
+            let Some(frame) = frame else { return Ok(()) };
             let frame = frame.map_err(|source| self.broken(source))?;
             if let Ok(data) = frame.into_data() {
-                content.extend_from_slice(&data);
-            }
-            if content.len() > ANSWER_MAX_BYTES {
-                return Err(self.foreign(&format!("more than {ANSWER_MAX_BYTES} bytes")));
+                take(&data)?;
             }
         }
+    }
+
+    fn timed_out(&self) -> ServerError {
+        ServerError::TimedOut { endpoint: self.endpoint.clone() }
     }
 
     fn refused(&self, status: StatusCode, content: &[u8]) -> ServerError {

@@ -1,9 +1,10 @@
-//! The command line: `run`, `check`, `demo`, `purge`, `stats` and `fleet`.
+//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `restart` and `drain`.
 
 mod arguments;
 mod client;
 mod commands;
 mod fleet;
+mod steer;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::clock::Clock;
+use crate::lifecycle::handover;
 use crate::listener::{self, TlsError};
 use crate::policy::{Policy, PolicyError};
 use crate::settings::{Mistakes, Settings, Tls, process_environment};
@@ -101,7 +103,11 @@ fn dispatch(
         Command::Demo(arguments) => return demo(DemoOptions { port: arguments.port }),
         Command::Run(arguments) => match load(arguments.config.as_deref(), environment) {
             Ok(settings) => return run(settings, arguments.config),
-            Err(error) => Err(error),
+            Err(error) => {
+                // It may have been started to take over.
+                handover::tell_failure(&error.to_string());
+                Err(error)
+            }
         },
         Command::Check(arguments) => check(arguments.config.as_deref(), environment),
         Command::Purge(arguments) => server(arguments.server, environment)
@@ -110,6 +116,10 @@ fn dispatch(
             .and_then(|server| Ok(commands::stats(&server, arguments.json)?)),
         Command::Fleet(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(fleet::fleet(&server, arguments.json)?)),
+        Command::Restart(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(steer::restart(&server, &mut |text| terminal.say(text))?)),
+        Command::Drain(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(steer::drain(&server, &mut |text| terminal.say(text))?)),
     };
     match said {
         Ok(text) => {

@@ -23,6 +23,7 @@ pub(super) fn error(error: &ControlError) -> Response {
         }
         ControlError::Token(_) => StatusCode::UNAUTHORIZED,
         ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
+        ControlError::Conflict(_) => StatusCode::CONFLICT,
         ControlError::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ControlError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         ControlError::Bad(_) => StatusCode::BAD_REQUEST,
@@ -46,8 +47,17 @@ pub(super) fn without_content(mut response: Response) -> Response {
     response
 }
 
+/// Content that comes as it is made, a line of JSON at a time.
+pub(super) fn lines(body: Body) -> Response {
+    with_body(StatusCode::OK, "application/x-ndjson", body)
+}
+
 fn with(status: StatusCode, media_type: &'static str, content: String) -> Response {
-    let mut response = Response::new(status, Body::from(bytes::Bytes::from(content)));
+    with_body(status, media_type, Body::from(bytes::Bytes::from(content)))
+}
+
+fn with_body(status: StatusCode, media_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(status, body);
     response.fields.push_static("Content-Type", media_type);
     response.fields.push_static("Cache-Control", "no-store");
     response.fields.push_static("X-Content-Type-Options", "nosniff");

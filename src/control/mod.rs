@@ -10,6 +10,9 @@
 //! | `GET /fleet` | the nodes of the fleet, as JSON; 404 for a single node |
 //! | `POST /purge` | purges what the JSON names |
 //! | `PURGE` any path | as Magento sends it |
+//! | `POST /drain` | 202: takes this server out and ends it, as SIGTERM does |
+//! | `GET /drain` | how far that is |
+//! | `POST /restart` | starts a new process that takes over; a line of JSON for each step |
 //!
 //! A purge answers 202 while it is not in the fleet's log yet, and with `X-Parvis-Wait: fleet` while
 //! a live node has not applied it.
@@ -18,11 +21,14 @@
 
 mod access;
 mod answer;
+mod depart;
 mod purge;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
+use tokio::sync::mpsc;
 
 use crate::body::BodyError;
 use crate::exchange::{Request, Responder, Response};
@@ -31,6 +37,7 @@ use crate::observe::Readiness;
 use crate::settings::Settings;
 use access::PurgeRight;
 
+pub use depart::Departure;
 pub use purge::{PurgeOrder, PurgeRefused, Purged, Scope};
 
 /// Bytes of a purge's JSON.
@@ -44,7 +51,9 @@ const INDEX: &str = "Parvis' control listener\n\n\
     GET   /fleet    the nodes of the fleet, and the log\n\
     POST  /purge    {\"tags\":[\"cat_p_1\"]} | {\"url\":\"https://shop/x\"} | {\"all\":true} | \
     {\"pattern\":\"regex\"}, each with \"soft\":true if wanted\n\
-    PURGE /         with X-Magento-Tags-Pattern, as Magento sends it\n";
+    PURGE /         with X-Magento-Tags-Pattern, as Magento sends it\n\
+    POST  /drain    not ready, serves on, then ends; GET says how far it is\n\
+    POST  /restart  starts a new process that takes over; a line for each step\n";
 
 /// What the API shows and steers.
 pub trait Node: Send + Sync + 'static {
@@ -57,6 +66,15 @@ pub trait Node: Send + Sync + 'static {
 
     /// Who is there; `None`: this is a single node.
     fn fleet(&self) -> impl Future<Output = Option<Overview>> + Send;
+
+    /// Takes this server out and ends it, as SIGTERM does; once.
+    fn drain(&self);
+
+    /// How far that is.
+    fn departure(&self) -> Departure;
+
+    /// Starts a process that takes over; gives a line of JSON for each step, or why not.
+    fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String>;
 
     /// Is this server ready?
     fn readiness(&self) -> Readiness;
@@ -100,6 +118,9 @@ pub enum ControlError {
     /// 405, as Magento's VCL answers a PURGE from outside the list.
     #[error("{0}")]
     PurgeNotAllowed(&'static str),
+    /// 409: it is under way, or cannot be begun now.
+    #[error("{0}")]
+    Conflict(String),
     /// 415
     #[error("the content must be JSON, with Content-Type: application/json")]
     MediaType,
@@ -126,6 +147,8 @@ impl<N: Node> Control<N> {
         }
         match request.path() {
             b"/purge" => self.purge_by_json(request).await,
+            b"/drain" if request.method == Method::POST => depart::drain(&*self.node, &request),
+            b"/restart" => depart::restart(&*self.node, &request),
             path => {
                 let response = match path {
                     b"/fleet" => self.show_fleet().await?,
@@ -134,6 +157,9 @@ impl<N: Node> Control<N> {
                 match request.method {
                     Method::GET => Ok(response),
                     Method::HEAD => Ok(answer::without_content(response)),
+                    _ if path == b"/drain" => {
+                        Err(ControlError::Method { allowed: "GET, HEAD, POST" })
+                    }
                     _ => Err(ControlError::Method { allowed: "GET, HEAD" }),
                 }
             }
@@ -158,6 +184,7 @@ impl<N: Node> Control<N> {
                 self.node.metrics(&mut out);
                 Ok(answer::text("text/plain; version=0.0.4; charset=utf-8", out))
             }
+            b"/drain" => Ok(answer::json(StatusCode::OK, &self.node.departure().to_json())),
             b"/stats" => Ok(answer::json(StatusCode::OK, &self.node.stats())),
             _ => Err(ControlError::UnknownPath),
         }

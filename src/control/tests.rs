@@ -9,12 +9,14 @@ use http::Version;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 #[derive(Default)]
 struct Fake {
     orders: Mutex<Vec<PurgeOrder>>,
     state: State,
     settings: Mutex<Settings>,
+    steps: Mutex<Option<mpsc::Receiver<Bytes>>>,
 }
 
 impl Node for Fake {
@@ -33,6 +35,19 @@ impl Node for Fake {
 
     async fn fleet(&self) -> Option<Overview> {
         None
+    }
+
+    fn drain(&self) {
+        self.state.enter(Phase::Draining);
+    }
+
+    fn departure(&self) -> Departure {
+        let phase = self.state.readiness().phase();
+        Departure { phase, connections: 3, at_most: Duration::from_millis(39_500) }
+    }
+
+    fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String> {
+        self.steps.lock().take().ok_or_else(|| "a restart is under way".to_owned())
     }
 
     fn readiness(&self) -> Readiness {
@@ -117,6 +132,16 @@ impl Api {
         let json = ("Content-Type", "application/json; charset=utf-8");
         let fields: Vec<_> = fields.iter().copied().chain([json]).collect();
         self.send(request("POST", "/purge", &fields, body)).await
+    }
+
+    async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&'static str, &str)],
+        body: &str,
+    ) -> Answer {
+        self.send(request(method, target, fields, body)).await
     }
 
     fn orders(&self) -> Vec<PurgeOrder> {
@@ -396,4 +421,54 @@ async fn a_purge_that_waits_for_the_fleet_names_who_lags() {
     assert_eq!(answer.json()["lagging"], json!(["web-2"]));
     assert_eq!(api.post(&[], ALL).await.json().get("reach"), None, "a single node has none");
     assert_eq!(api.get("/fleet").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_drain_begins_by_post_and_shows_how_far_it_is() {
+    let api = api("");
+    api.node.state.enter(Phase::Serving);
+    let seen = api.ask("GET", "/drain", &[], "").await;
+    assert_eq!(seen.json(), json!({"phase": "serving", "connections": 3, "seconds_max": 40.0}));
+    let begun = api.ask("POST", "/drain", &[], "").await;
+    assert_eq!((begun.status, &begun.json()["phase"]), (202, &json!("draining")));
+    assert_eq!(api.ask("POST", "/drain", &[], "").await.status, 202, "once more is no error");
+    assert_eq!(api.ask("DELETE", "/drain", &[], "").await.status, 405);
+}
+
+#[tokio::test]
+async fn a_restart_tells_each_step_and_a_second_one_is_a_conflict() {
+    let api = api("");
+    let (sender, steps) = mpsc::channel(4);
+    *api.node.steps.lock() = Some(steps);
+    assert_eq!(api.ask("GET", "/restart", &[], "").await.status, 405);
+    for line in ["{\"step\":\"a\"}\n", "{\"done\":true,\"process\":7}\n"] {
+        sender.send(Bytes::from(line)).await.expect("room");
+    }
+    drop(sender);
+    let told = api.ask("POST", "/restart", &[], "").await;
+    assert_eq!(told.status, 200);
+    assert_eq!(told.text, "{\"step\":\"a\"}\n{\"done\":true,\"process\":7}\n");
+    let second = api.ask("POST", "/restart", &[], "").await;
+    assert_eq!((second.status, second.error().as_str()), (409, "a restart is under way"));
+}
+
+#[tokio::test]
+async fn only_this_machine_or_the_token_takes_a_server_out() {
+    let other = Peer::Ip(SocketAddr::from(([10, 0, 0, 9], 4_000)));
+    for path in ["/drain", "/restart"] {
+        let open = api("");
+        open.node.settings.lock().purge.allow =
+            ["0.0.0.0/0".parse().expect("a network")].into_iter().collect();
+        let mut from_afar = request("POST", path, &[], "");
+        from_afar.connection.peer = other;
+        assert_eq!(open.control.respond(from_afar).await.status, 403, "purge.allow is not enough");
+        for field in [("X-Forwarded-For", "127.0.0.1"), ("Origin", "http://evil.example")] {
+            assert_eq!(open.ask("POST", path, &[field], "").await.status, 403);
+        }
+        let closed = api("right");
+        assert_eq!(closed.ask("POST", path, &[], "").await.status, 401);
+        let wrong = [("Authorization", "Bearer wrong")];
+        assert_eq!(closed.ask("POST", path, &wrong, "").await.status, 401);
+        assert_eq!(closed.node.state.readiness().phase(), Phase::Starting, "nothing was begun");
+    }
 }

@@ -17,12 +17,16 @@ use crate::redis_pool::RedisError;
 /// The time over which the hit ratio is taken.
 const RATIO_OVER: Duration = Duration::from_secs(60);
 
+/// After so many beats in a row another process of this name is no one that this one takes over
+/// from, or follows.
+const DOUBLES_SEEN: u32 = 3;
+
 /// How busy this node is, asked at each announcement.
 type Asked = dyn Fn() -> Load + Send + Sync;
 
 /// Beats for as long as the process lives.
 pub(super) async fn run(link: Arc<Link>, state: Arc<State>, load: Box<Asked>) {
-    let mut heart = Heart { ratio: Ratio::default(), is_doubled: false };
+    let mut heart = Heart { ratio: Ratio::default(), doubles_seen: 0 };
     let require = link.redis_is_required();
     loop {
         let went_well = heart.beat(&link, &*load).await;
@@ -48,15 +52,19 @@ pub(super) async fn leave(link: &Link) {
 
 struct Heart {
     ratio: Ratio,
-    /// Was another process of this name seen?
-    is_doubled: bool,
+    /// So many beats in a row found another process of this name.
+    doubles_seen: u32,
 }
 
 impl Heart {
     /// False: Redis did not answer.
     async fn beat(&mut self, link: &Arc<Link>, load: &Asked) -> bool {
         let member = self.member(link, load());
-        let announced = serde_json::to_string(&member).unwrap_or_default();
+        let announced = if link.is_aside.load(Ordering::Relaxed) {
+            String::new()
+        } else {
+            serde_json::to_string(&member).unwrap_or_default()
+        };
         let question = link.question();
         let asked = token();
         let expiry = link.settings.proof_max.as_millis();
@@ -74,7 +82,9 @@ impl Heart {
             tracing::error!("what stands at the keys of the log is no log");
             return false;
         };
-        self.look_for_a_double(link, beat.before.as_deref());
+        if !announced.is_empty() {
+            self.look_for_a_double(link, beat.before.as_deref());
+        }
         let taking = Arc::clone(link);
         // Where everything goes soft, all that is stored is looked at.
         drop(tokio::task::spawn_blocking(move || taking.ends_at(question, beat.end)).await);
@@ -108,10 +118,10 @@ impl Heart {
     fn look_for_a_double(&mut self, link: &Link, before: Option<&[u8]>) {
         let before: Option<Member> = before.and_then(|text| serde_json::from_slice(text).ok());
         let is_other = before.is_some_and(|member| member.instance != link.instance.to_string());
-        // The first beat after a restart finds what the process before it announced.
-        let beats = link.beats.fetch_add(1, Ordering::Relaxed);
-        if is_other && beats > 0 && !self.is_doubled {
-            self.is_doubled = true;
+        link.beats.fetch_add(1, Ordering::Relaxed);
+        let seen = if is_other { self.doubles_seen.saturating_add(1) } else { 0 };
+        self.doubles_seen = seen;
+        if seen == DOUBLES_SEEN {
             tracing::warn!(
                 name = link.name,
                 "another node announces itself by this name: give each a fleet.name of its own"

@@ -1,7 +1,7 @@
 //! What the tasks of a node share: the connection, what is known of the log, the way to the writer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -62,6 +62,8 @@ pub(super) struct Link {
     pub(super) journal_bytes: AtomicU64,
     pub(super) end: AtomicU64,
     pub(super) beats: AtomicU64,
+    /// Another process of this node announces it.
+    pub(super) is_aside: AtomicBool,
     require: bool,
     applied: AtomicU64,
     softened: AtomicU64,
@@ -101,6 +103,7 @@ impl Link {
             journal_bytes: AtomicU64::new(0),
             end: AtomicU64::new(0),
             beats: AtomicU64::new(0),
+            is_aside: AtomicBool::new(false),
             require: settings.redis.require,
             applied: AtomicU64::new(0),
             softened: AtomicU64::new(0),

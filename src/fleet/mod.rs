@@ -26,6 +26,7 @@ mod trust;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -152,31 +153,43 @@ impl Fleet {
         spawn_until(stopped.clone(), beat::run(Arc::clone(link), state, Box::new(load)));
     }
 
-    /// Takes this node out of the list, once it has stopped, so that nobody waits for it.
+    /// Takes this node out of the list, once it has stopped, so that nobody waits for it. Where
+    /// another process is this node by now, that one stays.
     pub async fn leave(&self) {
-        if let Some(link) = &self.link {
+        if let Some(link) = &self.link
+            && !link.is_aside.load(Ordering::Relaxed)
+        {
             beat::leave(link).await;
         }
     }
 
-    /// Purges. When this returns nothing that was named is served as fresh on this node.
-    pub async fn purge(&self, request: &PurgeRequest, wait: Wait) -> Answer {
+    /// Another process is this node from now on, and announces it; or no longer.
+    pub fn stand_aside(&self, is_aside: bool) {
+        if let Some(link) = &self.link {
+            link.is_aside.store(is_aside, Ordering::Relaxed);
+        }
+    }
+
+    /// Purges on this node. When this returns nothing that was named is served as fresh here; the
+    /// others do not know of it yet ([`Fleet::spread`]).
+    pub fn purge_here(&self, request: &PurgeRequest) -> Purged {
         let mut purged = Purged::default();
-        let mut orders = Vec::with_capacity(request.scopes.len());
-        for scope in &request.scopes {
-            let order = Order::Purge { scope: scope.clone(), soft: request.soft };
+        for order in orders(request) {
             let one = self.applier.purge(&order);
             purged = Purged { number: one.number, responses: purged.responses + one.responses };
-            orders.push(order);
         }
         self.applier.count(purged.responses);
         let soft = request.soft;
         tracing::info!(number = purged.number, responses = purged.responses, soft, "purged");
-        let reach = match &self.link {
+        purged
+    }
+
+    /// Brings a purge, which is applied here, to the other nodes.
+    pub async fn spread(&self, request: &PurgeRequest, wait: Wait) -> Reach {
+        match &self.link {
             None => Reach::Alone,
-            Some(link) => link.spread(orders, wait).await,
-        };
-        Answer { purged, reach }
+            Some(link) => link.spread(orders(request).collect(), wait).await,
+        }
     }
 
     /// What stored responses are worth.
@@ -196,6 +209,11 @@ impl Fleet {
     pub fn figures(&self) -> Option<Figures> {
         self.link.as_ref().map(|link| link.figures())
     }
+}
+
+fn orders(request: &PurgeRequest) -> impl Iterator<Item = Order> + '_ {
+    let soft = request.soft;
+    request.scopes.iter().map(move |scope| Order::Purge { scope: scope.clone(), soft })
 }
 
 /// Of the log and this node's place in it.

@@ -37,8 +37,10 @@ return {head[1], sequence}
 const BEAT: &str = "\
 local head = head(ARGV[2])
 local before = redis.call('GET', KEYS[4])
-redis.call('SET', KEYS[4], ARGV[4], 'PX', ARGV[5])
-redis.call('SADD', KEYS[3], ARGV[3])
+if ARGV[4] ~= '' then
+  redis.call('SET', KEYS[4], ARGV[4], 'PX', ARGV[5])
+  redis.call('SADD', KEYS[3], ARGV[3])
+end
 return {ARGV[1], head[1], head[2], head[3], before}
 ";
 

@@ -32,7 +32,7 @@ pub(super) async fn run(link: Arc<Link>) {
                 }
                 writer.write(jobs).await;
             }
-            () = writer.link.deliver.notified() => {}
+            () = writer.link.deliver.notified() => writer.adopt().await,
         }
         writer.deliver(&mut queue).await;
     }
@@ -41,18 +41,37 @@ pub(super) async fn run(link: Arc<Link>) {
 struct Writer {
     link: Arc<Link>,
     journal: Arc<Mutex<Journal>>,
+    /// The process that this one takes over from still has the file.
+    is_taken: bool,
 }
 
 impl Writer {
     async fn open(link: Arc<Link>) -> Self {
-        let opening = Arc::clone(&link);
+        let journal = Arc::new(Mutex::new(Journal::in_memory(link.settings.journal_max_bytes)));
+        let mut writer = Self { link, journal, is_taken: true };
+        writer.adopt().await;
+        if writer.is_taken {
+            tracing::info!("another process has the journal; this one waits for its end");
+        }
+        writer.show();
+        writer
+    }
+
+    /// Takes the journal's file, with what is in it, as soon as no other process of this node has
+    /// it; until then purges are kept in memory.
+    async fn adopt(&mut self) {
+        if !self.is_taken {
+            return;
+        }
+        let opening = Arc::clone(&self.link);
         let opened = tokio::task::spawn_blocking(move || open_journal(&opening)).await;
-        let journal =
-            opened.unwrap_or_else(|_| Journal::in_memory(link.settings.journal_max_bytes));
+        let Ok(opened) = opened else { return };
+        let Some(journal) = opened else { return };
+        self.is_taken = false;
         // The process that kept them had applied them, and this one has not: what it has stored since
         // its start may be older than they are, and their echoes went with that process.
         for kept in journal.oldest(usize::MAX) {
-            link.applier.purge(&kept.order);
+            self.link.applier.purge(&kept.order);
         }
         if !journal.is_empty() {
             tracing::info!(
@@ -60,9 +79,12 @@ impl Writer {
                 "purges from before the start wait in the journal"
             );
         }
-        let writer = Self { link, journal: Arc::new(Mutex::new(journal)) };
-        writer.show();
-        writer
+        let in_memory = std::mem::replace(&mut *self.journal.lock(), journal);
+        let waiting = in_memory.oldest(usize::MAX);
+        if !waiting.is_empty() {
+            self.on_disk(move |journal| journal.push(waiting, token()).map(drop)).await;
+        }
+        self.show();
     }
 
     /// Appends them, or keeps them.
@@ -192,19 +214,23 @@ impl Writer {
     }
 }
 
-fn open_journal(link: &Link) -> Journal {
+/// `None`: another process has it.
+fn open_journal(link: &Link) -> Option<Journal> {
     let settings = &link.settings;
     let (directory, bytes_max) = (&settings.journal_directory, settings.journal_max_bytes);
     if directory == Path::new("") {
-        return Journal::in_memory(bytes_max);
+        return Some(Journal::in_memory(bytes_max));
     }
-    let opened = Journal::open(directory, &link.name, bytes_max, link.regex_max_bytes, token());
-    opened.unwrap_or_else(|error| {
-        tracing::warn!(
-            %error,
-            "fleet.journal_directory cannot be used: purges that come while Redis is away are \
-             lost by a restart"
-        );
-        Journal::in_memory(bytes_max)
-    })
+    match Journal::open(directory, &link.name, bytes_max, link.regex_max_bytes, token()) {
+        Ok(journal) => Some(journal),
+        Err(JournalError::Taken { .. }) => None,
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "fleet.journal_directory cannot be used: purges that come while Redis is away are \
+                 lost by a restart"
+            );
+            Some(Journal::in_memory(bytes_max))
+        }
+    }
 }

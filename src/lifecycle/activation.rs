@@ -1,6 +1,7 @@
 //! Sockets that the service manager bound for us (systemd's socket activation, `sd_listen_fds(3)`).
 
 use std::io;
+use std::os::fd::AsFd;
 
 use listenfd::ListenFd;
 
@@ -60,15 +61,23 @@ pub fn take_sockets(listen: &Listen) -> Result<Activated, LifecycleError> {
 fn take(passed: &mut ListenFd, number: usize) -> io::Result<Socket> {
     if let Ok(Some(listener)) = passed.take_tcp_listener(number) {
         listener.set_nonblocking(true)?;
+        close_on_exec(&listener)?;
         return Ok(Socket::Tcp(listener));
     }
     match passed.take_unix_listener(number)? {
         Some(listener) => {
             listener.set_nonblocking(true)?;
+            close_on_exec(&listener)?;
             Ok(Socket::Unix(listener))
         }
         None => Err(io::ErrorKind::NotFound.into()),
     }
+}
+
+/// Systemd passes sockets that every program started from here would inherit. Who is to take over
+/// gets them by a message.
+fn close_on_exec(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?)
 }
 
 fn roles(names: &str, passed: usize, listen: &Listen) -> Result<Vec<Role>, LifecycleError> {

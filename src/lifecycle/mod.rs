@@ -4,10 +4,13 @@
 //! | --- | --- |
 //! | start | sockets are bound or taken over, then the phase is `Serving` and systemd hears `READY=1` |
 //! | SIGHUP | the configuration is read again; access log and TLS files are opened again |
-//! | SIGTERM, SIGINT | not ready at once; requests are served for `lifecycle.drain`; then no connection is accepted and what is in flight has `lifecycle.deadline` |
+//! | SIGUSR2, `POST /restart` | a new process is started and takes the sockets over ([`handover`]); where it cannot, this one goes on |
+//! | SIGTERM, SIGINT, `POST /drain` | not ready at once; requests are served for `lifecycle.drain`; then no connection is accepted and what is in flight has `lifecycle.deadline` |
 //! | a second one | hurries: the wait for the load balancer ends, or what is in flight is given up |
 
 mod activation;
+mod desk;
+pub mod handover;
 mod reload;
 mod run;
 mod service_manager;
@@ -17,6 +20,7 @@ use std::io;
 
 pub use crate::observe::{Cause, Phase, Readiness, State};
 pub use activation::{Activated, Socket, take_sockets};
+pub use desk::{Desk, RestartRefused};
 pub use reload::{ReloadPlan, accept, plan};
 pub use run::{Outcome, Service, Timing, run};
 pub use service_manager::{Notice, tell_service_manager, watchdog_interval};

@@ -1,10 +1,13 @@
 //! The order of things between "serving" and "gone".
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::handover::Gone;
 use super::service_manager::Notice;
 use super::signals::Signal;
 use crate::observe::{Phase, State};
@@ -32,6 +35,17 @@ pub trait Service {
 
     /// Resolves when nothing is in flight any more.
     fn finished(&self) -> impl Future<Output = ()> + Send;
+
+    /// Starts a process that takes over. It says itself what came of it. `true`: the other serves,
+    /// and this one accepts no more and ends each kept connection after its next response. Where
+    /// it is dropped before its end, the other process is ended.
+    fn restart(&self) -> impl Future<Output = bool> + Send;
+
+    /// Resolves when the process that took over has ended.
+    fn successor_gone(&self) -> impl Future<Output = Gone> + Send;
+
+    /// Accepts connections again.
+    fn resume(&self);
 }
 
 /// How a server came to its end.
@@ -45,6 +59,14 @@ pub enum Outcome {
     Hurried,
 }
 
+/// Why serving ended.
+enum Served {
+    /// It was told to stop.
+    Told,
+    /// Another process serves in its place.
+    HandedOver,
+}
+
 /// Serves until a signal says to stop, then stops in order. `signals` being closed counts as one.
 /// `watchdog` is the longest silence the service manager accepts.
 pub async fn run(
@@ -54,10 +76,26 @@ pub async fn run(
     watchdog: Option<Duration>,
     tell: impl Fn(Notice),
 ) -> Outcome {
+    // Once another process serves, systemd hears that one alone.
+    let is_main = AtomicBool::new(true);
+    let tell = |notice| {
+        if is_main.load(Ordering::Relaxed) {
+            tell(notice);
+        }
+    };
     let phases = async {
         state.enter(Phase::Serving);
         tell(Notice::Ready);
-        serve(service, &mut signals, &tell).await;
+        while let Served::HandedOver = serve(service, &mut signals, &tell).await {
+            is_main.store(false, Ordering::Relaxed);
+            if let Some(outcome) = leave(service, &mut signals).await {
+                return outcome;
+            }
+            service.resume();
+            is_main.store(true, Ordering::Relaxed);
+            tell(Notice::MainProcess(std::process::id()));
+            tell(Notice::Ready);
+        }
         state.enter(Phase::Draining);
         tell(Notice::Draining);
         let timing = service.timing();
@@ -83,26 +121,103 @@ async fn serve(
     service: &impl Service,
     signals: &mut mpsc::Receiver<Signal>,
     tell: &impl Fn(Notice),
-) {
-    while next(signals).await == Signal::Reload {
-        // A reload that hangs must not keep the server from stopping. A SIGHUP during a reload
-        // means that the files changed once more.
-        let mut again = true;
-        while again {
-            again = false;
-            tell(Notice::Reloading);
-            let reload = service.reload();
-            tokio::pin!(reload);
-            loop {
-                tokio::select! {
-                    () = &mut reload => break,
-                    signal = next(signals) => match signal {
-                        Signal::Reload => again = true,
-                        Signal::Stop => return,
-                    },
-                }
+) -> Served {
+    let mut waiting = None;
+    loop {
+        let signal = match waiting {
+            Some(signal) => signal,
+            None => next(signals).await,
+        };
+        let done = match signal {
+            Signal::Stop => return Served::Told,
+            Signal::Reload => reload(service, signals, tell).await,
+            Signal::Restart => restart(service, signals).await,
+        };
+        waiting = match done {
+            Ok(waiting) => waiting,
+            Err(served) => return served,
+        };
+    }
+}
+
+/// Reads the configuration again; gives what was asked for meanwhile. A SIGHUP during a reload
+/// means that the files changed once more. A reload that hangs must not keep the server from
+/// stopping.
+async fn reload(
+    service: &impl Service,
+    signals: &mut mpsc::Receiver<Signal>,
+    tell: &impl Fn(Notice),
+) -> Result<Option<Signal>, Served> {
+    tell(Notice::Reloading);
+    let mut waiting = None;
+    let mut reload = pin!(service.reload());
+    loop {
+        tokio::select! {
+            () = &mut reload => break,
+            signal = next(signals) => match signal {
+                Signal::Stop => return Err(Served::Told),
+                // A new process reads the files anyway.
+                Signal::Reload if waiting == Some(Signal::Restart) => {}
+                other => waiting = Some(other),
+            },
+        }
+    }
+    tell(Notice::Ready);
+    Ok(waiting)
+}
+
+/// Has another process take over. Where that fails, a SIGHUP that came meanwhile is made up for;
+/// where not, the other has read the files later.
+async fn restart(
+    service: &impl Service,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> Result<Option<Signal>, Served> {
+    let mut waiting = None;
+    let mut restart = pin!(service.restart());
+    loop {
+        tokio::select! {
+            handed_over = &mut restart => {
+                return if handed_over { Err(Served::HandedOver) } else { Ok(waiting) };
             }
-            tell(Notice::Ready);
+            signal = next(signals) => match signal {
+                Signal::Stop => return Err(Served::Told),
+                Signal::Reload => waiting = Some(Signal::Reload),
+                Signal::Restart => tracing::warn!("a restart is under way; not another one"),
+            },
+        }
+    }
+}
+
+/// Another process serves: ends when what is in flight here is done. `None`: the other has failed,
+/// and this one is to serve again.
+async fn leave(service: &impl Service, signals: &mut mpsc::Receiver<Signal>) -> Option<Outcome> {
+    let Timing { drain, deadline } = service.timing();
+    let gone = service.successor_gone();
+    tokio::pin!(gone);
+    let mut last_requests = pin!(tokio::time::sleep(drain));
+    let mut end = pin!(tokio::time::sleep(drain.saturating_add(deadline)));
+    let mut hurries = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = service.finished() => return Some(Outcome::Finished),
+            gone = &mut gone, if !hurries => match gone {
+                Gone::Failed(status) => {
+                    tracing::error!(%status, "the new process has ended; this one serves again");
+                    return None;
+                }
+                // The service as a whole stops.
+                Gone::InOrder => { service.stop_accepting(); hurries = true; }
+            },
+            () = &mut last_requests, if !hurries => { service.stop_accepting(); hurries = true; }
+            () = stop(signals) => {
+                if hurries {
+                    return Some(Outcome::Hurried);
+                }
+                service.stop_accepting();
+                hurries = true;
+            }
+            () = &mut end => return Some(Outcome::DeadlinePassed),
         }
     }
 }
@@ -137,6 +252,7 @@ async fn stop(signals: &mut mpsc::Receiver<Signal>) {
         match signals.recv().await {
             Some(Signal::Stop) => return,
             Some(Signal::Reload) => tracing::info!("not reloading: the server is stopping"),
+            Some(Signal::Restart) => tracing::info!("no restart: the server is stopping"),
             None => std::future::pending().await,
         }
     }

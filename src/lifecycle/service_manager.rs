@@ -17,6 +17,8 @@ pub enum Notice {
     Finishing,
     /// Still alive.
     Watchdog,
+    /// This process is the main one from now on.
+    MainProcess(u32),
 }
 
 /// Sends it. That it cannot be sent is no reason to stop serving; it is logged.
@@ -36,6 +38,7 @@ pub fn tell_service_manager(notice: Notice) {
             sd_notify::notify(&[NotifyState::Status("Finishing what is in flight")])
         }
         Notice::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
+        Notice::MainProcess(process) => sd_notify::notify(&[NotifyState::MainPid(process)]),
     };
     if let Err(error) = sent {
         tracing::warn!(?notice, %error, "cannot tell the service manager");
@@ -61,6 +64,7 @@ mod tests {
             Notice::Draining,
             Notice::Finishing,
             Notice::Watchdog,
+            Notice::MainProcess(7),
         ] {
             tell_service_manager(notice);
         }
@@ -94,6 +98,7 @@ mod tests {
         assert!(hear().starts_with("STOPPING=1\n"));
         assert!(hear().starts_with("STATUS=Finishing"));
         assert_eq!(hear(), "WATCHDOG=1\n");
+        assert_eq!(hear(), "MAINPID=7\n");
     }
 
     #[test]

@@ -18,13 +18,16 @@ use crate::exchange::Peer;
 pub enum Stage {
     /// Go on.
     Serving,
+    /// Another process accepts connections: each kept one ends with its next response. Idle ones
+    /// stay, so that none is closed while its client sends a request.
+    Leaving,
     /// Finish the request in flight, then close; idle connections close at once.
     Draining,
     /// Close now.
     Aborting,
 }
 
-/// Stops listeners and their connections, in two stages. Clones are handles on the same.
+/// Stops listeners and their connections, in stages. Clones are handles on the same.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(Arc<Connections>);
 
@@ -32,6 +35,17 @@ impl Shutdown {
     /// Everything serves.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Stops accepting, and ends each kept connection after its next response.
+    pub fn leave(&self) {
+        self.0.advance(Stage::Leaving);
+    }
+
+    /// Takes [`Shutdown::leave`] back, if nothing more was said; who accepts is to begin anew.
+    pub fn resume(&self) {
+        let (leaving, serving) = (Stage::Leaving as u8, Stage::Serving as u8);
+        let _ = self.0.stage.compare_exchange(leaving, serving, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Stops accepting and lets requests in flight finish.
@@ -168,7 +182,8 @@ impl Connections {
     pub(super) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::SeqCst) {
             0 => Stage::Serving,
-            1 => Stage::Draining,
+            1 => Stage::Leaving,
+            2 => Stage::Draining,
             _ => Stage::Aborting,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -179,6 +180,24 @@ impl BoundListener {
     /// Where it listens; the real port where 0 was asked for.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The socket itself, for another process: one more handle on it.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
+    }
+
+    /// Takes a socket over that another process has listened on, if it is one.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(descriptor);
+        if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if socket.domain()? == Domain::UNIX {
+            Self::from_unix(socket.into())
+        } else {
+            Self::from_tcp(socket.into())
+        }
     }
 
     /// Another handle on the same socket, for another runtime.

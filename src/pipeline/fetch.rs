@@ -334,7 +334,7 @@ impl Node {
         let request = visit.for_origin(method, target, Purpose::Pass, spooled);
         match self.parts.origin.fetch(&request).await {
             Ok(response) => {
-                self.invalidate(visit, &response);
+                self.invalidate(visit, &response).await;
                 match self.store_content_of_post(visit, response).await {
                     Ok(outcome) => outcome,
                     Err(response) => {

@@ -44,6 +44,7 @@ use crate::store::Store;
 use fragments::{Begins, Nesting};
 use hit::{Opened, Receipt};
 use lookup::Looked;
+pub use purge::Sharer;
 use visit::Visit;
 
 /// What a reload replaces as a whole.
@@ -88,6 +89,8 @@ pub struct Parts {
     pub esi_mistakes: MistakeLog,
     /// For the content of requests.
     pub body_memory: SpoolMemory,
+    /// Who else applies each purge, while two processes serve.
+    pub sharer: ArcSwap<Option<Arc<dyn Sharer>>>,
 }
 
 /// A response and what the log says of it.

@@ -1,5 +1,6 @@
 //! Magento's purges on the public listener.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -10,9 +11,19 @@ use crate::body::Body;
 use crate::exchange::Response;
 use crate::fleet::{Answer, Reach, Wait};
 use crate::observe::Verdict;
+use crate::policy::PurgeRequest;
 
 /// Asks for the answer to wait until all nodes have applied the purge.
 const WAIT: &str = "X-Parvis-Wait";
+
+/// Another process of this server, which has a store of its own for as long as it lasts.
+pub trait Sharer: Send + Sync {
+    /// Has it apply the purge; returns when it has, within a bound.
+    fn share<'a>(
+        &'a self,
+        request: &'a PurgeRequest,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
 
 impl Node {
     /// Answers `PURGE` with a length: 200 when it is in the log and applied here, 202 when it will
@@ -29,13 +40,29 @@ impl Node {
             Ok(request) => {
                 let waits = visit.request.fields.first(WAIT).is_some_and(|value| value == "fleet");
                 let wait = if waits { Wait::Fleet } else { Wait::Log };
-                let answer = self.parts.fleet.purge(&request, wait).await;
+                let answer = self.purge_everywhere(&request, wait).await;
                 Outcome::new(purged(&answer), Verdict::Purge, None)
             }
             Err(refusal) => {
                 let response = Response::text(refusal.status(), format!("{refusal}\n"));
                 Outcome::new(response, Verdict::Refused, None)
             }
+        }
+    }
+
+    /// Purges here, in the other process where two serve while one takes over from the other, and
+    /// in the fleet; when this returns, nothing that was named is served as fresh by this server.
+    pub async fn purge_everywhere(&self, request: &PurgeRequest, wait: Wait) -> Answer {
+        let purged = self.parts.fleet.purge_here(request);
+        self.share(request).await;
+        let reach = self.parts.fleet.spread(request, wait).await;
+        Answer { purged, reach }
+    }
+
+    /// Has the other process, where there is one, apply what was applied here.
+    pub(super) async fn share(&self, request: &PurgeRequest) {
+        if let Some(sharer) = &*self.parts.sharer.load_full() {
+            sharer.share(request).await;
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::observe::Verdict;
 use crate::origin::OriginResponse;
 use crate::policy::validation::overlaid;
 use crate::policy::{
-    CacheKey, Delivery, Judgement, LookupPlan, OriginHead, PurgeScope, Storable, language_of,
+    CacheKey, Delivery, Judgement, LookupPlan, OriginHead, PurgeRequest, PurgeScope, Storable,
+    language_of,
 };
 use crate::reason::Reason;
 use crate::store::{Entry, NewEntry, StoredBody, Variant};
@@ -136,12 +137,13 @@ impl Node {
 
 impl Node {
     /// Ends what is stored for the URLs that a request has changed (RFC 9111 4.4).
-    pub(super) fn invalidate(&self, visit: &Visit, response: &OriginResponse) {
+    pub(super) async fn invalidate(&self, visit: &Visit, response: &OriginResponse) {
         let (policy, status) = (&visit.rules.policy, response.status);
         let scopes = policy.invalidated(&visit.request, &visit.client, status, &response.fields);
         for scope in scopes {
-            if let PurgeScope::Url(url) = scope {
-                self.parts.store.purge_url(&url, false);
+            if let PurgeScope::Url(url) = &scope {
+                self.parts.store.purge_url(url, false);
+                self.share(&PurgeRequest { scopes: vec![scope], soft: false }).await;
             }
         }
     }

@@ -44,7 +44,7 @@ pub use cache_key::CacheKey;
 pub use error::PolicyError;
 pub use plan::{Delivery, Judgement, LookupPlan, OriginHead, Plan, Purpose, Refusal, Storable};
 pub use purge::{
-    PurgeRefusal, PurgeRequest, PurgeScope, parse_pattern, parse_pool, parse_tags_regex,
+    PurgeRefusal, PurgeRequest, PurgeScope, PurgeText, parse_pattern, parse_pool, parse_tags_regex,
 };
 pub use vary::{Vary, favourite_language, language_of};
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use regex::bytes::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
 use crate::exchange::{Client, Request};
 use crate::policy::Policy;
@@ -33,6 +34,68 @@ pub enum PurgeScope {
     Pool(Regex),
     /// All variants of a URL: host and normalised target as in [`crate::policy::CacheKey::url`].
     Url(Vec<u8>),
+}
+
+/// A purge as it is told to another process: a purge of text alone.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PurgeText {
+    scopes: Vec<ScopeText>,
+    soft: bool,
+}
+
+/// A scope; of tags and URLs each byte is one character, as in Latin-1, so that none is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum ScopeText {
+    All,
+    Tags(Vec<String>),
+    TagsMatching(String),
+    Pool(String),
+    Url(String),
+}
+
+impl PurgeText {
+    /// Of a purge.
+    pub fn of(request: &PurgeRequest) -> Self {
+        let text = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect::<String>();
+        let scope = |scope: &PurgeScope| match scope {
+            PurgeScope::All => ScopeText::All,
+            PurgeScope::Tags(tags) => ScopeText::Tags(tags.iter().map(|tag| text(tag)).collect()),
+            PurgeScope::TagsMatching(regex) => ScopeText::TagsMatching(regex.as_str().to_owned()),
+            PurgeScope::Pool(regex) => ScopeText::Pool(regex.as_str().to_owned()),
+            PurgeScope::Url(url) => ScopeText::Url(text(url)),
+        };
+        Self { scopes: request.scopes.iter().map(scope).collect(), soft: request.soft }
+    }
+
+    /// A purge of everything.
+    pub fn all() -> Self {
+        Self { scopes: vec![ScopeText::All], soft: false }
+    }
+
+    /// The purge that it tells of. A regex may take `regex_max_bytes` once compiled.
+    pub fn request(&self, regex_max_bytes: usize) -> Result<PurgeRequest, PurgeRefusal> {
+        let bytes = |text: &str| {
+            let byte = |character: char| u8::try_from(u32::from(character));
+            text.chars().map(byte).collect::<Result<Vec<u8>, _>>().map_err(|_| {
+                PurgeRefusal::Pattern("a character of a tag or URL is no byte".to_owned())
+            })
+        };
+        let regex = |text: &str| compile(text.as_bytes(), regex_max_bytes);
+        let scope = |scope: &ScopeText| {
+            Ok(match scope {
+                ScopeText::All => PurgeScope::All,
+                ScopeText::Tags(tags) => PurgeScope::Tags(
+                    tags.iter().map(|tag| bytes(tag).map(Bytes::from)).collect::<Result<_, _>>()?,
+                ),
+                ScopeText::TagsMatching(pattern) => PurgeScope::TagsMatching(regex(pattern)?),
+                ScopeText::Pool(pattern) => PurgeScope::Pool(regex(pattern)?),
+                ScopeText::Url(url) => PurgeScope::Url(bytes(url)?),
+            })
+        };
+        let scopes = self.scopes.iter().map(scope).collect::<Result<_, _>>()?;
+        Ok(PurgeRequest { scopes, soft: self.soft })
+    }
 }
 
 /// Why a PURGE is refused.
@@ -211,4 +274,41 @@ fn compile(pattern: &[u8], regex_max_bytes: usize) -> Result<Regex, PurgeRefusal
         .dfa_size_limit(regex_max_bytes)
         .build()
         .map_err(|error| PurgeRefusal::Pattern(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purge_told_to_another_process_is_the_same_purge() {
+        let regex_max_bytes = 1 << 20;
+        let regex = |text: &str| compile(text.as_bytes(), regex_max_bytes).expect("a regex");
+        let all_bytes: Vec<u8> = (0..=255).collect();
+        let request = PurgeRequest {
+            scopes: vec![
+                PurgeScope::All,
+                PurgeScope::Tags(vec![Bytes::from("cat_p_1"), Bytes::from(all_bytes.clone())]),
+                PurgeScope::TagsMatching(regex("cat_p_[0-9]+|\\xff")),
+                PurgeScope::Pool(regex("^blue$")),
+                PurgeScope::Url(all_bytes),
+            ],
+            soft: true,
+        };
+        let told = serde_json::to_string(&PurgeText::of(&request)).expect("text");
+        let heard: PurgeText = serde_json::from_str(&told).expect("text");
+        let heard = heard.request(regex_max_bytes).expect("a purge");
+        assert_eq!(format!("{heard:?}"), format!("{request:?}"));
+    }
+
+    #[test]
+    fn what_is_no_purge_is_refused() {
+        for text in [
+            r#"{"scopes":[{"tags":["\u0100"]}],"soft":false}"#,
+            r#"{"scopes":[{"pool":"("}],"soft":false}"#,
+        ] {
+            let heard: PurgeText = serde_json::from_str(text).expect("text");
+            heard.request(1 << 20).expect_err("no byte, no regex");
+        }
+    }
 }

@@ -317,4 +317,6 @@ fn lifecycle(reader: &mut Reader, lifecycle: &mut Lifecycle) {
     reader.number("lifecycle.threads", &mut lifecycle.threads, 0..=1_024);
     reader.duration("lifecycle.drain", &mut lifecycle.drain, ZERO..=HOUR);
     reader.duration("lifecycle.deadline", &mut lifecycle.deadline, ZERO..=DAY);
+    let restart_timeout = &mut lifecycle.restart_timeout;
+    reader.duration("lifecycle.restart_timeout", restart_timeout, SECOND..=HOUR);
 }

@@ -510,10 +510,17 @@ pub struct Lifecycle {
     pub drain: Duration,
     /// Then: how long requests in flight may take.
     pub deadline: Duration,
+    /// How long a new process may take until it serves in place of this one.
+    pub restart_timeout: Duration,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { threads: 0, drain: Duration::from_secs(10), deadline: Duration::from_secs(30) }
+        Self {
+            threads: 0,
+            drain: Duration::from_secs(10),
+            deadline: Duration::from_secs(30),
+            restart_timeout: Duration::from_secs(60),
+        }
     }
 }

@@ -105,7 +105,7 @@ fn a_port_in_use_a_missing_certificate_and_an_unreadable_root_are_one_clear_line
 #[test]
 fn help_teaches_each_command() {
     let help = text(&parvis(&["--help"]).stdout);
-    for word in ["run", "check", "demo", "purge", "stats"] {
+    for word in ["run", "check", "demo", "purge", "stats", "restart", "drain"] {
         assert!(help.contains(word), "{help}");
         assert!(parvis(&[word, "--help"]).status.success());
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::support::client::Client;
 use super::support::origin::{Origin, page};
 use super::support::process::{Process, free_port, wait_until};
-use super::support::{Parvis, get};
+use super::support::{Parvis, get, request};
 
 fn slow(pause: Duration) -> Origin {
     Origin::start(move |_, stream| {
@@ -36,6 +36,48 @@ fn sigterm_makes_it_not_ready_at_once_serves_on_and_exits_0_with_nothing_lost() 
     assert_eq!(get(port, "/late", &[]).status, 200, "requests are served while it drains");
     assert_eq!(early.join().expect("a reply").text(), "done");
     assert_eq!(parvis.process.wait(Duration::from_secs(8)), Some(0));
+}
+
+#[test]
+fn a_drain_over_the_control_api_goes_as_sigterm_does_and_asked_twice_it_hurries_nothing() {
+    let origin = slow(Duration::from_millis(800));
+    let mut parvis = Parvis::before_http(origin.port).with("lifecycle.drain", "\"2s\"").start();
+    let (port, control) = (parvis.port, parvis.control);
+    let began = Instant::now();
+    for _ in 0..2 {
+        let told = request(control, "POST", "/drain", &[], b"");
+        assert_eq!(told.status, 202, "{}", told.text());
+    }
+    wait_until("not ready", Duration::from_millis(1_500), || {
+        get(port, "/.parvis/ready", &[]).status == 503
+    });
+    let far = get(control, "/drain", &[]).text();
+    assert!(far.contains("\"phase\":\"draining\"") && far.contains("\"connections\":"), "{far}");
+    assert_eq!(get(port, "/late", &[]).text(), "done", "requests are served while it drains");
+    assert_eq!(parvis.process.wait(Duration::from_secs(8)), Some(0));
+    assert!(began.elapsed() >= Duration::from_secs(2), "the second order hurried it");
+}
+
+#[test]
+fn parvis_drain_says_how_far_it_is_and_ends_when_the_server_has() {
+    let origin = slow(Duration::from_millis(2_500));
+    let mut parvis = Parvis::before_http(origin.port).with("lifecycle.drain", "\"1s\"").start();
+    let (port, control) = (parvis.port, format!("127.0.0.1:{}", parvis.control));
+    let drain = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_parvis"));
+        command.args(["drain", "--control", &control]).output().expect("it runs")
+    };
+    let flight = thread::spawn(move || get(port, "/p", &[]));
+    wait_until("the fetch", Duration::from_secs(5), || origin.count() == 1);
+    let output = drain();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for line in ["Told to end", "Not ready, and serving on", "Accepts no more", "It has ended."] {
+        assert!(said.contains(line), "{line:?} is not in\n{said}");
+    }
+    assert_eq!(flight.join().expect("a reply").text(), "done");
+    assert_eq!(parvis.process.wait(Duration::from_secs(5)), Some(0));
+    assert_eq!(drain().status.code(), Some(1), "nobody is there");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod purge;
 mod ranges;
 mod refusals;
 mod requests;
+mod restart;
 mod shows;
 mod slow;
 mod streaming;

@@ -16,7 +16,7 @@ use super::support::origin::{Origin, page};
 use super::support::process::{free_port, wait_until};
 
 /// Makes a key and a certificate for it, and gives the certificate.
-fn renew(directory: &Path) -> CertificateDer<'static> {
+pub fn renew(directory: &Path) -> CertificateDer<'static> {
     let pair = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).expect("made");
     std::fs::write(directory.join("c.pem"), pair.cert.pem()).expect("written");
     std::fs::write(directory.join("k.pem"), pair.signing_key.serialize_pem()).expect("written");
@@ -34,7 +34,7 @@ fn started(origin: &Origin, directory: &Path) -> (Parvis, u16) {
     (parvis, port)
 }
 
-async fn open(
+pub async fn open(
     port: u16,
     root: &CertificateDer<'static>,
     protocols: &[&[u8]],
@@ -53,7 +53,7 @@ async fn open(
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-fn h2(port: u16, root: &CertificateDer<'static>) -> std::io::Result<H2> {
+pub fn h2(port: u16, root: &CertificateDer<'static>) -> std::io::Result<H2> {
     let runtime = runtime();
     let stream = runtime.block_on(open(port, root, &[b"h2", b"http/1.1"]))?;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));

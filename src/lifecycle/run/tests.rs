@@ -16,6 +16,12 @@ struct Shop {
     reloads: Mutex<usize>,
     accepting_ended: AtomicBool,
     finished: Notify,
+    /// Does a restart come about?
+    successor_serves: AtomicBool,
+    restart_takes: Duration,
+    restarts: Mutex<usize>,
+    successor_fails: Notify,
+    resumed: AtomicBool,
 }
 
 impl Service for Shop {
@@ -35,6 +41,21 @@ impl Service for Shop {
     async fn finished(&self) {
         self.finished.notified().await;
     }
+
+    async fn restart(&self) -> bool {
+        *self.restarts.lock() += 1;
+        sleep(self.restart_takes).await;
+        self.successor_serves.load(Ordering::SeqCst)
+    }
+
+    async fn successor_gone(&self) -> Gone {
+        self.successor_fails.notified().await;
+        Gone::Failed(std::os::unix::process::ExitStatusExt::from_raw(9))
+    }
+
+    fn resume(&self) {
+        self.resumed.store(true, Ordering::SeqCst);
+    }
 }
 
 struct Server {
@@ -47,8 +68,19 @@ struct Server {
 }
 
 fn server(reload_takes: Duration, watchdog: Option<Duration>) -> Server {
+    server_of(Shop { reload_takes, ..Shop::default() }, watchdog)
+}
+
+/// A restart of it takes two seconds and comes about.
+fn restartable(watchdog: Option<Duration>) -> Server {
+    let restart_takes = Duration::from_secs(2);
+    let successor_serves = AtomicBool::new(true);
+    server_of(Shop { successor_serves, restart_takes, ..Shop::default() }, watchdog)
+}
+
+fn server_of(shop: Shop, watchdog: Option<Duration>) -> Server {
     let (state, told) = (Arc::new(State::new()), Arc::new(Mutex::new(Vec::new())));
-    let shop = Arc::new(Shop { reload_takes, ..Shop::default() });
+    let shop = Arc::new(shop);
     let (signals, receiver) = mpsc::channel(8);
     let running = {
         let (state, shop, told) = (Arc::clone(&state), Arc::clone(&shop), Arc::clone(&told));
@@ -168,6 +200,73 @@ async fn the_watchdog_hears_of_it_in_every_phase_until_the_end() {
     sleep(DRAIN + Duration::from_secs(20)).await;
     assert!(!server.accepting());
     assert!(beats(&server) >= 39, "{}", beats(&server));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_it_stays_ready_for_kept_connections_and_tells_systemd_nothing() {
+    let server = restartable(Some(Duration::from_secs(1)));
+    server.signal(Signal::Restart).await;
+    sleep(Duration::from_secs(2)).await;
+    let told = server.told().len();
+    sleep(Duration::from_secs(5)).await;
+    assert!(server.state.ready(), "the server as a whole is");
+    assert!(server.accepting(), "idle connections stay for the drain");
+    sleep(Duration::from_secs(6)).await;
+    assert!(!server.accepting());
+    server.shop.finished.notify_one();
+    assert_eq!(server.running.await.expect("joined"), Outcome::Finished);
+    assert_eq!(server.told.lock().len(), told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_after_a_restart_has_until_the_deadline() {
+    let server = restartable(None);
+    server.signal(Signal::Restart).await;
+    assert_eq!(server.running.await.expect("joined"), Outcome::DeadlinePassed);
+    assert!(server.start.elapsed() >= DRAIN + DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_fails_changes_nothing_and_a_sighup_meanwhile_is_made_up_for() {
+    let server = restartable(None);
+    server.shop.successor_serves.store(false, Ordering::SeqCst);
+    server.signal(Signal::Restart).await;
+    server.signal(Signal::Restart).await;
+    server.signal(Signal::Reload).await;
+    assert_eq!(*server.shop.reloads.lock(), 0);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((*server.shop.restarts.lock(), *server.shop.reloads.lock()), (1, 1));
+    assert!(server.state.ready() && !server.running.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_it_gives_a_restart_up() {
+    let server = restartable(None);
+    server.signal(Signal::Restart).await;
+    server.signal(Signal::Stop).await;
+    assert_eq!(server.state.readiness().phase(), Phase::Draining);
+    server.shop.finished.notify_one();
+    assert_eq!(server.running.await.expect("joined"), Outcome::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_new_process_fails_while_this_one_leaves_it_serves_again() {
+    let server = restartable(None);
+    server.signal(Signal::Restart).await;
+    sleep(Duration::from_secs(3)).await;
+    server.shop.successor_fails.notify_one();
+    sleep(Duration::from_secs(60)).await;
+    assert!(server.shop.resumed.load(Ordering::SeqCst) && server.accepting());
+    let own = Notice::MainProcess(std::process::id());
+    assert_eq!(server.told(), [Notice::Ready, own, Notice::Ready]);
+    server.signal(Signal::Restart).await;
+    assert_eq!(*server.shop.restarts.lock(), 2, "and can be restarted");
+}
+
+#[test]
+fn the_unit_file_lets_the_next_process_speak() {
+    let unit = include_str!("../../../systemd/parvis.service");
+    assert!(unit.contains("\nNotifyAccess=all\n"));
 }
 
 #[test]

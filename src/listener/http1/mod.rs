@@ -210,7 +210,7 @@ async fn wait_for_request<S: Transport, H: Handler>(wire: &mut Wire<S>, door: &D
     wire.release();
     poll_fn(|context| match wire.poll_fill(context) {
         Poll::Ready(filled) => Poll::Ready(filled == Filled::Bytes),
-        Poll::Pending if door.stage() != Stage::Serving => Poll::Ready(false),
+        Poll::Pending if door.stage() >= Stage::Draining => Poll::Ready(false),
         Poll::Pending => wire.watchdog.poll_expired(context).map(|()| false),
     })
     .await

@@ -129,8 +129,13 @@ impl Builder {
 
     /// Starts, and waits until it answers.
     pub fn start(self) -> Parvis {
+        self.start_at(free_port())
+    }
+
+    /// Starts with `listen.http` at this port, unless that is set, and waits until it answers there.
+    pub fn start_at(self, port: u16) -> Parvis {
         let directory = tempfile::tempdir().expect("a directory");
-        let (port, control) = (free_port(), free_port());
+        let control = free_port();
         let builder = self
             .with("listen.control", &format!("\"127.0.0.1:{control}\""))
             .with_default("listen.http", &format!("[\"127.0.0.1:{port}\"]"))

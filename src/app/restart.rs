@@ -1,0 +1,146 @@
+//! How a process starts its successor, and how that one takes over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{AppError, Doors, Server};
+use crate::lifecycle::handover::{Gone, HandoverError, Launch, Successor, Taken};
+use crate::lifecycle::{Notice, tell_service_manager};
+use crate::observe::{LevelHandle, Phase};
+use crate::pipeline::{Node, Sharer};
+use crate::policy::PurgeText;
+use crate::settings::Settings;
+
+impl Server {
+    /// Takes over from the process that serves until now, and serves when that one says so.
+    pub async fn take_over(
+        mut taken: Taken,
+        settings: Settings,
+        level: Option<LevelHandle>,
+        file: Option<PathBuf>,
+    ) -> Result<Self, AppError> {
+        let doors = Doors::take_over(&settings, std::mem::take(&mut taken.sockets))?;
+        let mut server = Self::prepare(doors, settings, level, file)?;
+        let mut predecessor = taken.begin(applier(&server.node));
+        server.share_with(Some(Arc::clone(predecessor.link()) as Arc<dyn Sharer>));
+        predecessor.ready_to_go().await;
+        server.state.enter(Phase::Serving);
+        server.begin()?;
+        predecessor.serving().await;
+        tracing::info!("this process has taken over");
+        let node = server.node.clone();
+        server.predecessor = Some(tokio::spawn(async move {
+            predecessor.gone().await;
+            node.parts().sharer.store(Arc::new(None));
+            tracing::info!("the process before this one has ended");
+        }))
+        .into();
+        Ok(server)
+    }
+
+    fn share_with(&self, sharer: Option<Arc<dyn Sharer>>) {
+        self.node.parts().sharer.store(Arc::new(sharer));
+    }
+
+    /// Has a new process take over; says what comes of it. `true`: it serves.
+    pub(super) async fn hand_over(&self) -> bool {
+        if let Err(refused) = self.desk.begin() {
+            self.desk.failed(&refused);
+            return false;
+        }
+        match self.start_successor().await {
+            Ok(successor) => {
+                self.node.parts().fleet.stand_aside(true);
+                self.shutdown.leave();
+                self.control_shutdown.leave();
+                self.desk.done(successor.id());
+                *self.successor.lock() = Some(successor);
+                true
+            }
+            Err(error) => {
+                self.share_with(None);
+                self.desk.failed(&error);
+                false
+            }
+        }
+    }
+
+    async fn start_successor(&self) -> Result<Successor, HandoverError> {
+        let patience = self.node.parts().rules.load().settings.lifecycle.restart_timeout;
+        self.predecessor_gone(patience).await?;
+        let sockets = self.doors.descriptors()?;
+        let launch = Launch::again();
+        let apply = applier(&self.node);
+        let mut successor = Successor::start(&launch, &sockets, patience, apply).await?;
+        drop(sockets);
+        let process = successor.id();
+        self.desk.progress(&format!(
+            "process {process} was started and has {} s to serve",
+            patience.as_secs_f64()
+        ));
+        let still = |since: Duration| {
+            self.desk.progress(&format!("process {process} starts, for {} s now", since.as_secs()));
+        };
+        successor.prepared(still).await?;
+        self.desk.progress(&format!("process {process} is ready and takes over"));
+        self.share_with(Some(Arc::clone(successor.link()) as Arc<dyn Sharer>));
+        tell_service_manager(Notice::MainProcess(process));
+        if let Err(error) = successor.go().await {
+            tell_service_manager(Notice::MainProcess(std::process::id()));
+            return Err(error);
+        }
+        Ok(successor)
+    }
+
+    /// Three processes at once would take three times the memory.
+    async fn predecessor_gone(&self, patience: Duration) -> Result<(), HandoverError> {
+        let mut predecessor = self.predecessor.lock().await;
+        let Some(waiting) = predecessor.as_mut() else { return Ok(()) };
+        if !waiting.is_finished() {
+            self.desk.progress("the process before this one still finishes what it has");
+        }
+        if timeout(patience, waiting).await.is_err() {
+            return Err(HandoverError::PredecessorLeft(patience));
+        }
+        *predecessor = None;
+        Ok(())
+    }
+
+    pub(super) async fn successor_ended(&self) -> Gone {
+        let successor = self.successor.lock().take();
+        match successor {
+            Some(successor) => successor.gone().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The new process has failed: this one serves again.
+    pub(super) fn serve_again(&self) {
+        self.share_with(None);
+        self.node.parts().fleet.stand_aside(false);
+        self.shutdown.resume();
+        self.control_shutdown.resume();
+        self.desk.free();
+        if let Err(error) = self.serve() {
+            tracing::error!(%error, "a listener cannot be opened again");
+        }
+    }
+}
+
+/// Carries out the purges of another process.
+fn applier(node: &Node) -> impl Fn(&PurgeText) + Send + Sync + 'static {
+    let node = node.clone();
+    move |purge| {
+        let regex_max_bytes = node.parts().rules.load().settings.purge.regex_max_bytes;
+        match purge.request(regex_max_bytes) {
+            Ok(request) => drop(node.parts().fleet.purge_here(&request)),
+            Err(refusal) => {
+                tracing::warn!(%refusal, "a purge of the other process cannot be read: all is purged");
+                node.parts().store.purge_all(false);
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A restart without a gap: the process that serves starts its successor, passes it the listening
+//! sockets, and leaves once the successor serves.
+//!
+//! The two speak over a socket pair which the successor inherits as its standard input, so nobody
+//! else can take part, no path has to be agreed on, and each learns at once when the other has
+//! gone. One message is one packet of JSON; a listening socket travels beside its message
+//! (`SCM_RIGHTS`).
+//!
+//! | predecessor | | successor |
+//! | --- | --- | --- |
+//! | `Socket`, for each | -> | |
+//! | `Sockets` | -> | reads its settings, opens what was not passed |
+//! | | <- | `Prepared`, or `Failed` with the reason |
+//! | `Go`, once systemd knows the new main process | -> | accepts connections |
+//! | accepts no more, ends kept connections after their next response | <- | `Serving` |
+//! | `Purge` | <-> | `Purge`: each applies the other's before it is answered |
+//! | ends | | |
+
+mod channel;
+mod link;
+mod predecessor;
+mod successor;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::PurgeText;
+pub use link::Link;
+pub use predecessor::{Taken, inherited, tell_failure};
+pub use successor::{Gone, Launch, Successor};
+
+/// Names the version of the messages to a successor; its presence says that standard input is the
+/// channel.
+const VARIABLE: &str = "PARVIS_TAKE_OVER";
+const VERSION: &str = "1";
+
+/// A listening socket and what it is for.
+#[derive(Debug)]
+pub struct Passed {
+    /// The setting that it serves, such as `listen.http`.
+    pub setting: String,
+    /// Did the service manager open it? Then it stands in for the setting's addresses.
+    pub activated: bool,
+    /// It.
+    pub socket: OwnedFd,
+}
+
+/// What the two processes tell each other.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "message", rename_all = "kebab-case")]
+enum Message {
+    /// A listening socket, which comes beside it.
+    Socket { setting: String, activated: bool },
+    /// That were all sockets.
+    Sockets { count: usize },
+    /// The successor could serve now.
+    Prepared,
+    /// The successor is to serve.
+    Go,
+    /// The successor serves.
+    Serving,
+    /// The successor cannot start.
+    Failed { reason: String },
+    /// Purge this; nothing that it names may be served once it is confirmed.
+    Purge { number: u64, purge: PurgeText },
+    /// That was done.
+    Purged { number: u64 },
+    /// What a later version may say.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a restart does not come about. The process that serves goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// The program cannot be started.
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// What was to be started.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The channel between the two is broken.
+    #[error("cannot speak with the other process: {0}")]
+    Channel(#[from] io::Error),
+    /// The successor said why it cannot start.
+    #[error("the new process cannot start: {0}")]
+    Failed(String),
+    /// The successor ended without a word.
+    #[error("the new process ended ({0}) before it served; the log has its messages")]
+    Ended(ExitStatus),
+    /// The successor took too long, and was ended.
+    #[error(
+        "the new process did not serve within {} s (lifecycle.restart_timeout) and was ended",
+        .0.as_secs_f64()
+    )]
+    TimedOut(Duration),
+    /// The process before this one is still there.
+    #[error(
+        "the process before this one still finishes what it has in flight, for longer than \
+         lifecycle.restart_timeout ({} s)",
+        .0.as_secs_f64()
+    )]
+    PredecessorLeft(Duration),
+    /// The variable is set, but there is no channel.
+    #[error("{VARIABLE} is set, but standard input is no channel to the process before this one")]
+    NoChannel,
+    /// Another version of the messages.
+    #[error("the process before this one speaks version {0} of the handover, this one {VERSION}")]
+    Version(String),
+    /// The sockets never came.
+    #[error("the process before this one passed no sockets")]
+    NoSockets,
+}

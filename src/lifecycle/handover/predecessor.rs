@@ -1,0 +1,127 @@
+//! The process that served until now, seen from the one that takes over.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{SocketType, sockopt};
+use tokio::sync::mpsc;
+
+use super::channel::{self, Channel};
+use super::link::Link;
+use super::{HandoverError, Message, Passed, VARIABLE, VERSION};
+use crate::policy::PurgeText;
+
+/// How long the sockets may take to come: they were sent before this process had begun.
+const SOCKETS_WITHIN: Duration = Duration::from_secs(10);
+/// Sockets that are taken over.
+const SOCKETS_MAX: usize = 1_024;
+/// Messages of the handover that wait to be looked at; there is one.
+const EVENTS_MAX: usize = 8;
+
+/// The channel to the process that serves until now, where this one is to take over from it.
+pub fn inherited() -> Result<Option<OwnedFd>, HandoverError> {
+    let Some(version) = std::env::var_os(VARIABLE) else { return Ok(None) };
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    if !matches!(sockopt::socket_type(&socket), Ok(SocketType::SEQPACKET)) {
+        return Err(HandoverError::NoChannel);
+    }
+    if version.to_str() != Some(VERSION) {
+        return Err(HandoverError::Version(version.to_string_lossy().into_owned()));
+    }
+    Ok(Some(socket))
+}
+
+/// Says why this process cannot start to the one that waits for it, if one does.
+pub fn tell_failure(reason: &str) {
+    let Ok(Some(socket)) = inherited() else { return };
+    let most = channel::PACKET_MAX_BYTES / 8;
+    let reason: String = reason.chars().take(most).collect();
+    if let Ok(packet) = channel::packet(&Message::Failed { reason }) {
+        // Who does not hear it sees this process end.
+        let _ = channel::send_now(socket.as_fd(), &packet, None);
+    }
+}
+
+/// What was taken over.
+#[derive(Debug)]
+pub struct Taken {
+    /// The listening sockets.
+    pub sockets: Vec<Passed>,
+    link: Arc<Link>,
+}
+
+impl Taken {
+    /// Takes in the sockets; must be called within a tokio runtime.
+    pub async fn receive(socket: OwnedFd) -> Result<Self, HandoverError> {
+        let channel = Channel::new(socket)?;
+        let sockets = tokio::time::timeout(SOCKETS_WITHIN, sockets(&channel))
+            .await
+            .unwrap_or(Err(HandoverError::NoSockets))?;
+        Ok(Self { sockets, link: Arc::new(Link::new(channel)) })
+    }
+
+    /// Listens to the predecessor from now on, and carries out its purges by `apply`.
+    pub fn begin(self, apply: impl Fn(&PurgeText) + Send + Sync + 'static) -> Predecessor {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let reader = Arc::clone(&self.link);
+        tokio::spawn(async move { reader.run(apply, sender).await });
+        Predecessor { link: self.link, events }
+    }
+}
+
+async fn sockets(channel: &Channel) -> Result<Vec<Passed>, HandoverError> {
+    let mut sockets = Vec::new();
+    loop {
+        match channel.receive().await? {
+            Some((Message::Socket { setting, activated }, Some(socket)))
+                if sockets.len() < SOCKETS_MAX =>
+            {
+                sockets.push(Passed { setting, activated, socket });
+            }
+            Some((Message::Sockets { count }, _)) if count == sockets.len() => return Ok(sockets),
+            Some((Message::Unknown, _)) => {}
+            _ => return Err(HandoverError::NoSockets),
+        }
+    }
+}
+
+/// The process that serves until now.
+#[derive(Debug)]
+pub struct Predecessor {
+    link: Arc<Link>,
+    events: mpsc::Receiver<Message>,
+}
+
+impl Predecessor {
+    /// For the purges of both.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Says that this process could serve, and waits until it is to. A predecessor that has gone
+    /// says so, too: somebody must serve.
+    pub async fn ready_to_go(&mut self) {
+        if self.link.channel().send(&Message::Prepared, None).await.is_err() {
+            return;
+        }
+        while let Some(message) = self.events.recv().await {
+            if matches!(message, Message::Go) {
+                return;
+            }
+        }
+        tracing::warn!("the process before this one has gone before it could say that it leaves");
+    }
+
+    /// Says that this process serves.
+    pub async fn serving(&self) {
+        // Where it cannot be said, nobody waits for it.
+        let _ = self.link.channel().send(&Message::Serving, None).await;
+    }
+
+    /// Resolves when it has ended.
+    pub async fn gone(mut self) {
+        while self.events.recv().await.is_some() {}
+    }
+}

@@ -1,0 +1,199 @@
+//! The process that is to take over, seen from the one that serves.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use super::channel;
+use super::link::Link;
+use super::{HandoverError, Message, Passed, VARIABLE, VERSION};
+use crate::policy::PurgeText;
+
+/// Messages of the handover that wait to be looked at; there are five.
+const EVENTS_MAX: usize = 8;
+/// How often somebody who waits for a restart hears that it is still under way.
+const PROGRESS: Duration = Duration::from_secs(2);
+/// How long a process that has closed its end may take to end itself.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at whether a process has ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program, by the path this process was started by: an upgrade puts another file there.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+impl Launch {
+    /// This process' own command line.
+    pub fn again() -> Self {
+        let mut arguments = std::env::args_os();
+        let program = arguments.next().unwrap_or_default();
+        Self { program, arguments: arguments.collect() }
+    }
+}
+
+/// A started process. Unless it was told to serve, it is ended when this is dropped.
+#[derive(Debug)]
+pub struct Successor {
+    child: Option<Child>,
+    link: Arc<Link>,
+    events: mpsc::Receiver<Message>,
+    deadline: Instant,
+    patience: Duration,
+}
+
+/// How a successor that served has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It was told to stop.
+    InOrder,
+    /// It has failed.
+    Failed(ExitStatus),
+}
+
+impl Successor {
+    /// Starts the process and passes it the sockets. It has `patience` from here on to serve;
+    /// `apply` carries out its purges.
+    pub async fn start(
+        launch: &Launch,
+        sockets: &[Passed],
+        patience: Duration,
+        apply: impl Fn(&PurgeText) + Send + Sync + 'static,
+    ) -> Result<Self, HandoverError> {
+        let (ours, theirs) = channel::pair()?;
+        let mut command = Command::new(&launch.program);
+        command.args(&launch.arguments).stdin(theirs).env(VARIABLE, VERSION);
+        // They name this process as the one that systemd watches and gives sockets to.
+        command.env_remove("WATCHDOG_PID").env_remove("LISTEN_PID").env_remove("LISTEN_FDS");
+        let failed = |source| HandoverError::Start {
+            program: launch.program.to_string_lossy().into_owned(),
+            source,
+        };
+        let started = tokio::task::spawn_blocking(move || {
+            let child = command.spawn();
+            // With it goes our copy of the other end.
+            drop(command);
+            child
+        });
+        let child = started.await.map_err(std::io::Error::other)?.map_err(failed)?;
+        let link = Arc::new(Link::new(ours));
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let reader = Arc::clone(&link);
+        tokio::spawn(async move { reader.run(apply, sender).await });
+        let deadline = Instant::now() + patience;
+        let successor = Self { child: Some(child), link, events, deadline, patience };
+        timeout_at(deadline, successor.pass(sockets))
+            .await
+            .unwrap_or(Err(HandoverError::TimedOut(patience)))?;
+        Ok(successor)
+    }
+
+    /// Its process id; 0 once it has ended.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// For the purges of both.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    async fn pass(&self, sockets: &[Passed]) -> Result<(), HandoverError> {
+        let channel = self.link.channel();
+        for Passed { setting, activated, socket } in sockets {
+            let message = Message::Socket { setting: setting.clone(), activated: *activated };
+            channel.send(&message, Some(socket.as_fd())).await?;
+        }
+        channel.send(&Message::Sockets { count: sockets.len() }, None).await?;
+        Ok(())
+    }
+
+    /// Waits until it could serve. `progress` hears how long that takes.
+    pub async fn prepared(&mut self, progress: impl Fn(Duration)) -> Result<(), HandoverError> {
+        let began = Instant::now();
+        let mut ticks = interval(PROGRESS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                said = self.hear() => if let Message::Prepared = said? { return Ok(()) },
+                _ = ticks.tick() => progress(began.elapsed()),
+            }
+        }
+    }
+
+    /// Tells it to serve, and waits until it does.
+    pub async fn go(&mut self) -> Result<(), HandoverError> {
+        let channel = Arc::clone(&self.link);
+        channel.channel().send(&Message::Go, None).await?;
+        loop {
+            if let Message::Serving = self.hear().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next message of the handover.
+    async fn hear(&mut self) -> Result<Message, HandoverError> {
+        match timeout_at(self.deadline, self.events.recv()).await {
+            Ok(Some(Message::Failed { reason })) => Err(HandoverError::Failed(reason)),
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(self.ended().await),
+            Err(_) => Err(HandoverError::TimedOut(self.patience)),
+        }
+    }
+
+    /// It has closed its end.
+    async fn ended(&mut self) -> HandoverError {
+        let end = Instant::now() + ENDS_WITHIN;
+        while Instant::now() < end {
+            if let Some(status) = self.try_wait() {
+                return HandoverError::Ended(status);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        HandoverError::Channel(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut()?;
+        let status = child.try_wait().ok().flatten()?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// It serves, so that it outlives this process: resolves when it has ended nevertheless.
+    pub async fn gone(mut self) -> Gone {
+        let mut child = self.child.take();
+        // Its end closes when it ends.
+        while self.events.recv().await.is_some() {}
+        loop {
+            match child.as_mut().map(Child::try_wait) {
+                Some(Ok(Some(status))) if !status.success() => return Gone::Failed(status),
+                Some(Ok(None)) => tokio::time::sleep(LOOK).await,
+                _ => return Gone::InOrder,
+            }
+        }
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            tracing::warn!(process = child.id(), "the new process is ended; this one goes on");
+            let _ = child.kill();
+            // It ends at once, but for a wait in the kernel that no thread here should share.
+            let wait = move || drop(child.wait());
+            let _ = std::thread::Builder::new().name("successor-end".to_owned()).spawn(wait);
+        }
+    }
+}
