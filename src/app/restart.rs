@@ -26,6 +26,8 @@ impl Server {
         let mut server = Self::prepare(doors, settings, level, file)?;
         let mut predecessor = taken.begin(applier(&server.node));
         server.share_with(Some(Arc::clone(predecessor.link()) as Arc<dyn Sharer>));
+        // Once the predecessor says so to systemd, signals come to this process.
+        server.listen_to_signals()?;
         predecessor.ready_to_go().await;
         server.state.enter(Phase::Serving);
         server.begin()?;
@@ -71,7 +73,10 @@ impl Server {
     async fn start_successor(&self) -> Result<Successor, HandoverError> {
         let patience = self.node.parts().rules.load().settings.lifecycle.restart_timeout;
         self.predecessor_gone(patience).await?;
-        let sockets = self.doors.descriptors()?;
+        let sockets = match &*self.doors.lock() {
+            Some(doors) => doors.descriptors()?,
+            None => Vec::new(),
+        };
         let launch = Launch::again();
         let apply = applier(&self.node);
         let mut successor = Successor::start(&launch, &sockets, patience, apply).await?;

@@ -40,11 +40,13 @@ pub struct Server {
     level: Option<LevelHandle>,
     file: Option<PathBuf>,
     stop: watch::Sender<bool>,
-    pub(super) doors: Doors,
+    /// Until it is to accept no more: an open socket on which nobody accepts lets clients wait.
+    pub(super) doors: Mutex<Option<Doors>>,
     /// What says when the control listener ends: later than the others.
     pub(super) control_shutdown: Shutdown,
     pub(super) desk: Arc<Desk>,
     orders: Option<mpsc::Receiver<Signal>>,
+    hears_signals: bool,
     /// The process that serves in place of this one.
     pub(super) successor: Mutex<Option<Successor>>,
     /// Ends with the process that served before this one.
@@ -95,10 +97,11 @@ impl Server {
             level,
             file,
             stop: watch::Sender::new(false),
-            doors,
+            doors: Mutex::new(Some(doors)),
             control_shutdown: Shutdown::new(),
             desk: Arc::new(desk),
             orders: Some(orders),
+            hears_signals: false,
             successor: Mutex::default(),
             predecessor: tokio::sync::Mutex::default(),
         })
@@ -117,7 +120,19 @@ impl Server {
         let connections = Arc::clone(self.shutdown.connections());
         let (node, desk) = (self.node.clone(), Arc::clone(&self.desk));
         let control = Control::new(Arc::new(Controlled { node, desk, connections }));
-        self.doors.serve((self.node.clone(), &self.shutdown), (control, &self.control_shutdown))
+        let (public, steered) = (&self.shutdown, &self.control_shutdown);
+        match &*self.doors.lock() {
+            Some(doors) => doors.serve((self.node.clone(), public), (control, steered)),
+            None => Ok(()),
+        }
+    }
+
+    /// From here on signals wait for [`Server::run_until_told`].
+    pub(super) fn listen_to_signals(&mut self) -> Result<(), AppError> {
+        if !std::mem::replace(&mut self.hears_signals, true) {
+            signals(self.desk.orders())?;
+        }
+        Ok(())
     }
 
     /// The node itself.
@@ -127,7 +142,7 @@ impl Server {
 
     /// Runs until SIGTERM or SIGINT, then stops in order.
     pub async fn run_until_told(mut self) -> Result<(), AppError> {
-        signals(self.desk.orders())?;
+        self.listen_to_signals()?;
         // Where they are gone, it runs already, or rather has.
         let Some(orders) = self.orders.take() else { return Ok(()) };
         let notify = tell_service_manager;
@@ -254,6 +269,7 @@ impl Service for Server {
 
     fn stop_accepting(&self) {
         self.shutdown.drain();
+        *self.doors.lock() = None;
     }
 
     async fn finished(&self) {

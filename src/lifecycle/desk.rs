@@ -1,5 +1,7 @@
 //! Where restarts and the drain are asked for, by signals and by the control API.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -51,13 +53,15 @@ enum Slot {
 pub struct Desk {
     signals: mpsc::Sender<Signal>,
     slot: Mutex<Slot>,
+    /// Was a drain asked for? A second order would hurry it.
+    drains: AtomicBool,
 }
 
 impl Desk {
     /// A desk, and the orders that it takes.
     pub fn new() -> (Self, mpsc::Receiver<Signal>) {
         let (signals, orders) = mpsc::channel(WAITING_MAX);
-        (Self { signals, slot: Mutex::default() }, orders)
+        (Self { signals, slot: Mutex::default(), drains: AtomicBool::new(false) }, orders)
     }
 
     /// For whoever turns signals of the system into orders.
@@ -67,10 +71,12 @@ impl Desk {
 
     /// Asks for a drain, as SIGTERM does; it is begun once.
     pub fn drain(&self, state: &State) {
-        if state.readiness().phase() <= Phase::Serving {
-            // Where the queue is full of signals, one of them is to stop or the next try is.
-            let _ = self.signals.try_send(Signal::Stop);
+        if state.readiness().phase() > Phase::Serving || self.drains.swap(true, Ordering::SeqCst) {
+            return;
         }
+        // Where the queue is full of signals, it is for the next who asks.
+        let asked = self.signals.try_send(Signal::Stop).is_ok();
+        self.drains.store(asked, Ordering::SeqCst);
     }
 
     /// Asks for a restart, and gives what is heard of it.
@@ -168,6 +174,7 @@ mod tests {
         let (desk, mut orders) = Desk::new();
         let state = State::new();
         state.enter(Phase::Serving);
+        desk.drain(&state);
         desk.drain(&state);
         assert_eq!(orders.try_recv(), Ok(Signal::Stop));
         state.enter(Phase::Draining);

@@ -12,6 +12,10 @@ use super::service_manager::Notice;
 use super::signals::Signal;
 use crate::observe::{Phase, State};
 
+/// How long connections at least stay for a last request where another process serves: one that was
+/// just accepted has not sent its first yet.
+const LAST_REQUESTS_MIN: Duration = Duration::from_secs(1);
+
 /// How long the steps of stopping may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -192,6 +196,7 @@ async fn restart(
 /// and this one is to serve again.
 async fn leave(service: &impl Service, signals: &mut mpsc::Receiver<Signal>) -> Option<Outcome> {
     let Timing { drain, deadline } = service.timing();
+    let drain = drain.max(LAST_REQUESTS_MIN);
     let gone = service.successor_gone();
     tokio::pin!(gone);
     let mut last_requests = pin!(tokio::time::sleep(drain));

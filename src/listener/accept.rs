@@ -42,6 +42,7 @@ pub async fn serve<H: Handler>(
     let door = Arc::new(Door { handler, limits, clock: Clock::system(), shutdown });
     let mut reserve = Reserve::new(door.clock.clone());
     let connections = Arc::clone(door.shutdown.connections());
+    let _accepting = connections.accept();
     let mut stopping = pin!(connections.stopping());
     loop {
         let accepted = tokio::select! {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
@@ -63,12 +63,14 @@ impl Shutdown {
         self.0.stage()
     }
 
-    /// Resolves when no connection is left. New ones may come unless draining has begun.
+    /// Resolves when no connection is left. New ones may come unless they are to leave or to drain;
+    /// then it waits for those who accept as well, since one may just have taken a connection.
     pub async fn all_gone(&self) {
         loop {
             let mut gone = pin!(self.0.gone.notified());
             gone.as_mut().enable();
-            if self.0.count() == 0 {
+            let may_come = self.stage() != Stage::Serving && self.0.is_accepting();
+            if self.0.count() == 0 && !may_come {
                 return;
             }
             gone.await;
@@ -87,6 +89,8 @@ pub struct Connections {
     stage: AtomicU8,
     stage_changed: Notify,
     registry: Mutex<Registry>,
+    /// How many listeners accept.
+    accepting: AtomicUsize,
     gone: Notify,
     counters: Counters,
 }
@@ -169,6 +173,17 @@ impl Connections {
         }
     }
 
+    /// Does a listener accept?
+    fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::SeqCst) > 0
+    }
+
+    /// A listener accepts for as long as this lives.
+    pub(super) fn accept(self: &Arc<Self>) -> Accepting {
+        self.accepting.fetch_add(1, Ordering::SeqCst);
+        Accepting(Arc::clone(self))
+    }
+
     pub(super) fn note(&self, event: Event) {
         let counter = match event {
             Event::AcceptError => &self.counters.accept_errors,
@@ -236,6 +251,17 @@ impl Connections {
         drop(registry);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         Ok(Slot { connections: Arc::clone(self), id, address })
+    }
+}
+
+/// A listener that accepts.
+#[derive(Debug)]
+pub(super) struct Accepting(Arc<Connections>);
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::SeqCst);
+        self.0.gone.notify_waiters();
     }
 }
 
@@ -344,6 +370,22 @@ mod tests {
         drop(slots);
         assert_eq!(connections.count(), 0);
         assert!(connections.registry.lock().by_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn all_are_gone_no_sooner_than_nobody_accepts() {
+        let shutdown = Shutdown::new();
+        let accepting = shutdown.connections().accept();
+        shutdown.all_gone().await;
+        shutdown.leave();
+        let mut gone = pin!(shutdown.all_gone());
+        assert!(
+            std::future::poll_fn(|context| Poll::Ready(gone.as_mut().poll(context)))
+                .await
+                .is_pending()
+        );
+        drop(accepting);
+        gone.await;
     }
 
     #[tokio::test]

@@ -208,7 +208,12 @@ fn keep_over_exec(socket: &std::net::TcpListener) {
 #[test]
 fn a_refusing_php_socket_makes_it_not_ready_and_a_failing_health_check_does_not() {
     let directory = tempfile::tempdir().expect("a directory");
-    let nobody = free_port();
+    // Bound by nobody who listens, so that no other test is given the port.
+    let refusing = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let refusing = refusing.expect("a socket");
+    refusing.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+    let address = refusing.local_addr().ok().and_then(|address| address.as_socket());
+    let nobody = address.expect("an address").port();
     let parvis = Parvis::before_http(nobody)
         .with("health.probe", "\"/health_check.php\"")
         .with("health.interval", "\"100ms\"")

@@ -41,7 +41,7 @@ impl Launch {
     }
 }
 
-/// A started process. Unless it was told to serve, it is ended when this is dropped.
+/// A started process. Unless it serves, it is ended when this is dropped.
 #[derive(Debug)]
 pub struct Successor {
     child: Option<Child>,
@@ -49,6 +49,7 @@ pub struct Successor {
     events: mpsc::Receiver<Message>,
     deadline: Instant,
     patience: Duration,
+    serves: bool,
 }
 
 /// How a successor that served has ended.
@@ -90,7 +91,8 @@ impl Successor {
         let reader = Arc::clone(&link);
         tokio::spawn(async move { reader.run(apply, sender).await });
         let deadline = Instant::now() + patience;
-        let successor = Self { child: Some(child), link, events, deadline, patience };
+        let successor =
+            Self { child: Some(child), link, events, deadline, patience, serves: false };
         timeout_at(deadline, successor.pass(sockets))
             .await
             .unwrap_or(Err(HandoverError::TimedOut(patience)))?;
@@ -137,6 +139,7 @@ impl Successor {
         channel.channel().send(&Message::Go, None).await?;
         loop {
             if let Message::Serving = self.hear().await? {
+                self.serves = true;
                 return Ok(());
             }
         }
@@ -188,12 +191,38 @@ impl Successor {
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut child) = self.child.take().filter(|_| !self.serves) {
             tracing::warn!(process = child.id(), "the new process is ended; this one goes on");
             let _ = child.kill();
             // It ends at once, but for a wait in the kernel that no thread here should share.
             let wait = move || drop(child.wait());
             let _ = std::thread::Builder::new().name("successor-end".to_owned()).spawn(wait);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Drops a successor that serves or not; gives whether its process was there afterwards.
+    fn outlives(serves: bool) -> bool {
+        let child = Command::new("sleep").arg("20").spawn().expect("sleep");
+        let process = child.id();
+        let (ours, _theirs) = channel::pair().expect("a pair");
+        let (_, events) = mpsc::channel(1);
+        let (deadline, patience) = (Instant::now(), Duration::ZERO);
+        let link = Arc::new(Link::new(ours));
+        let child = Some(child);
+        drop(Successor { child, link, events, deadline, patience, serves });
+        std::thread::sleep(Duration::from_millis(300));
+        let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("an id");
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).is_ok()
+    }
+
+    #[tokio::test]
+    async fn one_that_serves_outlives_this_process_and_one_that_does_not_is_ended() {
+        assert!(outlives(true));
+        assert!(!outlives(false));
     }
 }

@@ -137,12 +137,13 @@ fn two_restarts_under_load_fail_no_request_and_cut_none() {
         .with(over_http2(https, root.clone()))
         .with(each_new_handshake(https, root));
     load.wait_for_more(100);
-    for _ in 0..2 {
+    for round in 1..=2 {
         let mut form = Client::connect(port);
         form.send(b"POST /form HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 6\r\n\r\nabc");
         let slow = thread::spawn(move || get(port, "/slow", &[]));
-        let seen = origin.count();
-        wait_until("the slow fetch", Duration::from_secs(10), || origin.count() > seen);
+        wait_until("the slow fetch", Duration::from_secs(10), || {
+            origin.seen().iter().filter(|seen| seen.target == "/slow").count() == round
+        });
         successors.restart(&parvis);
         form.send(b"def");
         assert_eq!(form.read(false).expect("a whole response").text(), "6");

@@ -102,3 +102,35 @@ fn a_signal_restarts_it_too_and_systemd_learns_of_the_new_main_process() {
     assert_eq!(request(port, "GET", "/.parvis/ready", &[], b"").status, 200);
     assert_eq!(get(control, "/ready", &[]).status, 200);
 }
+
+#[test]
+fn a_restart_runs_the_program_that_is_at_its_path_by_then() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (program, seen) = (directory.path().join("parvis"), directory.path().join("seen"));
+    let installed = env!("CARGO_BIN_EXE_parvis");
+    std::os::unix::fs::symlink(installed, &program).expect("a link");
+    let (port, control) = (free_port(), free_port());
+    let mut command = Command::new(&program);
+    command
+        .arg("run")
+        .env("PARVIS__LISTEN__HTTP", format!("127.0.0.1:{port}"))
+        .env("PARVIS__LISTEN__CONTROL", format!("127.0.0.1:{control}"))
+        .env("PARVIS__HEALTH__PROBE", "")
+        .env("PARVIS__LIFECYCLE__DRAIN", "0s");
+    let mut process = Process::start(&mut command, &directory.path().join("output"));
+    let ready = || TcpStream::connect(("127.0.0.1", control)).is_ok();
+    wait_until("the start", Duration::from_secs(10), ready);
+    // An upgrade: another file takes the place of the one that runs.
+    let next = directory.path().join("next");
+    let script = format!("#!/bin/sh\necho $$ > {}\nexec {installed} \"$@\"\n", seen.display());
+    std::fs::write(&next, script).expect("written");
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&next, all).expect("set");
+    std::fs::rename(&next, &program).expect("renamed");
+    let told = request(control, "POST", "/restart", &[], b"");
+    assert!(told.text().contains("\"done\":true"), "{}", told.text());
+    let id = std::fs::read_to_string(&seen).expect("the new program has run");
+    let _successors = Successors(vec![id.trim().parse().expect("an id")]);
+    assert_eq!(process.wait(Duration::from_secs(10)), Some(0));
+    assert_eq!(get(port, "/.parvis/ready", &[]).status, 200);
+}
