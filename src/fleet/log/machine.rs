@@ -310,9 +310,11 @@ impl Machine {
             self.own_places.insert(place, name);
             // The reader may be ahead of this acknowledgement, and have read another entry there.
             let is_behind = |at: Position| at.epoch == epoch && at.sequence >= sequence;
+            // What was appended twice may have been read behind that place already.
+            let was_read = |(of, at): Place| of == epoch && at >= sequence;
             is_lost = self.checks.chain
                 && self.position.is_some_and(is_behind)
-                && known.read != Some(place);
+                && !known.read.is_some_and(was_read);
         }
         let is_newer = |(known, last): Place| known != epoch || last < sequence;
         if self.acknowledged.is_none_or(is_newer) {
@@ -391,5 +393,119 @@ impl Machine {
             let again = self.own.iter().map(|own| (own.name, own.order.clone())).collect();
             actions.push(Action::AppendAgain(again));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: Token = Token::new([1; 16]);
+
+    fn at(sequence: u8) -> Position {
+        let entry = (sequence > 0).then(|| Token::new([sequence; 16]));
+        Position { epoch: EPOCH, sequence: u64::from(sequence), entry }
+    }
+
+    fn entry(sequence: u8) -> Entry {
+        let before = at(sequence - 1).entry;
+        Entry { position: at(sequence), before, order: Some(Order::Soften) }
+    }
+
+    fn seconds(seconds: u64) -> Moment {
+        Moment::from_milliseconds(seconds * 1_000)
+    }
+
+    fn found(end: Position) -> Machine {
+        let proof_max = Duration::from_secs(5);
+        let recent_age = Duration::from_mins(1);
+        let mut machine = Machine::new(Limits { proof_max, recent_max: 2, recent_age });
+        let actions = machine.end(machine.question(seconds(0)), end, seconds(0));
+        assert!(matches!(actions[..], [Action::Soften(Cause::Started)]));
+        machine
+    }
+
+    fn causes(actions: &[Action]) -> Vec<Cause> {
+        let cause = |action: &Action| match action {
+            // The order of these entries asks for it by itself.
+            Action::Soften(Cause::Lost) => None,
+            Action::Soften(cause) => Some(*cause),
+            _ => None,
+        };
+        actions.iter().filter_map(cause).collect()
+    }
+
+    #[test]
+    fn a_look_counts_from_its_question_and_once_all_before_its_end_is_applied() {
+        let mut machine = found(at(3));
+        assert_eq!(machine.proven_until(), Some(seconds(5)));
+        let question = machine.question(seconds(4));
+        // The answer was long under way.
+        assert!(machine.end(question, at(5), seconds(60)).is_empty());
+        assert_eq!(machine.proven_until(), Some(seconds(5)));
+        machine.entry(entry(4), seconds(60));
+        assert_eq!(machine.proven_until(), Some(seconds(5)));
+        machine.entry(entry(5), seconds(60));
+        assert_eq!(machine.proven_until(), Some(seconds(9)));
+    }
+
+    #[test]
+    fn an_answer_that_entries_have_overtaken_is_no_end_that_went_back() {
+        let mut machine = found(at(3));
+        let question = machine.question(seconds(1));
+        machine.entry(entry(4), seconds(1));
+        assert!(machine.end(question, at(3), seconds(1)).is_empty());
+        let question = machine.question(seconds(2));
+        let actions = machine.end(question, at(3), seconds(2));
+        assert_eq!(causes(&actions), [Cause::WentBack]);
+    }
+
+    #[test]
+    fn gaps_other_chains_and_other_epochs_are_told_apart() {
+        let mut machine = found(at(3));
+        assert_eq!(causes(&machine.entry(entry(4), seconds(1))), []);
+        assert_eq!(causes(&machine.entry(entry(4), seconds(1))), [], "it was read before");
+        assert_eq!(causes(&machine.entry(entry(6), seconds(1))), [Cause::Gap]);
+        let other = Entry { before: Some(Token::new([9; 16])), ..entry(7) };
+        assert_eq!(causes(&machine.entry(other, seconds(1))), [Cause::Rewritten]);
+        let epoch = Token::new([2; 16]);
+        let new = Entry { position: Position { epoch, ..at(1) }, before: None, order: None };
+        let actions = machine.entry(new, seconds(1));
+        assert_eq!(causes(&actions), [Cause::NewEpoch, Cause::Unreadable]);
+    }
+
+    #[test]
+    fn an_own_entry_whose_place_another_one_took_is_appended_again_whichever_is_known_first() {
+        let name = Token::new([77; 16]);
+        for is_acknowledged_first in [true, false] {
+            let mut machine = found(at(3));
+            machine.appending(name, Order::Soften, seconds(1));
+            let mut actions = Vec::new();
+            if is_acknowledged_first {
+                actions.extend(machine.appended(name, (EPOCH, 4), seconds(1)));
+                actions.extend(machine.entry(entry(4), seconds(1)));
+            } else {
+                actions.extend(machine.entry(entry(4), seconds(1)));
+                actions.extend(machine.appended(name, (EPOCH, 4), seconds(1)));
+            }
+            assert_eq!(causes(&actions), [Cause::Rewritten]);
+            let again = |action: &Action| match action {
+                Action::AppendAgain(again) => again.iter().any(|(again, _)| *again == name),
+                _ => false,
+            };
+            assert!(actions.iter().any(again));
+        }
+    }
+
+    #[test]
+    fn own_entries_are_kept_up_to_their_number_and_age() {
+        let mut machine = found(at(0));
+        for number in 1..=3 {
+            machine.appending(Token::new([number; 16]), Order::Soften, seconds(1));
+        }
+        assert_eq!((machine.own.len(), machine.own_names.len()), (2, 2));
+        let mut actions = Vec::new();
+        machine.append_again(&mut actions, seconds(62));
+        assert!(actions.is_empty() && machine.own_names.is_empty());
     }
 }
