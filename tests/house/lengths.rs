@@ -18,7 +18,11 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
             continue;
         }
         let closing = format!("{indent}}}");
-        let end = lines[start..].iter().position(|line| *line == closing || line.ends_with(" }"));
+        // A trait's function without a body ends with a semicolon, at the same indentation.
+        let bodiless = |line: &str| line.starts_with(&format!("{indent})")) && line.ends_with(';');
+        let end = lines[start..]
+            .iter()
+            .position(|line| *line == closing || line.ends_with(" }") || bodiless(line));
         if let Some(length) = end {
             found.push((start + 1, length + 1));
         }
@@ -50,4 +54,6 @@ fn functions_and_files_stay_short() {
 fn the_measure_sees_a_functions_length() {
     let text = "impl X {\n    pub fn long(\n        &self,\n    ) {\n        work();\n    }\n}\n";
     assert_eq!(functions(text), [(2, 5)]);
+    let text = "trait X {\n    fn long(\n        &self,\n    ) -> u8;\n\n    fn other();\n}\n";
+    assert_eq!(functions(text), [(2, 3)], "one without a body has its signature alone");
 }
