@@ -141,6 +141,7 @@ impl Writer {
     }
 
     async fn keep(&mut self, jobs: Vec<Job>) {
+        self.adopt().await;
         let kept: Vec<_> =
             jobs.iter().map(|job| Kept { name: job.name, order: job.order.clone() }).collect();
         self.on_disk(move |journal| {

@@ -20,7 +20,7 @@ use super::support::process::wait_until;
 use super::support::redis::Redis;
 
 /// Longer than any fault in these tests needs to be noticed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A shop whose pages say which version was committed when they were rendered; their tags are their
 /// paths.

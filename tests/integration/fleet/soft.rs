@@ -51,9 +51,12 @@ fn a_strict_node_fetches_first_and_answers_503_when_it_cannot() {
     store(&node, "/cat_p_1");
     redis.kill();
     wait_until("soft", PATIENCE, || is_soft(&node) == Some(true));
+    let insertions = || node.metric("parvis_store_insertions_total ");
     for _ in 0..3 {
-        let now = shop.commit();
+        let (now, before) = (shop.commit(), insertions());
         assert_eq!(version(&node, "/cat_p_1"), now, "no older page is given out");
+        // Until it is stored a fetch may still be joined.
+        wait_until("storing", PATIENCE, || insertions() > before);
     }
     // An origin that refuses: the node is started with one, and its store is filled before.
     drop(node);

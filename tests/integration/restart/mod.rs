@@ -2,6 +2,7 @@
 //! back; and where it cannot, the old one goes on.
 
 mod faults;
+mod fleet;
 mod load;
 mod purges;
 mod sockets;
