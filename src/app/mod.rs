@@ -10,13 +10,13 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::fleet::FleetError;
 use crate::lifecycle::handover::{HandoverError, Taken, inherited, tell_failure};
 use crate::lifecycle::{self, Activated, LifecycleError};
 use crate::listener::{ListenError, TlsError};
 use crate::observe::{ObserveError, start_tracing};
 use crate::origin::OriginError;
 use crate::policy::PolicyError;
-use crate::redis_pool::RedisError;
 use crate::settings::Settings;
 
 pub use doors::{Doors, open};
@@ -38,9 +38,9 @@ pub enum AppError {
     /// The web root cannot be used.
     #[error("origin.root: {0}")]
     Origin(#[from] OriginError),
-    /// The settings of Redis are of no use.
+    /// The settings of Redis or of the other nodes are of no use.
     #[error(transparent)]
-    Redis(#[from] RedisError),
+    Fleet(#[from] FleetError),
     /// The access log or the messages cannot be set up.
     #[error(transparent)]
     Observe(#[from] ObserveError),

@@ -141,7 +141,7 @@ fn applier(node: &Node) -> impl Fn(&PurgeText) + Send + Sync + 'static {
     move |purge| {
         let regex_max_bytes = node.parts().rules.load().settings.purge.regex_max_bytes;
         match purge.request(regex_max_bytes) {
-            Ok(request) => drop(node.parts().fleet.purge_here(&request)),
+            Ok(request) => node.parts().fleet.purge_for_other_process(&request),
             Err(refusal) => {
                 tracing::warn!(%refusal, "a purge of the other process cannot be read: all is purged");
                 node.parts().store.purge_all(false);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::Bell;
-use super::echo::Echoes;
+use super::echo::{Due, Echoes};
 use super::log::{Cause, Order};
 use super::trust::Trust;
 use crate::clock::Clock;
@@ -46,13 +47,19 @@ impl Applier {
         purged
     }
 
-    fn note_echo(&self, order: &Order) {
+    /// Remembers to purge later, though not now.
+    pub(super) fn note_echo(&self, order: &Order) {
         let mut echoes = self.echoes.lock();
         let was_empty = echoes.next().is_none();
         echoes.note(order, self.clock.now());
         if was_empty {
             self.echo_noted.notify_one();
         }
+    }
+
+    /// How what has one of these tags, or this URL, will be purged again shortly.
+    pub(super) fn echo_of(&self, tags: &[Bytes], url: &[u8]) -> Due {
+        self.echoes.lock().of(tags, url)
     }
 
     pub(super) fn observer(&self) -> &Observer {

@@ -104,6 +104,7 @@ impl Heart {
             name: link.name.clone(),
             instance: link.instance.to_string(),
             address: link.address.clone(),
+            peer: link.settings.peers.listen.map(|address| address.to_string()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             release: link.release.load().to_string(),
             epoch: position.map(|position| position.epoch.to_string()).unwrap_or_default(),

@@ -22,6 +22,17 @@ pub(super) struct Echoes {
     groups: VecDeque<Group>,
 }
 
+/// How something will be purged again shortly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// Not at all.
+    Nothing,
+    /// It will be marked stale.
+    Soft,
+    /// It will be gone.
+    Hard,
+}
+
 #[derive(Debug)]
 struct Group {
     due: Moment,
@@ -95,6 +106,33 @@ impl Echoes {
         orders
     }
 
+    /// How what has one of these tags, or this URL, will be purged again. Patterns count as naming
+    /// everything.
+    pub(super) fn of(&self, tags: &[Bytes], url: &[u8]) -> Due {
+        let of_order = |order: &Order| match order {
+            Order::Soften => Due::Soft,
+            Order::Purge { scope: PurgeScope::Url(named), .. } if named != url => Due::Nothing,
+            Order::Purge { soft, .. } => {
+                if *soft {
+                    Due::Soft
+                } else {
+                    Due::Hard
+                }
+            }
+        };
+        let of_group = |group: &Group| {
+            let is_hard = tags.iter().any(|tag| group.hard.contains(tag));
+            let is_soft = group.everything || tags.iter().any(|tag| group.soft.contains(tag));
+            let of_tags = match (is_hard, is_soft) {
+                (true, _) => Due::Hard,
+                (false, true) => Due::Soft,
+                (false, false) => Due::Nothing,
+            };
+            group.others.iter().map(of_order).fold(of_tags, Due::max)
+        };
+        self.groups.iter().map(of_group).max().unwrap_or(Due::Nothing)
+    }
+
     /// When the next one is due.
     pub(super) fn next(&self) -> Option<Moment> {
         self.groups.front().map(|group| group.due)
@@ -146,6 +184,27 @@ mod tests {
         }
         assert_eq!(texts(&echoes.due(at(5_000))), ["1 soft lost "]);
         assert_eq!(echoes.count, 0);
+    }
+
+    #[test]
+    fn what_is_due_is_known_by_tag_and_url() {
+        let of = |echoes: &Echoes, tag: &str, url: &str| {
+            echoes.of(&[tag.to_owned().into()], url.as_bytes())
+        };
+        let mut echoes = Echoes::new(Duration::from_secs(2), 10);
+        assert_eq!(of(&echoes, "a", "u"), Due::Nothing);
+        echoes.note(&tags("a"), at(0));
+        let url = Order::Purge { scope: PurgeScope::Url(b"u".to_vec()), soft: true };
+        echoes.note(&url, at(0));
+        assert_eq!(of(&echoes, "a", "u"), Due::Hard);
+        assert_eq!(of(&echoes, "b", "u"), Due::Soft);
+        assert_eq!(of(&echoes, "b", "v"), Due::Nothing);
+        echoes.note(&Order::Soften, at(200));
+        assert_eq!(of(&echoes, "b", "v"), Due::Soft);
+        echoes.note(&Order::Purge { scope: PurgeScope::All, soft: false }, at(200));
+        assert_eq!(of(&echoes, "b", "v"), Due::Hard);
+        echoes.due(at(9_000));
+        assert_eq!(of(&echoes, "a", "u"), Due::Nothing);
     }
 
     #[test]

@@ -25,6 +25,18 @@ pub(super) struct Job {
     pub(super) is_awaited: bool,
     /// `None`: nobody waits for it.
     pub(super) answer: Option<oneshot::Sender<Appended>>,
+    /// Gone with the job, once the purge is in the log or the journal.
+    pub(super) unlogged: Option<Unlogged>,
+}
+
+/// A purge that is applied here and neither in the log nor in the journal yet. While there is one the
+/// others cannot be told up to where they must have come.
+pub struct Unlogged(Arc<AtomicUsize>);
+
+impl Drop for Unlogged {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What became of it.
@@ -64,6 +76,9 @@ pub(super) struct Link {
     pub(super) beats: AtomicU64,
     /// Another process of this node announces it.
     pub(super) is_aside: AtomicBool,
+    unlogged: Arc<AtomicUsize>,
+    /// Milliseconds of a moment.
+    quiet_until: AtomicU64,
     require: bool,
     applied: AtomicU64,
     softened: AtomicU64,
@@ -104,6 +119,8 @@ impl Link {
             end: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             is_aside: AtomicBool::new(false),
+            unlogged: Arc::default(),
+            quiet_until: AtomicU64::new(0),
             require: settings.redis.require,
             applied: AtomicU64::new(0),
             softened: AtomicU64::new(0),
@@ -127,7 +144,8 @@ impl Link {
         for order in orders {
             let (answer, answered) = oneshot::channel();
             let is_awaited = wait == Wait::Fleet;
-            let job = Job { name: token(), order, is_awaited, answer: Some(answer) };
+            let (name, answer, unlogged) = (token(), Some(answer), Some(self.unlogged()));
+            let job = Job { name, order, is_awaited, answer, unlogged };
             // A full queue makes the sender wait, since only the writer keeps the journal.
             if self.jobs.send(job).await.is_err() {
                 return Reach::Journaled;
@@ -145,6 +163,33 @@ impl Link {
             (Some(place), Wait::Fleet) => members::wait_for(self, place).await,
             _ => Reach::Logged,
         }
+    }
+
+    /// To be made before a purge is applied here.
+    pub(super) fn unlogged(&self) -> Unlogged {
+        self.unlogged.fetch_add(1, Ordering::AcqRel);
+        Unlogged(Arc::clone(&self.unlogged))
+    }
+
+    /// Another process of this node appends a purge that is applied here too. When the log has it is
+    /// not known here, so that for a while nobody is told a place.
+    pub(super) fn be_quiet(&self) {
+        let until = self.clock.now().plus(QUIET);
+        self.quiet_until.fetch_max(until.milliseconds(), Ordering::AcqRel);
+    }
+
+    /// The place in the log up to which the others must have come to know each purge that is applied
+    /// here. `None`: there are purges which the log does not have, or no log was found yet.
+    pub(super) fn known(&self) -> Option<(Token, u64)> {
+        let is_logged = || {
+            self.unlogged.load(Ordering::Acquire) == 0
+                && self.journal.load(Ordering::Acquire) == 0
+                && self.clock.now().milliseconds() >= self.quiet_until.load(Ordering::Acquire)
+        };
+        // What is logged between the two looks is in the place or shows in the second: a log that
+        // has just lost entries gives its place and has them to be appended again.
+        let place = if is_logged() { self.machine.lock().known() } else { None };
+        place.filter(|_| is_logged())
     }
 
     /// To be asked before the log's end is.
@@ -217,10 +262,13 @@ impl Link {
     fn append_again(self: &Arc<Self>, again: Vec<(Token, Order)>) {
         tracing::warn!(entries = again.len(), "appending own recent entries to the log again");
         let jobs = self.jobs.clone();
+        // Until the log has them again the others may not know them.
+        let again: Vec<_> = again.into_iter().map(|own| (own, self.unlogged())).collect();
         // Bounded by fleet.recent_max; the queue may be shorter, and nobody waits for them.
         tokio::spawn(async move {
-            for (name, order) in again {
-                let job = Job { name, order, is_awaited: false, answer: None };
+            for ((name, order), unlogged) in again {
+                let (answer, unlogged) = (None, Some(unlogged));
+                let job = Job { name, order, is_awaited: false, answer, unlogged };
                 if jobs.send(job).await.is_err() {
                     return;
                 }
@@ -271,6 +319,9 @@ impl Link {
 pub(super) fn token() -> Token {
     Token::new(random::bytes())
 }
+
+/// Longer than an append takes while Redis answers.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// A pause between tries that none of the settings names.
 pub(super) const SHORT_PAUSE: Duration = Duration::from_millis(100);

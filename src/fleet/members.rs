@@ -25,6 +25,9 @@ pub struct Member {
     pub instance: String,
     /// Where it listens.
     pub address: String,
+    /// Where the other nodes get pages from it; empty: nowhere.
+    #[serde(default)]
+    pub peer: String,
     /// Its version of Parvis.
     pub version: String,
     /// The shop's release; empty: unknown.
@@ -110,7 +113,7 @@ pub(super) async fn wait_for(link: &Link, (epoch, sequence): (Token, u64)) -> Re
     }
 }
 
-async fn list(link: &Link) -> Result<Vec<Member>, RedisError> {
+pub(super) async fn list(link: &Link) -> Result<Vec<Member>, RedisError> {
     let reply = link.redis.ask(&link.keys.members()).await?;
     let announced = reply.list().ok_or(RedisError::Unexpected)?;
     let read = announced.iter().take(MEMBERS_MAX).filter_map(|one| one.bytes());

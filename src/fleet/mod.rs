@@ -12,6 +12,7 @@
 //! | `writer`, `reader`, `beat` | the tasks: append, read and apply, prove and announce |
 //! | `apply`, `echo`, `trust` | purging, purging again, and what stored responses are worth |
 //! | `members` | who is there |
+//! | `peer/` | pages from node to node |
 
 mod apply;
 mod beat;
@@ -19,30 +20,36 @@ mod echo;
 mod link;
 pub mod log;
 mod members;
+pub mod peer;
 mod reader;
 mod release;
 mod stream;
 mod trust;
 mod writer;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+pub use echo::Due;
+pub use link::Unlogged;
 pub use members::{Member, Overview};
 pub use trust::Trust;
 
 use crate::clock::Clock;
 use crate::observe::{Observer, State};
-use crate::policy::PurgeRequest;
+use crate::policy::{PurgeRequest, PurgeScope};
 use crate::redis_pool::RedisError;
 use crate::settings::Settings;
 use crate::store::{Purged, Store};
 use apply::Applier;
 use link::Link;
 use log::Order;
+use peer::message::{Answer as PeerAnswer, Ask, Place, Why};
+use peer::{PeerDoor, PeerError, PeerFigures, Peers};
 
 /// How busy this node is, as others see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,23 +111,54 @@ impl Reach {
     }
 }
 
+/// Why this node cannot be part of a fleet.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// Of Redis.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// Of the other nodes.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+}
+
 /// This node's part in the fleet; shared by `Arc`.
 pub struct Fleet {
     applier: Arc<Applier>,
     link: Option<Arc<Link>>,
+    peers: Option<Arc<Peers>>,
 }
+
+/// Another node, which is to be asked for a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    address: SocketAddr,
+    /// Up to where this node has applied the log.
+    pub place: Place,
+    /// The release of the shop.
+    pub release: Arc<String>,
+}
+
+/// Stored forms of a page, and what is around them, beside its content.
+const STORED_FORMS: u64 = 3;
+const AROUND_MAX_BYTES: u64 = 4 << 20;
+
+/// Between two looks whether the log has been read far enough, and how many there are.
+const LOOK: Duration = Duration::from_millis(2);
+const LOOKS_MAX: usize = 100;
 
 impl Fleet {
     /// A node; alone where the settings have no Redis.
     ///
     /// # Errors
-    /// [`RedisError::Authority`]; whether Redis can be reached shows later.
+    /// [`RedisError::Authority`], [`PeerError::Certificate`]; whether Redis can be reached shows
+    /// later.
     pub fn new(
         settings: &Settings,
         store: Arc<Store>,
         observer: Arc<Observer>,
         clock: &Clock,
-    ) -> Result<Self, RedisError> {
+    ) -> Result<Self, FleetError> {
         let is_alone = !settings.redis.is_set();
         let trust = if is_alone { Trust::alone() } else { Trust::of(&settings.fleet) };
         let applier = Arc::new(Applier::new(store, observer, clock, trust, &settings.purge));
@@ -129,7 +167,16 @@ impl Fleet {
         } else {
             Some(Arc::new(Link::new(settings, Arc::clone(&applier), clock)?))
         };
-        Ok(Self { applier, link })
+        let peers = match &link {
+            None => None,
+            Some(link) => {
+                let page_max_bytes = settings.store.object_max_bytes.saturating_mul(STORED_FORMS);
+                let answer_max = usize::try_from(page_max_bytes.saturating_add(AROUND_MAX_BYTES));
+                let answer_max = answer_max.unwrap_or(usize::MAX);
+                Peers::new(&settings.fleet.peers, &link.name, answer_max, clock)?
+            }
+        };
+        Ok(Self { applier, link, peers: peers.map(Arc::new) })
     }
 
     /// Starts what runs in the background, which ends when `stopped` says so. `load` is asked at
@@ -150,6 +197,9 @@ impl Fleet {
         spawn_until(stopped.clone(), writer::run(Arc::clone(link)));
         spawn_until(stopped.clone(), reader::run(Arc::clone(link)));
         spawn_until(stopped.clone(), release::run(Arc::clone(link)));
+        if let Some(peers) = &self.peers {
+            spawn_until(stopped.clone(), peer::run(Arc::clone(link), Arc::clone(peers)));
+        }
         spawn_until(stopped.clone(), beat::run(Arc::clone(link), state, Box::new(load)));
     }
 
@@ -184,6 +234,19 @@ impl Fleet {
         purged
     }
 
+    /// A purge that another process of this node brings to the others.
+    pub fn purge_for_other_process(&self, request: &PurgeRequest) {
+        if let Some(link) = &self.link {
+            link.be_quiet();
+        }
+        self.purge_here(request);
+    }
+
+    /// To be held from before a purge is applied here until [`Fleet::spread`] has begun with it.
+    pub fn spreading(&self) -> Option<Unlogged> {
+        self.link.as_ref().map(|link| link.unlogged())
+    }
+
     /// Brings a purge, which is applied here, to the other nodes.
     pub async fn spread(&self, request: &PurgeRequest, wait: Wait) -> Reach {
         match &self.link {
@@ -203,6 +266,71 @@ impl Fleet {
             Some(link) => Some(members::overview(link).await),
             None => None,
         }
+    }
+
+    /// Where other nodes come in; `None`: pages are neither asked for nor given.
+    pub fn peer_door(&self) -> Option<&Arc<PeerDoor>> {
+        self.peers.as_ref().map(|peers| peers.door())
+    }
+
+    /// The node to ask for a page. `None`: this one renders it, be it that it owns the key, or that
+    /// nobody could say whether what comes back knows of each purge.
+    pub fn owner_of(&self, key: &[u8]) -> Option<Owner> {
+        let (peers, link) = (self.peers.as_ref()?, self.link.as_ref()?);
+        let address = peers.owner_of(key)?;
+        if self.trust().is_soft(link.clock.now()) {
+            return None;
+        }
+        Some(Owner { address, place: link.known()?, release: link.release.load_full() })
+    }
+
+    /// Asks for a page. `None`: there was no answer.
+    pub async fn ask(&self, owner: &Owner, ask: &Ask) -> Option<PeerAnswer> {
+        self.peers.as_ref()?.ask(owner.address, ask).await
+    }
+
+    /// Waits until this node may answer: until it has applied the log as far as who asks.
+    ///
+    /// # Errors
+    /// [`Why::Release`], [`Why::Behind`].
+    pub async fn may_answer(&self, ask: &Ask) -> Result<(), Why> {
+        let link = self.link.as_ref().ok_or(Why::Behind)?;
+        if link.release.load().as_bytes() != &ask.release[..] {
+            return Err(Why::Release);
+        }
+        let (epoch, sequence) = ask.place;
+        for _ in 0..LOOKS_MAX {
+            if self.trust().is_soft(link.clock.now()) {
+                return Err(Why::Behind);
+            }
+            match link.position() {
+                Some(position) if position.epoch == epoch && position.sequence >= sequence => {
+                    return Ok(());
+                }
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+        Err(Why::Behind)
+    }
+
+    /// How what has one of these tags, or this URL, will be purged again shortly.
+    pub fn echo_of(&self, tags: &[bytes::Bytes], url: &[u8]) -> Due {
+        self.applier.echo_of(tags, url)
+    }
+
+    /// Purges a URL when an echo is due that comes now.
+    pub fn echo(&self, url: &[u8], due: Due) {
+        let scope = PurgeScope::Url(url.to_vec());
+        match due {
+            Due::Nothing => {}
+            Due::Soft => self.applier.note_echo(&Order::Purge { scope, soft: true }),
+            Due::Hard => self.applier.note_echo(&Order::Purge { scope, soft: false }),
+        }
+    }
+
+    /// What became of pages between nodes; `None`: none are asked for or given.
+    pub fn peer_figures(&self) -> Option<PeerFigures> {
+        self.peers.as_ref().map(|peers| peers.figures())
     }
 
     /// This node's own figures; `None`: there is no fleet.

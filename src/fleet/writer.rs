@@ -101,6 +101,7 @@ impl Writer {
             match places.next() {
                 // What comes behind one that failed is kept too, or it would overtake it.
                 Some(place) if rest.is_empty() => {
+                    drop(job.unlogged);
                     if let Some(answer) = job.answer {
                         let _ = answer.send(Appended::Logged(place.0, place.1));
                     }
@@ -158,8 +159,11 @@ impl Writer {
             Ok(())
         })
         .await;
-        for answer in jobs.into_iter().filter_map(|job| job.answer) {
-            let _ = answer.send(Appended::Journaled);
+        for Job { answer, unlogged, .. } in jobs {
+            drop(unlogged);
+            if let Some(answer) = answer {
+                let _ = answer.send(Appended::Journaled);
+            }
         }
     }
 

@@ -53,6 +53,7 @@ impl Node {
     /// Purges here, in the other process where two serve while one takes over from the other, and
     /// in the fleet; when this returns, nothing that was named is served as fresh by this server.
     pub async fn purge_everywhere(&self, request: &PurgeRequest, wait: Wait) -> Answer {
+        let _spreading = self.parts.fleet.spreading();
         let purged = self.parts.fleet.purge_here(request);
         self.share(request).await;
         let reach = self.parts.fleet.spread(request, wait).await;

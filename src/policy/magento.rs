@@ -8,4 +8,4 @@ pub(super) use judge::{is_of_one_visitor, storable};
 pub(super) use plan::{Area, is_static_file, plan};
 
 /// The cookie in which Magento puts a hash of everything a page depends on besides its URL.
-const VARY_COOKIE: &[u8] = b"X-Magento-Vary";
+pub(super) const VARY_COOKIE: &[u8] = b"X-Magento-Vary";

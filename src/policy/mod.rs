@@ -17,6 +17,7 @@ mod host;
 mod magento;
 mod origin_fields;
 mod path;
+mod peer_fields;
 mod plan;
 pub mod purge;
 mod query;
@@ -42,6 +43,7 @@ use crate::settings::{self, PolicyKind, Settings, UnknownMethods};
 
 pub use cache_key::CacheKey;
 pub use error::PolicyError;
+pub use peer_fields::PeerRequest;
 pub use plan::{Delivery, Judgement, LookupPlan, OriginHead, Plan, Purpose, Refusal, Storable};
 pub use purge::{
     PurgeRefusal, PurgeRequest, PurgeScope, PurgeText, parse_pattern, parse_pool, parse_tags_regex,
@@ -197,6 +199,17 @@ impl Policy {
         origin_fields::build(self, request, client, target, purpose)
     }
 
+    /// The request as another node gets it, which renders a page for this one. `None`: it cannot be
+    /// asked for elsewhere.
+    pub fn peer_request(
+        &self,
+        request: &Request,
+        client: &Client,
+        target: &Bytes,
+    ) -> Option<PeerRequest> {
+        peer_fields::build(self, request, client, target)
+    }
+
     /// The fields that a client gets of what the origin sent.
     pub fn delivered(&self, delivery: Delivery, fields: Fields) -> Fields {
         match self.site.policy {
@@ -340,7 +353,7 @@ impl Policy {
     }
 
     /// How long it is remembered that a key's response is uncacheable for this reason.
-    fn remembered(&self, plan: &LookupPlan, reason: Reason) -> Duration {
+    pub fn remembered(&self, plan: &LookupPlan, reason: Reason) -> Duration {
         match reason {
             _ if magento::is_of_one_visitor(plan, reason) => Duration::ZERO,
             Reason::Private => self.site.hit_for_miss_private,

@@ -51,6 +51,19 @@ impl Vary {
         }
     }
 
+    /// From names as [`Vary::names`] gives them; `None`: it never gave them.
+    pub fn of_names(names: &[Bytes]) -> Option<Self> {
+        let is_name = |name: &Bytes| {
+            !name.is_empty()
+                && name.iter().all(u8::is_ascii_graphic)
+                && name == &name.to_ascii_lowercase()
+        };
+        let is_right = (1..=NAMES_MAX).contains(&names.len())
+            && names.iter().all(is_name)
+            && names.is_sorted_by(|one, next| one < next);
+        is_right.then(|| Self(names.iter().map(|name| name.to_vec().into()).collect()))
+    }
+
     /// The names in lower case, sorted.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|name| &**name)

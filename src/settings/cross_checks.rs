@@ -15,6 +15,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     health(&settings.health, reader);
     redis(&settings.redis, reader);
     fleet(&settings.fleet, reader);
+    peers(settings, reader);
 }
 
 fn listeners(listen: &Listen, reader: &mut Reader) {
@@ -102,5 +103,31 @@ fn fleet(fleet: &Fleet, reader: &mut Reader) {
         let text =
             format!("fleet.proof_max ({proof}) is less than two of fleet.heartbeat ({heartbeat})");
         reader.conflict(&["fleet.proof_max", "fleet.heartbeat"], text);
+    }
+}
+
+fn peers(settings: &Settings, reader: &mut Reader) {
+    let peers = &settings.fleet.peers;
+    let files = [
+        ("fleet.certificate", &peers.certificate),
+        ("fleet.key", &peers.key),
+        ("fleet.authority", &peers.authority),
+    ];
+    let (set, missing): (Vec<_>, Vec<_>) =
+        files.iter().partition(|(_, path)| !path.as_os_str().is_empty());
+    if let (Some((set, _)), Some((missing, _))) = (set.first(), missing.first()) {
+        let text = format!("needs {missing} as well");
+        reader.conflict(&[set, missing], text);
+    }
+    if peers.listen.is_none() {
+        return;
+    }
+    if peers.secret.is_empty() && set.is_empty() {
+        let text = "needs fleet.secret, or fleet.certificate, fleet.key and fleet.authority";
+        reader.conflict(&["fleet.listen", "fleet.secret"], text.to_owned());
+    }
+    if !settings.redis.is_set() {
+        let text = "needs redis.url, by which the nodes find each other".to_owned();
+        reader.conflict(&["fleet.listen", "redis.url"], text);
     }
 }

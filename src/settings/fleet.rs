@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+use super::peers::Peers;
 use super::syntax::{self, Syntax};
 
 /// `[redis]`: the server that the fleet shares.
@@ -315,6 +316,8 @@ pub struct Fleet {
     pub recent_max: usize,
     /// How old they may be.
     pub recent_age: Duration,
+    /// What nodes say to each other directly.
+    pub peers: Peers,
 }
 
 impl Default for Fleet {
@@ -335,6 +338,7 @@ impl Default for Fleet {
             journal_max_bytes: 16 << 20,
             recent_max: 1_000,
             recent_age: Duration::from_mins(10),
+            peers: Peers::default(),
         }
     }
 }

@@ -14,8 +14,8 @@ use super::mistake::Mistakes;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::{
-    Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Origin, PolicyKind,
-    Purge, Redis, Settings, Site, Store, Tls, cross_checks, fleet, machine, syntax,
+    Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Origin, Peers,
+    PolicyKind, Purge, Redis, Settings, Site, Store, Tls, cross_checks, fleet, machine, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -289,6 +289,24 @@ fn fleet(reader: &mut Reader, settings: &mut Fleet) {
     reader.size("fleet.journal_max", &mut settings.journal_max_bytes, 64 * KIB..=16 * GIB);
     reader.number("fleet.recent_max", &mut settings.recent_max, 0..=1_000_000);
     reader.duration("fleet.recent_age", &mut settings.recent_age, SECOND..=DAY);
+    self::peers(reader, &mut settings.peers);
+}
+
+fn peers(reader: &mut Reader, peers: &mut Peers) {
+    reader.unset_if_empty("fleet.listen", &mut peers.listen, &super::peers::ADDRESS);
+    reader.secret("fleet.secret", &mut peers.secret, &super::peers::SECRET);
+    reader.text("fleet.certificate", &mut peers.certificate, &syntax::FILE_PATH);
+    reader.text("fleet.key", &mut peers.key, &syntax::FILE_PATH);
+    reader.text("fleet.authority", &mut peers.authority, &syntax::FILE_PATH);
+    reader.duration("fleet.owner_wait", &mut peers.owner_wait, MILLISECOND..=TEN_MINUTES);
+    reader.duration(
+        "fleet.owner_silence",
+        &mut peers.owner_silence,
+        10 * MILLISECOND..=TEN_MINUTES,
+    );
+    reader.duration("fleet.owner_pause", &mut peers.owner_pause, ZERO..=HOUR);
+    reader.number("fleet.connections_max", &mut peers.connections_max, 1..=100_000);
+    reader.number("fleet.requests_max", &mut peers.requests_max, 1..=100_000);
 }
 
 fn health(reader: &mut Reader, health: &mut Health) {

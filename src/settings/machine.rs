@@ -45,6 +45,10 @@ pub(super) fn check_files(settings: &Settings, reader: &mut Reader) {
         }
     }
     expect("redis.authority", &settings.redis.authority, readable_file, reader);
+    let peers = &settings.fleet.peers;
+    expect("fleet.certificate", &peers.certificate, readable_file, reader);
+    expect("fleet.key", &peers.key, readable_file, reader);
+    expect("fleet.authority", &peers.authority, readable_file, reader);
     expect("listen.body_directory", &settings.listen.body_directory, writable_directory, reader);
     if let AccessLog::File(path) = &settings.log.access {
         let directory = path.parent().unwrap_or(path);

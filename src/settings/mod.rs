@@ -11,6 +11,7 @@ mod machine;
 mod mistake;
 mod nearest;
 mod network;
+mod peers;
 mod reader;
 mod scalar;
 mod site;
@@ -33,6 +34,7 @@ pub use listen::{Listen, UnknownMethods};
 pub use machine::memory_limit_bytes;
 pub use mistake::{Mistake, Mistakes, Place, Problem};
 pub use network::{Endpoint, Networks};
+pub use peers::Peers;
 pub use site::{
     AuthorizationRule, BrowserCache, DebugHeader, MalformedAge, PolicyKind, Site, TtlRule,
 };

@@ -59,9 +59,10 @@ fn the_reference_equals_the_defaults_in_code() {
 }
 
 /// Settings that have no value, or one that depends on others, unless they are given one.
-const UNSET: [&str; 11] = [
+const UNSET: [&str; 12] = [
     "encoding.brotli",
     "encoding.gzip",
+    "fleet.listen",
     "health.probe",
     "origin.fastcgi",
     "origin.http",

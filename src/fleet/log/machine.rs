@@ -189,6 +189,14 @@ impl Machine {
         self.position
     }
 
+    /// The last entry that this node has applied: one that was read, or one of its own that the
+    /// log has acknowledged. `None` until the log was found.
+    pub fn known(&self) -> Option<(Token, u64)> {
+        let Position { epoch, sequence, .. } = self.position?;
+        let own = self.acknowledged.filter(|(of, _)| *of == epoch).map_or(0, |own| own.1);
+        Some((epoch, sequence.max(own)))
+    }
+
     /// Until when this node counts as knowing the log's end; `None`: it never did.
     pub fn proven_until(&self) -> Option<Moment> {
         self.proven_at.map(|at| at.plus(self.limits.proof_max))

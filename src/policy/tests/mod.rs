@@ -6,6 +6,7 @@ mod fills_and_passes;
 mod generic;
 mod keys;
 mod passes;
+mod peers;
 mod properties;
 mod purges;
 mod responses;

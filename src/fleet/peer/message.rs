@@ -1,0 +1,336 @@
+//! What peers say to each other: what a node asks for, and what comes back.
+//!
+//! Numbers are little-endian, texts and lists have their length before them in 32 bits.
+
+use bytes::{Buf as _, Bytes};
+
+use crate::exchange::Scheme;
+use crate::fields::Fields;
+use crate::fleet::Due;
+use crate::fleet::log::Token;
+use crate::reason::Reason;
+
+/// Fields of a request for a page at most; the listener takes no more either.
+const FIELDS_MAX: usize = 1_000;
+
+/// A place in the log: its epoch and a sequence.
+pub type Place = (Token, u64);
+
+/// A page that a node asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The primary key, as the node that asks makes it.
+    pub key: Bytes,
+    /// The target of the request.
+    pub target: Bytes,
+    /// Its host.
+    pub authority: Bytes,
+    /// The scheme that the client used.
+    pub scheme: Scheme,
+    /// The port that it used.
+    pub server_port: u16,
+    /// Is it a fragment of a page?
+    pub is_fragment: bool,
+    /// May it be rendered for this, or only be taken from what is stored? What PHP renders by a
+    /// visitor's session cannot be rendered elsewhere, since cookies stay.
+    pub may_render: bool,
+    /// Up to where the node that asks has applied the log: what comes back must not be older.
+    pub place: Place,
+    /// The release of the shop there.
+    pub release: Bytes,
+    /// The fields of the request that may be sent.
+    pub fields: Fields,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The page.
+    Page {
+        /// As [`crate::snapshot::record`] has it.
+        record: Bytes,
+        /// How it will be purged again shortly, in case that it shows what stood before a change.
+        echo: Due,
+    },
+    /// Its response is not one to be stored.
+    Uncacheable(Reason),
+    /// There is nothing to give.
+    Nothing(Why),
+}
+
+/// Why a node gives nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Why {
+    /// It has too much to do.
+    Busy = 1,
+    /// It has not read the log so far, or cannot prove that it has.
+    Behind = 2,
+    /// It is of another release.
+    Release = 3,
+    /// By its settings the request has another key, or is not one to look up.
+    Key = 4,
+    /// It is not stored there.
+    NotStored = 5,
+    /// It could not be fetched there.
+    Failed = 6,
+}
+
+const PAGE: u8 = 1;
+const UNCACHEABLE: u8 = 2;
+const NOTHING: u8 = 3;
+
+const HTTPS: u8 = 1;
+const FRAGMENT: u8 = 2;
+const MAY_RENDER: u8 = 4;
+
+impl Ask {
+    /// As it is sent.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(512);
+        let flags = [
+            (HTTPS, self.scheme == Scheme::Https),
+            (FRAGMENT, self.is_fragment),
+            (MAY_RENDER, self.may_render),
+        ];
+        out.push(flags.iter().filter(|flag| flag.1).map(|flag| flag.0).sum());
+        out.extend_from_slice(&self.server_port.to_le_bytes());
+        out.extend_from_slice(&self.place.0.bytes());
+        out.extend_from_slice(&self.place.1.to_le_bytes());
+        for text in [&self.key, &self.target, &self.authority, &self.release] {
+            put(&mut out, text);
+        }
+        out.extend_from_slice(&(self.fields.len() as u32).to_le_bytes());
+        for field in &self.fields {
+            put(&mut out, &field.name);
+            put(&mut out, &field.value);
+        }
+        out.into()
+    }
+
+    /// Reads what [`Ask::encode`] writes.
+    pub fn decode(mut content: Bytes) -> Option<Self> {
+        let flags = content.try_get_u8().ok()?;
+        let server_port = content.try_get_u16_le().ok()?;
+        let mut epoch = [0; 16];
+        content.try_copy_to_slice(&mut epoch).ok()?;
+        let place = (Token::new(epoch), content.try_get_u64_le().ok()?);
+        let mut text = || take(&mut content);
+        let (key, target, authority, release) = (text()?, text()?, text()?, text()?);
+        let number = content.try_get_u32_le().ok()? as usize;
+        if number > FIELDS_MAX {
+            return None;
+        }
+        let mut fields = Fields::with_capacity(number);
+        for _ in 0..number {
+            fields.push(take(&mut content)?, take(&mut content)?);
+        }
+        content.is_empty().then_some(Self {
+            key,
+            target,
+            authority,
+            scheme: if flags & HTTPS != 0 { Scheme::Https } else { Scheme::Http },
+            server_port,
+            is_fragment: flags & FRAGMENT != 0,
+            may_render: flags & MAY_RENDER != 0,
+            place,
+            release,
+            fields,
+        })
+    }
+}
+
+impl Answer {
+    /// As it is sent.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Page { record, echo } => [&[PAGE, *echo as u8], &record[..]].concat().into(),
+            Self::Uncacheable(reason) => {
+                [&[UNCACHEABLE], reason.as_str().as_bytes()].concat().into()
+            }
+            Self::Nothing(why) => Bytes::copy_from_slice(&[NOTHING, *why as u8]),
+        }
+    }
+
+    /// Reads what [`Answer::encode`] writes.
+    pub fn decode(mut content: Bytes) -> Option<Self> {
+        match content.try_get_u8().ok()? {
+            PAGE => {
+                let number = content.try_get_u8().ok()?;
+                let known = [Due::Nothing, Due::Soft, Due::Hard];
+                let echo = known.into_iter().find(|echo| *echo as u8 == number)?;
+                Some(Self::Page { record: content, echo })
+            }
+            UNCACHEABLE => {
+                let word = std::str::from_utf8(&content).ok()?;
+                let reason = Reason::ALL.iter().find(|reason| reason.as_str() == word);
+                reason.copied().map(Self::Uncacheable)
+            }
+            NOTHING => {
+                let number = content.try_get_u8().ok()?;
+                Why::ALL.into_iter().find(|why| *why as u8 == number).map(Self::Nothing)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Why {
+    const ALL: [Self; 6] =
+        [Self::Busy, Self::Behind, Self::Release, Self::Key, Self::NotStored, Self::Failed];
+}
+
+/// What of an answer has arrived: it comes as pieces of any size. While a page is being made a byte
+/// comes now and then, so that a node that hangs is told from one that works.
+#[derive(Debug)]
+pub struct Arriving {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+/// Comes while there is no answer yet.
+pub const WORKING: u8 = 0;
+/// Comes before the answer: then its length, its seal, its content.
+const FINAL: u8 = 1;
+
+/// An answer too long to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+impl Arriving {
+    /// Nothing yet.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), bytes_max }
+    }
+
+    /// Another piece.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), TooLong> {
+        let rest = if self.bytes.is_empty() {
+            let working = piece.iter().take_while(|byte| **byte == WORKING).count();
+            &piece[working..]
+        } else {
+            piece
+        };
+        if self.bytes.len() + rest.len() > self.bytes_max.saturating_add(HEAD_BYTES) {
+            return Err(TooLong);
+        }
+        self.bytes.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Seal and content, where it is there in whole.
+    pub fn whole(self) -> Option<([u8; super::seal::SEAL_BYTES], Bytes)> {
+        let mut bytes = Bytes::from(self.bytes);
+        if bytes.try_get_u8().ok()? != FINAL {
+            return None;
+        }
+        let length = bytes.try_get_u32_le().ok()? as usize;
+        let mut seal = [0; super::seal::SEAL_BYTES];
+        bytes.try_copy_to_slice(&mut seal).ok()?;
+        (bytes.len() == length).then_some((seal, bytes))
+    }
+}
+
+const HEAD_BYTES: usize = 1 + 4 + super::seal::SEAL_BYTES;
+
+/// What stands before an answer's content.
+pub fn answer_head(content: &[u8], seal: &[u8; super::seal::SEAL_BYTES]) -> Bytes {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    head.push(FINAL);
+    head.extend_from_slice(&(content.len() as u32).to_le_bytes());
+    head.extend_from_slice(seal);
+    head.into()
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn take(from: &mut Bytes) -> Option<Bytes> {
+    let length = from.try_get_u32_le().ok()? as usize;
+    (length <= from.len()).then(|| from.split_to(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_asked_reads_back_as_it_was_written(
+            texts in prop::collection::vec(text(), 4),
+            fields in prop::collection::vec((text(), text()), 0..5),
+            server_port: u16, sequence: u64, flags: [bool; 3],
+        ) {
+            let mut list = Fields::new();
+            for (name, value) in fields {
+                list.push(name, value);
+            }
+            let ask = Ask {
+                key: texts[0].clone(),
+                target: texts[1].clone(),
+                authority: texts[2].clone(),
+                release: texts[3].clone(),
+                scheme: if flags[0] { Scheme::Https } else { Scheme::Http },
+                server_port,
+                is_fragment: flags[1],
+                may_render: flags[2],
+                place: (Token::new([7; 16]), sequence),
+                fields: list,
+            };
+            prop_assert_eq!(Ask::decode(ask.encode()), Some(ask));
+        }
+
+        #[test]
+        fn no_bytes_make_the_readers_panic(content: Vec<u8>) {
+            let content = Bytes::from(content);
+            let _ = (Ask::decode(content.clone()), Answer::decode(content));
+        }
+
+        #[test]
+        fn an_answer_arrives_in_any_pieces(
+            content: Vec<u8>, size in 1..50_usize, working in 0..5_usize,
+        ) {
+            let mut sent = vec![WORKING; working];
+            sent.extend_from_slice(&answer_head(&content, &[9; 32]));
+            sent.extend_from_slice(&content);
+            let mut arriving = Arriving::new(content.len());
+            for piece in sent.chunks(size) {
+                prop_assert_eq!(arriving.push(piece), Ok(()));
+            }
+            prop_assert_eq!(arriving.whole(), Some(([9; 32], Bytes::from(content))));
+        }
+    }
+
+    #[test]
+    fn each_answer_reads_back_as_it_was_written() {
+        let record = Bytes::from_static(b"record");
+        let mut answers = vec![
+            Answer::Page { record: record.clone(), echo: Due::Nothing },
+            Answer::Page { record: record.clone(), echo: Due::Soft },
+            Answer::Page { record, echo: Due::Hard },
+        ];
+        answers.extend(Reason::ALL.iter().map(|reason| Answer::Uncacheable(*reason)));
+        answers.extend(Why::ALL.map(Answer::Nothing));
+        for answer in answers {
+            assert_eq!(Answer::decode(answer.encode()), Some(answer));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_or_too_long_is_none() {
+        let sent = [&answer_head(b"content", &[9; 32])[..], b"conten"].concat();
+        let mut arriving = Arriving::new(7);
+        arriving.push(&sent).expect("short enough");
+        assert_eq!(arriving.whole(), None);
+        let mut arriving = Arriving::new(5);
+        assert_eq!(arriving.push(&sent), Err(TooLong));
+    }
+}
