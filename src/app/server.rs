@@ -12,7 +12,7 @@ use super::control::Controlled;
 use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
 use crate::exchange::{Client, Scheme};
-use crate::fleet::Load;
+use crate::fleet::{FleetError, Load};
 use crate::lifecycle::handover::{Gone, Successor};
 use crate::lifecycle::{
     self, Activated, Desk, Service, Signal, Timing, signals, tell_service_manager,
@@ -109,6 +109,7 @@ impl Server {
 
     /// Serves, and begins what goes on beside.
     pub(super) fn begin(&self) -> Result<(), AppError> {
+        self.serve_peers(&self.stop.subscribe())?;
         self.serve()?;
         self.start_probe(self.stop.subscribe());
         self.start_fleet(&self.stop.subscribe());
@@ -132,6 +133,21 @@ impl Server {
         if !std::mem::replace(&mut self.hears_signals, true) {
             signals(self.desk.orders())?;
         }
+        Ok(())
+    }
+
+    /// Opens the door for other nodes, if there is one.
+    fn serve_peers(&self, stopped: &watch::Receiver<bool>) -> Result<(), AppError> {
+        let Some(door) = self.node.parts().fleet.peer_door() else { return Ok(()) };
+        let listener = door.bind().map_err(FleetError::from)?;
+        let (door, lender) = (Arc::clone(door), Arc::new(self.node.clone()));
+        let mut stopped = stopped.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = door.serve(listener, lender) => {}
+            }
+        });
         Ok(())
     }
 

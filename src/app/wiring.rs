@@ -88,6 +88,14 @@ pub fn register_readings(node: &Node, shutdown: &Shutdown, limits: &Arc<Limits>)
             readings.set_count(Reading::FleetJournal, fleet.journal);
             readings.set(Reading::FleetJournalBytes, fleet.journal_bytes);
         }
+        if let Some(peers) = parts.fleet.peer_figures() {
+            readings.set_count(Reading::PeersKnown, peers.known);
+            readings.set(Reading::PeersAsked, peers.asked);
+            readings.set(Reading::PeersBorrowed, peers.borrowed);
+            readings.set(Reading::PeersFailed, peers.failed);
+            readings.set(Reading::PeersLent, peers.lent);
+            readings.set(Reading::PeersRefused, peers.refused);
+        }
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
         readings.set_count(Reading::ListenUpgrades, limits.upgrades_in_use());

@@ -1,7 +1,7 @@
 //! A single fetch: the leader's permits and the followers' wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,12 +22,16 @@ pub struct Flight {
     started: Moment,
     phase: watch::Sender<Phase>,
     waiters: AtomicUsize,
+    /// Does its leader ask another node?
+    is_abroad: AtomicBool,
 }
 
 #[derive(Clone)]
 enum Phase {
     Waiting,
     Sharing(Arc<Shared>),
+    /// It was shared, and is stored by now, if it could be.
+    Landed(Arc<Shared>),
     Released(Release),
 }
 
@@ -92,7 +96,13 @@ pub enum Outcome {
 impl Flight {
     pub(super) fn new(mark: FillMark, started: Moment) -> Self {
         let (phase, _) = watch::channel(Phase::Waiting);
-        Self { mark, started, phase, waiters: AtomicUsize::new(0) }
+        Self {
+            mark,
+            started,
+            phase,
+            waiters: AtomicUsize::new(0),
+            is_abroad: AtomicBool::new(false),
+        }
     }
 
     /// The purge number at its start.
@@ -108,7 +118,7 @@ impl Flight {
     /// The response, once its head is known and it may be shared.
     pub fn shared(&self) -> Option<Arc<Shared>> {
         match &*self.phase.borrow() {
-            Phase::Sharing(shared) => Some(Arc::clone(shared)),
+            Phase::Sharing(shared) | Phase::Landed(shared) => Some(Arc::clone(shared)),
             Phase::Waiting | Phase::Released(_) => None,
         }
     }
@@ -151,6 +161,11 @@ impl FillPermit {
         self.flights.holds(&self.key, &self.flight)
     }
 
+    /// Its leader asks another node, or has ended to.
+    pub fn set_abroad(&self, is_abroad: bool) {
+        self.flight.is_abroad.store(is_abroad, Ordering::Release);
+    }
+
     /// The leader's own way to what it fetches; it does not count as a waiter.
     pub fn follow(&self) -> FillWait {
         FillWait { flight: Arc::clone(&self.flight), counted: false }
@@ -175,11 +190,12 @@ impl FillPermit {
         }
         self.flights.land(&self.key, &self.flight);
         self.flight.phase.send_if_modified(|phase| {
-            let waiting = matches!(phase, Phase::Waiting);
-            if waiting {
-                *phase = Phase::Released(release);
+            match phase {
+                Phase::Waiting => *phase = Phase::Released(release),
+                Phase::Sharing(shared) => *phase = Phase::Landed(Arc::clone(shared)),
+                Phase::Landed(_) | Phase::Released(_) => return false,
             }
-            waiting
+            true
         });
     }
 }
@@ -251,13 +267,29 @@ impl FillWait {
         (before < waiters_max).then_some(wait)
     }
 
+    /// Does its leader ask another node? Whoever fetches for one does not wait for it then: a miss
+    /// visits one node.
+    pub fn is_abroad(&self) -> bool {
+        self.flight.is_abroad.load(Ordering::Acquire)
+    }
+
+    /// Waits until the response is stored, if it can be.
+    pub async fn landed(&self) {
+        let mut phase = self.flight.phase.subscribe();
+        let is_over = |phase: &Phase| matches!(phase, Phase::Landed(_) | Phase::Released(_));
+        // Where the flight is gone, so is its leader.
+        drop(phase.wait_for(is_over).await);
+    }
+
     /// Waits for the response's head.
     pub async fn outcome(self, timeout: Duration) -> Outcome {
         let mut phase = self.flight.phase.subscribe();
         let decided = phase.wait_for(|phase| !matches!(phase, Phase::Waiting));
         match tokio::time::timeout(timeout, decided).await {
             Ok(Ok(phase)) => match &*phase {
-                Phase::Sharing(shared) => Outcome::Shared(Arc::clone(shared)),
+                Phase::Sharing(shared) | Phase::Landed(shared) => {
+                    Outcome::Shared(Arc::clone(shared))
+                }
                 Phase::Released(release) => Outcome::Released(*release),
                 Phase::Waiting => Outcome::TimedOut,
             },

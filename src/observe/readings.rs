@@ -66,6 +66,14 @@ readings! {
         "Times that everything tagged became stale, since purges may have been missed.",
     FleetJournal = Gauge "fleet" "journal" "Purges that wait in the journal for Redis.",
     FleetJournalBytes = Gauge "fleet" "journal_bytes" "Bytes that they take.",
+    PeersKnown = Gauge "peers" "known" "Other nodes from which this one may get pages.",
+    PeersAsked = Counter "peers" "asked_total" "Pages that were asked for at the nodes that own them.",
+    PeersBorrowed = Counter "peers" "borrowed_total" "Pages that came from there.",
+    PeersFailed = Counter "peers" "failed_total"
+        "Questions without an answer: the node was away, too slow, or answered something wrong.",
+    PeersLent = Counter "peers" "lent_total" "Pages that were given to other nodes.",
+    PeersRefused = Counter "peers" "refused_total"
+        "Requests and connections on fleet.listen that no node of this fleet made, or made before (403).",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenUpgrades = Gauge "listen" "upgrades"
         "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",

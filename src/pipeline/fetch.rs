@@ -42,6 +42,8 @@ pub(super) enum LeaderAnswer {
         /// Why it is not shared.
         reason: Reason,
     },
+    /// The node that owns the key had it; it is stored here now.
+    Borrowed(Arc<Entry>),
     /// What is stored is still right; this is it, with its fields brought up to date.
     Validated(Arc<Entry>),
     /// There is none that may be given out.
@@ -63,6 +65,18 @@ pub(super) struct FillTask {
     pub(super) stale: Option<Stale>,
     /// A background refresh's place, given back at the end.
     pub(super) place: Option<OwnedSemaphorePermit>,
+    /// May the node that owns the key be asked first?
+    pub(super) abroad: Abroad,
+}
+
+/// Whether another node may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Abroad {
+    /// It may.
+    Allowed,
+    /// Another node has asked this one, the response is not one to be stored, or somebody wants
+    /// it to come from the origin.
+    Forbidden,
 }
 
 /// Who gets the origin's interim responses.
@@ -94,8 +108,9 @@ impl Node {
         answered
     }
 
-    async fn fill(&self, task: FillTask, mut answer: oneshot::Sender<LeaderAnswer>) {
-        let FillTask { visit, plan, permit, stale, place } = task;
+    async fn fill(&self, task: FillTask, answer: oneshot::Sender<LeaderAnswer>) {
+        let Some((task, mut answer)) = self.borrow_first(task, answer).await else { return };
+        let FillTask { visit, plan, permit, stale, place, abroad: _ } = task;
         let hints = if place.is_some() { Hints::Unwanted } else { Hints::ToClient };
         let stored = stale.as_ref().map(|stale| &stale.entry);
         let validated = stored.filter(|entry| entry.has_validation());

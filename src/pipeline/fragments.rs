@@ -48,6 +48,11 @@ impl Nesting {
         Self { depth, page: Some(Arc::clone(page)), includes: AtomicUsize::new(0) }
     }
 
+    /// Is this for a fragment of a page?
+    pub(super) fn is_fragment(&self) -> bool {
+        self.page.is_some()
+    }
+
     /// Counts one more include of the page; false: there are too many.
     fn take(&self, total_max: usize) -> bool {
         let page = self.page.as_deref().map_or(self, |page| &page.nesting);

@@ -8,7 +8,7 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use super::answer::failure;
-use super::fetch::{FillTask, LeaderAnswer};
+use super::fetch::{Abroad, FillTask, LeaderAnswer};
 use super::visit::Visit;
 use super::{Fetch, Node, Outcome};
 use crate::clock::Moment;
@@ -76,6 +76,20 @@ pub(super) struct Looked {
     pub(super) found: Found,
     /// The key to fetch, where that is another than the primary one.
     key: Option<CacheKey>,
+}
+
+impl Looked {
+    /// What is to be fetched of a plan, and what is stored of it.
+    pub(super) fn into_fill(self, plan: &LookupPlan) -> (CacheKey, Option<Stale>) {
+        let stale = match self.found {
+            Found::Fresh(entry) => Some(Stale::fresh(entry)),
+            Found::Stale { entry, stale_for } => Some(Stale::new(entry, stale_for)),
+            Found::HitForMiss(_) | Found::Nothing(_) => None,
+        };
+        let of_stale = || stale.as_ref().map(|stale| stale.entry.key().clone());
+        let key = self.key.or_else(of_stale).unwrap_or_else(|| plan.key.clone());
+        (key, stale)
+    }
 }
 
 /// What is to be done about a request.
@@ -218,7 +232,7 @@ impl Node {
             return self.lead_alone(visit, plan, missed).await;
         }
         match self.join(visit, &missed.key) {
-            Joined::Lead(permit) => self.lead(visit, plan, missed, permit).await,
+            Joined::Lead(permit) => self.lead(visit, plan, missed, permit, Abroad::Allowed).await,
             Joined::Follow(wait) => self.follow(visit, plan, missed, wait).await,
             Joined::Full => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -227,7 +241,7 @@ impl Node {
         }
     }
 
-    fn join(&self, visit: &Visit, key: &CacheKey) -> Joined {
+    pub(super) fn join(&self, visit: &Visit, key: &CacheKey) -> Joined {
         let (store, fill) = (&self.parts.store, &visit.rules.settings.fill);
         let limits =
             JoinLimits { leader_timeout: fill.leader_timeout, waiters_max: fill.waiters_max };
@@ -248,11 +262,13 @@ impl Node {
         plan: LookupPlan,
         missed: Missed,
         permit: FillPermit,
+        abroad: Abroad,
     ) -> Outcome {
         let patience = patience(visit, &missed);
         let (task_visit, stale) = (Arc::clone(visit), missed.stale.clone());
+        let (visit_of_task, place) = (task_visit, None);
         let answer =
-            self.spawn_fill(FillTask { visit: task_visit, plan, permit, stale, place: None });
+            self.spawn_fill(FillTask { visit: visit_of_task, plan, permit, stale, place, abroad });
         let answer = if missed.for_failure().is_some() {
             tokio::time::timeout(patience, answer).await
         } else {
@@ -269,6 +285,12 @@ impl Node {
                 let reason = Some(missed.reason);
                 let mut outcome = self.deliver(visit, &entry, Verdict::Miss, reason).await;
                 (outcome.stored, outcome.fetch) = (true, Fetch::Validated);
+                outcome
+            }
+            Ok(Ok(LeaderAnswer::Borrowed(entry))) => {
+                let reason = Some(missed.reason);
+                let mut outcome = self.deliver(visit, &entry, Verdict::Miss, reason).await;
+                outcome.stored = true;
                 outcome
             }
             Ok(Ok(LeaderAnswer::Private { response, reason })) => {
@@ -356,7 +378,7 @@ impl Node {
     async fn lead_alone(&self, visit: &Arc<Visit>, plan: LookupPlan, missed: Missed) -> Outcome {
         let (mark, now) = (self.parts.store.mark(), self.parts.clock.now());
         let permit = self.parts.flights.alone(&missed.key, mark, now);
-        self.lead(visit, plan, missed, permit).await
+        self.lead(visit, plan, missed, permit, Abroad::Forbidden).await
     }
 
     /// Refreshes in the background, at most `fill.refreshes_max` at once and one per key; after one
@@ -372,7 +394,8 @@ impl Node {
         if let Joined::Lead(permit) = self.join(visit, &stale.entry.key()) {
             let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
             let plan = LookupPlan { range: None, ..plan };
-            drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place }));
+            let abroad = Abroad::Allowed;
+            drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place, abroad }));
         }
     }
 

@@ -5,11 +5,14 @@
 //! `Node::handle`, which may wait. All protocols take this way.
 
 mod answer;
+mod borrow;
 mod fetch;
 mod fragments;
 mod hit;
+mod lend;
 mod lookup;
 mod partial;
+mod portable;
 mod prepare;
 mod purge;
 mod stamp;

@@ -250,6 +250,11 @@ impl Entry {
         self.grace.get()
     }
 
+    /// How long past its lifetime it is kept.
+    pub fn keep(&self) -> Duration {
+        self.keep.get()
+    }
+
     /// How long past its lifetime it may be served where the origin answers with an error.
     pub fn stale_if_error(&self) -> Duration {
         self.stale_if_error.get()

@@ -99,6 +99,15 @@ pub enum Found {
     Nothing(Reason),
 }
 
+/// By what purges reach a response, besides its URL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Its tags.
+    pub tags: Vec<Bytes>,
+    /// Its `X-Pool`.
+    pub pool: Option<Bytes>,
+}
+
 /// Gauges and counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -303,6 +312,21 @@ impl Store {
         Self::remove_purged(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
         drop(writers);
         Ok(entry)
+    }
+
+    /// Tags and pool of a response. `None`: it has been purged or removed, and nobody is to get it.
+    pub fn names(&self, entry: &Entry) -> Option<Names> {
+        let writers = self.writers.lock();
+        let held = writers.index.entry(entry.slot)?;
+        if held.sequence != entry.sequence || self.is_purged(entry) {
+            return None;
+        }
+        let (tags, pools) = (&writers.index.tags, &writers.index.pools);
+        let name = |names: &names::Names, id| Bytes::copy_from_slice(names.name(id));
+        Some(Names {
+            tags: entry.tags().map(|id| name(tags, id)).collect(),
+            pool: entry.pool().map(|id| name(pools, id)),
+        })
     }
 
     /// The response as an entry that is delivered once and never stored: for what

@@ -43,6 +43,11 @@ impl Variants {
         keys.chain(by_language.flatten())
     }
 
+    /// What selects the variant under a key for this request.
+    pub fn rule(&self, key: &CacheKey, primary: &CacheKey, request: &Fields) -> Option<&Vary> {
+        self.rules.iter().find(|vary| vary.key(primary, request) == *key)
+    }
+
     fn by_language(&self, primary: &CacheKey, request: &Fields) -> Option<CacheKey> {
         let language = if self.languages.is_empty() { None } else { favourite_language(request) }?;
         self.rules.iter().find_map(|vary| {

@@ -28,6 +28,7 @@ mod injection;
 mod interim;
 mod lifecycle;
 mod memory;
+mod peers;
 mod poisoning;
 mod public_suite;
 mod purge;

@@ -1,0 +1,166 @@
+//! A page for another node: out of the store, or rendered here. Never from a third one.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Version};
+
+use super::Node;
+use super::fetch::{Abroad, FillTask};
+use super::fragments::Nesting;
+use super::lookup::Looked;
+use super::portable::portable;
+use super::visit::Visit;
+use crate::body::Body;
+use crate::exchange::{Beside, Client, Connection, Peer, Request};
+use crate::fill::{FillWait, Joined};
+use crate::fleet::peer::Lender;
+use crate::fleet::peer::message::{Answer, Ask, Why};
+use crate::policy::{LookupPlan, Plan};
+use crate::snapshot::record;
+use crate::store::{Entry, Found};
+
+/// Between two looks whether a fetch that is waited for asks another node.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Lender for Node {
+    async fn lend(&self, ask: Ask, from: IpAddr) -> Answer {
+        match self.find_or_render(ask, from).await {
+            Ok(answer) => answer,
+            Err(why) => Answer::Nothing(why),
+        }
+    }
+}
+
+impl Node {
+    async fn find_or_render(&self, ask: Ask, from: IpAddr) -> Result<Answer, Why> {
+        let rules = self.parts.rules.load_full();
+        self.parts.fleet.may_answer(&ask).await?;
+        let (request, client) = request_of(&ask, from);
+        let plan = if ask.is_fragment {
+            rules.policy.plan_fragment(&request, &ask.target, &client)
+        } else {
+            rules.policy.plan(&request, &client)
+        };
+        let Plan::Lookup(plan) = plan else { return Err(Why::Key) };
+        let is_plain = plan.range.is_none() && !plan.force && !plan.only_if_cached;
+        if *plan.key.as_bytes() != ask.key || !is_plain {
+            return Err(Why::Key);
+        }
+        let (started, nesting) = (self.parts.clock.now(), Nesting::default());
+        let visit = Arc::new(Visit { request, client, rules, started, nesting });
+        let looked = self.look_for(&visit, &plan);
+        if let Some(answer) = self.give(&visit, &plan, &looked.found) {
+            return Ok(answer);
+        }
+        if !ask.may_render {
+            return Err(Why::NotStored);
+        }
+        let patience = visit.rules.settings.fill.wait_timeout;
+        let rendered = self.render(&visit, plan.clone(), looked);
+        tokio::time::timeout(patience, rendered).await.map_err(|_| Why::Busy)??;
+        let looked = self.look_for(&visit, &plan);
+        self.give(&visit, &plan, &looked.found).ok_or(Why::Failed)
+    }
+
+    fn look_for(&self, visit: &Visit, plan: &LookupPlan) -> Looked {
+        self.look(&visit.request.fields, plan, self.parts.clock.now())
+    }
+
+    /// What is stored, where that is fresh.
+    fn give(&self, visit: &Visit, plan: &LookupPlan, found: &Found) -> Option<Answer> {
+        match found {
+            Found::Fresh(entry) if !self.doubts(entry, self.parts.clock.now()) => {
+                self.page(visit, plan, entry)
+            }
+            Found::HitForMiss(reason) => Some(Answer::Uncacheable(*reason)),
+            Found::Fresh(_) | Found::Stale { .. } | Found::Nothing(_) => None,
+        }
+    }
+
+    /// `None`: it was purged meanwhile, or is a variant that this request does not select by what
+    /// is known.
+    fn page(&self, visit: &Visit, plan: &LookupPlan, entry: &Entry) -> Option<Answer> {
+        let (store, fleet) = (&self.parts.store, &self.parts.fleet);
+        let key = entry.key();
+        let variants = (key != plan.key).then(|| store.variants(&plan.key));
+        let variant = match &variants {
+            None => None,
+            Some(variants) => {
+                let fields = &visit.request.fields;
+                let rule = variants.as_ref()?.rule(&key, &plan.key, fields)?;
+                Some((&plan.key, rule))
+            }
+        };
+        let names = store.names(entry)?;
+        // Asked for after the look at the store: what is purged from now on, who asks will fence.
+        let echo = fleet.echo_of(&names.tags, key.url());
+        let response = portable(entry, names, variant, self.parts.clock.now());
+        let mut out = Vec::new();
+        record::write(&response, &mut out).ok()?;
+        Some(Answer::Page { record: out.into(), echo })
+    }
+
+    /// Fetches what is to be stored, or waits for who does so. What became of it is in the store.
+    async fn render(
+        &self,
+        visit: &Arc<Visit>,
+        plan: LookupPlan,
+        looked: Looked,
+    ) -> Result<(), Why> {
+        let (key, stale) = looked.into_fill(&plan);
+        let alone = match self.join(visit, &key) {
+            Joined::Full => return Err(Why::Busy),
+            Joined::Lead(permit) => permit,
+            Joined::Follow(wait) => {
+                if wait_at_home(&wait).await {
+                    return Ok(());
+                }
+                // Who leads it asks a third node, and a miss visits one.
+                let (mark, now) = (self.parts.store.mark(), self.parts.clock.now());
+                self.parts.flights.alone(&key, mark, now)
+            }
+        };
+        let landing = alone.follow();
+        let (visit, permit, abroad) = (Arc::clone(visit), alone, Abroad::Forbidden);
+        // What nobody joins ends where this is dropped.
+        let _leader = self.spawn_fill(FillTask { visit, plan, permit, stale, place: None, abroad });
+        landing.landed().await;
+        Ok(())
+    }
+}
+
+/// Waits for a fetch; false: it asks another node.
+async fn wait_at_home(wait: &FillWait) -> bool {
+    while !wait.is_abroad() {
+        if tokio::time::timeout(LOOK, wait.landed()).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The request as if it had come from a hop that is trusted to say how the client came.
+fn request_of(ask: &Ask, from: IpAddr) -> (Request, Client) {
+    let request = Request {
+        method: Method::GET,
+        target: ask.target.clone(),
+        authority: ask.authority.clone(),
+        version: Version::HTTP_11,
+        fields: ask.fields.clone(),
+        body: Body::empty(),
+        connection: Connection { peer: Peer::Ip((from, 0).into()), local: None, tls: false },
+        beside: Beside::default(),
+    };
+    let client = Client {
+        address: from,
+        port: 0,
+        scheme: ask.scheme,
+        server_port: ask.server_port,
+        trusted_peer: true,
+        forged: false,
+        hops: Vec::new(),
+    };
+    (request, client)
+}

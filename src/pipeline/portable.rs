@@ -1,0 +1,163 @@
+//! Stored responses in the form in which they leave this process, and back.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::clock::Moment;
+use crate::delivery;
+use crate::exchange::StoredHead;
+use crate::fields::Fields;
+use crate::policy::{CacheKey, Vary};
+use crate::snapshot::{self, Literal, StoredResponse};
+use crate::store::{
+    Encoded, Entry, Forms, Include, Names, NewEntry, Piece, Segment, StoredBody, Variant,
+};
+
+/// A stored response as it stands now. `variant`: its primary key and what selects it, where it is
+/// a variant.
+pub(super) fn portable(
+    entry: &Entry,
+    names: Names,
+    variant: Option<(&CacheKey, &Vary)>,
+    now: Moment,
+) -> StoredResponse {
+    StoredResponse {
+        key: entry.key().as_bytes().clone(),
+        status: entry.status().as_u16(),
+        head: Bytes::copy_from_slice(entry.head().http1()),
+        validation: entry.validation().map(|fields| lines(&fields)),
+        segments: entry.body().pieces().map(portable_piece).collect(),
+        tags: names.tags,
+        pool: names.pool,
+        ttl: entry.remaining(now),
+        grace: entry.grace(),
+        keep: entry.keep(),
+        stale_if_error: entry.stale_if_error(),
+        stale_if_disconnected: entry.stale_if_disconnected(),
+        age: entry.age_at(now),
+        debug: entry.debug(),
+        variant: variant.map(|(primary, vary)| snapshot::Variant {
+            primary: primary.as_bytes().clone(),
+            vary: vary.names().map(Bytes::copy_from_slice).collect(),
+            by_language: None,
+        }),
+        ..StoredResponse::default()
+    }
+}
+
+fn portable_piece(piece: Piece<'_>) -> snapshot::Segment {
+    match piece {
+        Piece::Literal(encoded) => snapshot::Segment::Literal(Literal {
+            identity_bytes: encoded.identity_bytes(),
+            crc32: encoded.crc32(),
+            identity: encoded.identity(),
+            deflate: encoded.deflate(),
+            brotli: encoded.brotli(),
+            zstd: encoded.zstd_frame(),
+        }),
+        Piece::Include(include) => snapshot::Segment::Include {
+            source: include.source.clone(),
+            alternative: include.alternative.clone(),
+            continues: include.continues,
+        },
+    }
+}
+
+/// The same as a response to be stored here, under a key of this node's making. `None`: it is none.
+pub(super) fn to_be_stored(
+    response: StoredResponse,
+    key: CacheKey,
+    variant: Option<Variant>,
+) -> Option<NewEntry> {
+    let segments: Vec<_> = response.segments.into_iter().map(segment_of).collect();
+    let body = StoredBody::new(segments);
+    let mut fields = fields_of(&response.head)?;
+    delivery::prepare(&mut fields, &body);
+    let validation = match response.validation {
+        Some(lines) => Some(StoredHead::new(fields_of(&lines)?)),
+        None => None,
+    };
+    Some(NewEntry {
+        key,
+        status: StatusCode::from_u16(response.status).ok()?,
+        head: StoredHead::new(fields),
+        body,
+        tags: response.tags,
+        pool: response.pool,
+        ttl: response.ttl,
+        grace: response.grace,
+        keep: response.keep,
+        stale_if_error: response.stale_if_error,
+        stale_if_disconnected: response.stale_if_disconnected,
+        age: response.age,
+        debug: response.debug,
+        validation,
+        variant,
+    })
+}
+
+fn segment_of(segment: snapshot::Segment) -> Segment {
+    match segment {
+        snapshot::Segment::Literal(literal) => {
+            let forms = Forms {
+                identity: literal.identity.as_deref(),
+                deflate: literal.deflate.as_deref(),
+                brotli: literal.brotli.as_deref(),
+                zstd: literal.zstd.as_deref(),
+            };
+            Segment::Literal(Encoded::of_forms(forms, literal.crc32, literal.identity_bytes))
+        }
+        snapshot::Segment::Include { source, alternative, continues } => {
+            Segment::Include(Include { source, alternative, continues })
+        }
+    }
+}
+
+fn lines(fields: &Fields) -> Bytes {
+    let mut out = Vec::with_capacity(fields.wire_bytes());
+    fields.write_http1(&mut out);
+    out.into()
+}
+
+/// `None`: these are no lines as [`lines`] writes them.
+pub(super) fn fields_of(lines: &Bytes) -> Option<Fields> {
+    let mut fields = Fields::new();
+    let mut rest = &lines[..];
+    while !rest.is_empty() {
+        let end = memchr::memmem::find(rest, b"\r\n")?;
+        let (line, behind) = (&rest[..end], &rest[end + 2..]);
+        let colon = memchr::memchr(b':', line)?;
+        let value = line[colon + 1..].strip_prefix(b" ")?;
+        if colon == 0 || memchr::memchr3(0, b'\r', b'\n', line).is_some() {
+            return None;
+        }
+        fields.push(lines.slice_ref(&line[..colon]), lines.slice_ref(value));
+        rest = behind;
+    }
+    Some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lines_read_back_as_they_were_written(
+            pairs in prop::collection::vec(("[a-zA-Z-]{1,9}", "[ -~]{0,9}"), 0..5),
+        ) {
+            let mut fields = Fields::new();
+            for (name, value) in pairs {
+                fields.push(name, value);
+            }
+            prop_assert_eq!(fields_of(&lines(&fields)), Some(fields));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            let _ = fields_of(&bytes.into());
+        }
+    }
+}
