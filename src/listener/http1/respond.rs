@@ -27,6 +27,9 @@ const BATCH_PIECES: usize = 16;
 const BATCH_BYTES: usize = 128 << 10;
 /// Room for head, chunk size, chunk end and trailers around them.
 const BATCH_SLICES: usize = BATCH_PIECES + 7;
+/// Up to here a response is copied together and leaves in a plain write: the system takes longer
+/// to look at a list of pieces.
+const JOINED_MAX_BYTES: usize = 4 << 10;
 /// The room for a response's head that a thread keeps for the next one.
 const SCRATCH_MAX_BYTES: usize = 16 << 10;
 
@@ -34,6 +37,8 @@ thread_local! {
     /// Where heads are put together: nearly all leave in the turn in which they are made, so a
     /// thread needs one, and connections none.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Where a small response is put together as a whole.
+    static JOINED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// How a response went out.
@@ -104,7 +109,17 @@ impl Outgoing {
         let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
         let used = fill(&mut slices, self.head(), parts);
         let mut written = 0;
-        let end = wire.write_now(&mut slices[..used], &mut written, context);
+        let end =
+            if slices[..used].iter().map(|slice| slice.len()).sum::<usize>() <= JOINED_MAX_BYTES {
+                let mut joined = JOINED.take();
+                joined.clear();
+                slices[..used].iter().for_each(|slice| joined.extend_from_slice(slice));
+                let end = wire.write_now(&mut [IoSlice::new(&joined)], &mut written, context);
+                JOINED.set(joined);
+                end
+            } else {
+                wire.write_now(&mut slices[..used], &mut written, context)
+            };
         self.written = written;
         let end = match end {
             Poll::Ready(end) => end.map_err(Failure::from),

@@ -173,7 +173,12 @@ impl<S: Transport> Wire<S> {
         }
         let mut rest = slices;
         while !rest.is_empty() {
-            match Pin::new(&mut self.io).poll_write_vectored(context, rest) {
+            let io = Pin::new(&mut self.io);
+            let wrote = match &*rest {
+                [only] => io.poll_write(context, only),
+                several => io.poll_write_vectored(context, several),
+            };
+            match wrote {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     *written += count;
                     IoSlice::advance_slices(&mut rest, count);
