@@ -4,7 +4,6 @@
 //! each. Without a second line there is no If-Range.
 #![no_main]
 
-
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
