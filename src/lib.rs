@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`settings`], [`clock`], [`body`], [`fields`], [`exchange`], [`reason`], [`random`] | shared primitives; they know no routes |
 //! | 1 | [`policy`] | pure rules: request -> `Plan`, response -> `Storable` or a reason |
-//! | 1 | [`snapshot`] | stored responses as bytes, on disk or on their way |
+//! | 1 | [`snapshot`] | stored responses as bytes, on their way |
 //! | 2 | [`store`], [`observe`], [`redis_pool`] | stored responses and their tags; logs and metrics; connections to Redis |
 //! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
 //! | 4 | [`pipeline`] | the order of the steps; errors become responses here alone |
