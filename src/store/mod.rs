@@ -29,7 +29,7 @@ mod slots;
 mod soften;
 mod span;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod variants;
 mod weight;
 

@@ -16,7 +16,7 @@ use crate::fields::Fields;
 use crate::policy::CacheKey;
 
 /// A small page that lives for an hour.
-pub(super) fn page(url: &str, tags: &[&'static str]) -> NewEntry {
+pub(crate) fn page(url: &str, tags: &[&'static str]) -> NewEntry {
     let literal = Segment::Literal(Encoded::from_identity(b"<p>page</p>", None, 0));
     NewEntry {
         key: CacheKey::for_tests(url.as_bytes(), b""),

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 
 use super::{ECHO, Mechanisms, PROOF_MAX};
 use crate::clock::{Clock, Moment};
@@ -14,9 +13,9 @@ use crate::fleet::echo::Echoes;
 use crate::fleet::log::machine::{Action, Entry, Limits, Machine, Position, Question};
 use crate::fleet::log::{Order, Token};
 use crate::fleet::trust::Trust;
-use crate::policy::{CacheKey, PurgeScope};
+use crate::policy::PurgeScope;
 use crate::settings;
-use crate::store::{Encoded, FillMark, NewEntry, Segment, Store, StoredBody};
+use crate::store::{self, FillMark, NewEntry, Store};
 
 /// xorshift64*, so that a seed says everything.
 pub(super) struct Random(pub(super) u64);
@@ -187,23 +186,10 @@ impl Node {
 }
 
 pub(super) fn page(tag: usize, version: u64) -> NewEntry {
-    let literal = Segment::Literal(Encoded::from_identity(b"page", None, 0));
     let version = version.to_string();
     NewEntry {
-        key: CacheKey::for_tests(format!("shop/{tag}").as_bytes(), b""),
-        status: StatusCode::OK,
         head: StoredHead::new(Fields::from([("X-Version", version.as_str())])),
-        body: StoredBody::new([literal]),
         tags: vec![Bytes::from(format!("tag{tag}"))],
-        pool: None,
-        ttl: Duration::from_hours(1),
-        grace: Duration::from_mins(5),
-        keep: Duration::from_mins(10),
-        stale_if_error: Duration::ZERO,
-        stale_if_disconnected: true,
-        age: Duration::ZERO,
-        validation: None,
-        variant: None,
-        debug: false,
+        ..store::tests::page(&format!("shop/{tag}"), &[])
     }
 }
