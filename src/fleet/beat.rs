@@ -119,7 +119,6 @@ impl Heart {
     fn look_for_a_double(&mut self, link: &Link, before: Option<&[u8]>) {
         let before: Option<Member> = before.and_then(|text| serde_json::from_slice(text).ok());
         let is_other = before.is_some_and(|member| member.instance != link.instance.to_string());
-        link.beats.fetch_add(1, Ordering::Relaxed);
         let seen = if is_other { self.doubles_seen.saturating_add(1) } else { 0 };
         self.doubles_seen = seen;
         if seen == DOUBLES_SEEN {

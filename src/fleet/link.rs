@@ -73,7 +73,6 @@ pub(super) struct Link {
     pub(super) journal: AtomicUsize,
     pub(super) journal_bytes: AtomicU64,
     pub(super) end: AtomicU64,
-    pub(super) beats: AtomicU64,
     /// Another process of this node announces it.
     pub(super) is_aside: AtomicBool,
     unlogged: Arc<AtomicUsize>,
@@ -117,7 +116,6 @@ impl Link {
             journal: AtomicUsize::new(0),
             journal_bytes: AtomicU64::new(0),
             end: AtomicU64::new(0),
-            beats: AtomicU64::new(0),
             is_aside: AtomicBool::new(false),
             unlogged: Arc::default(),
             quiet_until: AtomicU64::new(0),
