@@ -137,13 +137,15 @@ impl Flight {
 pub struct FillPermit {
     flights: Arc<Flights>,
     key: CacheKey,
+    /// Another key under which requests join it.
+    alias: Option<CacheKey>,
     flight: Arc<Flight>,
     landed: bool,
 }
 
 impl FillPermit {
     pub(super) fn new(flights: Arc<Flights>, key: CacheKey, flight: Arc<Flight>) -> Self {
-        Self { flights, key, flight, landed: false }
+        Self { flights, key, alias: None, flight, landed: false }
     }
 
     /// The key that is filled.
@@ -159,6 +161,15 @@ impl FillPermit {
     /// May others join? Not a fetch after hit-for-miss, nor one that a newer flight replaced.
     pub fn can_be_joined(&self) -> bool {
         self.flights.holds(&self.key, &self.flight)
+    }
+
+    /// The response turned out to be stored under another key: who asks for that joins too. To be
+    /// called before anybody can know the key.
+    pub fn stand_for(&mut self, key: &CacheKey) {
+        let may_stand = *key != self.key && self.can_be_joined();
+        if may_stand && self.flights.take_free(key, &self.flight) {
+            self.alias = Some(key.clone());
+        }
     }
 
     /// Its leader asks another node, or has ended to.
@@ -188,7 +199,7 @@ impl FillPermit {
         if std::mem::replace(&mut self.landed, true) {
             return;
         }
-        self.flights.land(&self.key, &self.flight);
+        self.leave_flights();
         self.flight.phase.send_if_modified(|phase| {
             match phase {
                 Phase::Waiting => *phase = Phase::Released(release),
@@ -197,6 +208,15 @@ impl FillPermit {
             }
             true
         });
+    }
+}
+
+impl FillPermit {
+    /// From now on nobody joins it.
+    fn leave_flights(&self) {
+        for key in [Some(&self.key), self.alias.as_ref()].into_iter().flatten() {
+            self.flights.land(key, &self.flight);
+        }
     }
 }
 
@@ -224,7 +244,7 @@ impl FillSharing {
 
     /// Nobody joins any more: the content is too large to be kept for those who come later.
     pub fn close(&self) {
-        self.permit.flights.land(&self.permit.key, &self.permit.flight);
+        self.permit.leave_flights();
     }
 
     /// A piece of content that is not kept, once those who read have left room for it within

@@ -29,7 +29,14 @@ pub struct Flights {
     hasher: RandomState,
 }
 
-type Shard = Mutex<HashMap<CacheKey, Arc<Flight>>>;
+type Shard = Mutex<HashMap<CacheKey, Held>>;
+
+/// A flight as it stands under a key.
+struct Held {
+    flight: Arc<Flight>,
+    /// It stands under another key as well, which it began with.
+    is_alias: bool,
+}
 
 /// What a request that misses does.
 pub enum Joined {
@@ -73,7 +80,7 @@ impl Flights {
         overtaken: impl FnOnce(&Flight) -> bool,
     ) -> Joined {
         let mut shard = self.shard(key).lock();
-        if let Some(flight) = shard.get(key) {
+        if let Some(Held { flight, .. }) = shard.get(key) {
             let hung = flight.is_waiting() && now.since(flight.started()) >= limits.leader_timeout;
             if !hung && !overtaken(flight) {
                 return FillWait::new(flight, limits.waiters_max)
@@ -81,7 +88,7 @@ impl Flights {
             }
         }
         let flight = Arc::new(Flight::new(mark, now));
-        shard.insert(key.clone(), Arc::clone(&flight));
+        shard.insert(key.clone(), Held { flight: Arc::clone(&flight), is_alias: false });
         drop(shard);
         Joined::Lead(FillPermit::new(Arc::clone(self), key.clone(), flight))
     }
@@ -91,9 +98,19 @@ impl Flights {
         FillPermit::new(Arc::clone(self), key.clone(), Arc::new(Flight::new(mark, now)))
     }
 
+    /// Lets a flight be joined under one more key, unless there is a flight already.
+    fn take_free(&self, key: &CacheKey, flight: &Arc<Flight>) -> bool {
+        let mut shard = self.shard(key).lock();
+        let is_free = !shard.contains_key(key);
+        if is_free {
+            shard.insert(key.clone(), Held { flight: Arc::clone(flight), is_alias: true });
+        }
+        is_free
+    }
+
     /// Fetches under way.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.sum(|_| 1)
     }
 
     /// Is nothing under way?
@@ -103,20 +120,23 @@ impl Flights {
 
     /// Requests that wait for another's fetch.
     pub fn waiters(&self) -> usize {
-        let count =
-            |shard: &Shard| shard.lock().values().map(|flight| flight.waiters()).sum::<usize>();
-        self.shards.iter().map(count).sum()
+        self.sum(Flight::waiters)
+    }
+
+    fn sum(&self, of: impl Fn(&Flight) -> usize) -> usize {
+        let held = |held: &Held| if held.is_alias { 0 } else { of(&held.flight) };
+        self.shards.iter().map(|shard| shard.lock().values().map(held).sum::<usize>()).sum()
     }
 
     /// May requests still join this flight?
     fn holds(&self, key: &CacheKey, flight: &Arc<Flight>) -> bool {
-        self.shard(key).lock().get(key).is_some_and(|current| Arc::ptr_eq(current, flight))
+        self.shard(key).lock().get(key).is_some_and(|held| Arc::ptr_eq(&held.flight, flight))
     }
 
     /// The flight has ended; a newer one that took its place stays.
     fn land(&self, key: &CacheKey, flight: &Arc<Flight>) {
         let mut shard = self.shard(key).lock();
-        if shard.get(key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+        if shard.get(key).is_some_and(|held| Arc::ptr_eq(&held.flight, flight)) {
             shard.remove(key);
         }
     }

@@ -147,3 +147,21 @@ async fn a_fetch_after_hit_for_miss_cannot_be_joined() {
     assert!(permit.can_be_joined());
     assert!(!flights.alone(&key(), mark(), Moment::default()).can_be_joined());
 }
+
+#[tokio::test]
+async fn a_flight_is_joined_under_the_key_that_its_response_is_stored_under_too() {
+    let flights = Arc::new(Flights::default());
+    let mut permit = lead(&flights);
+    let variant = CacheKey::for_tests(b"shop.test/p", b"variant");
+    permit.stand_for(&variant);
+    let joined = flights.join(&variant, mark(), Moment::default(), LIMITS, |_| false);
+    assert!(matches!(joined, Joined::Follow(_)));
+    assert_eq!((flights.len(), flights.waiters()), (1, 1), "it is one");
+    drop(permit);
+    let joined = flights.join(&variant, mark(), Moment::default(), LIMITS, |_| false);
+    let Joined::Lead(newer) = joined else { panic!("it has landed") };
+    let mut permit = lead(&flights);
+    permit.stand_for(&variant);
+    drop(permit);
+    assert!(newer.can_be_joined(), "another's flight stays");
+}

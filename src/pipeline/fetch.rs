@@ -110,7 +110,7 @@ impl Node {
 
     async fn fill(&self, task: FillTask, answer: oneshot::Sender<LeaderAnswer>) {
         let Some((task, mut answer)) = self.borrow_first(task, answer).await else { return };
-        let FillTask { visit, plan, permit, stale, place, abroad: _ } = task;
+        let FillTask { visit, plan, mut permit, stale, place, abroad: _ } = task;
         let hints = if place.is_some() { Hints::Unwanted } else { Hints::ToClient };
         let stored = stale.as_ref().map(|stale| &stale.entry);
         let validated = stored.filter(|entry| entry.has_validation());
@@ -142,6 +142,8 @@ impl Node {
                 };
                 match decoded(&visit, response).await {
                     Decoded::Ready(response) => {
+                        // Before the key is announced, or its next request would lead a fetch too.
+                        permit.stand_for(&destination.key);
                         if let Some(vary) = storable.vary() {
                             self.parts.store.announce(&plan.key, vary);
                         }

@@ -14,7 +14,7 @@ use super::portable::portable;
 use super::visit::Visit;
 use crate::body::Body;
 use crate::exchange::{Beside, Client, Connection, Peer, Request};
-use crate::fill::{FillWait, Joined};
+use crate::fill::{FillWait, Joined, Release};
 use crate::fleet::peer::Lender;
 use crate::fleet::peer::message::{Answer, Ask, Why};
 use crate::policy::{LookupPlan, Plan};
@@ -112,7 +112,13 @@ impl Node {
         let (key, stale) = looked.into_fill(&plan);
         let alone = match self.join(visit, &key) {
             Joined::Full => return Err(Why::Busy),
-            Joined::Lead(permit) => permit,
+            Joined::Lead(permit) => {
+                if self.landed_since(visit, &plan, stale.as_ref()).is_some() {
+                    permit.release(Release::Validated);
+                    return Ok(());
+                }
+                permit
+            }
             Joined::Follow(wait) => {
                 if wait_at_home(&wait).await {
                     return Ok(());

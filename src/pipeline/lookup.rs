@@ -232,7 +232,13 @@ impl Node {
             return self.lead_alone(visit, plan, missed).await;
         }
         match self.join(visit, &missed.key) {
-            Joined::Lead(permit) => self.lead(visit, plan, missed, permit, Abroad::Allowed).await,
+            Joined::Lead(permit) => match self.landed_since(visit, &plan, missed.stale.as_ref()) {
+                Some(entry) => {
+                    permit.release(Release::Validated);
+                    self.deliver(visit, &entry, Verdict::Hit, None).await
+                }
+                None => self.lead(visit, plan, missed, permit, Abroad::Allowed).await,
+            },
             Joined::Follow(wait) => self.follow(visit, plan, missed, wait).await,
             Joined::Full => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -254,6 +260,19 @@ impl Node {
             });
             store.fenced(flight.mark(), purgeable.as_ref())
         })
+    }
+
+    /// What a fetch has stored that ended after this request had looked and before it joined. `stale`:
+    /// what it saw, and must not have.
+    pub(super) fn landed_since(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        stale: Option<&Stale>,
+    ) -> Option<Arc<Entry>> {
+        let Found::Fresh(entry) = self.look_now(visit, plan).found else { return None };
+        let is_known = stale.is_some_and(|stale| Arc::ptr_eq(&stale.entry, &entry));
+        (!is_known && !self.doubts(&entry, self.parts.clock.now())).then_some(entry)
     }
 
     async fn lead(
@@ -392,6 +411,9 @@ impl Node {
             return;
         };
         if let Joined::Lead(permit) = self.join(visit, &stale.entry.key()) {
+            if self.landed_since(visit, &plan, Some(&stale)).is_some() {
+                return permit.release(Release::Validated);
+            }
             let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
             let plan = LookupPlan { range: None, ..plan };
             let abroad = Abroad::Allowed;

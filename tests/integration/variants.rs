@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -188,6 +189,37 @@ fn the_magento_policy_tells_browsers_apart_where_the_page_says_so() {
     assert_eq!(origin.count(), 2);
     parvis.purge_tag("t");
     assert!(!parvis.get("/p", &[("User-Agent", "one")]).is_hit());
+}
+
+#[test]
+fn who_asks_for_a_first_variant_while_it_arrives_shares_its_fetch() {
+    let (more, wanted) = channel::<()>();
+    let wanted = Mutex::new(wanted);
+    let origin = Origin::start(move |_, stream| {
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: max-age=600\r\n\
+             Vary: X-A\r\nContent-Length: 8\r\nConnection: close\r\n\r\nhalf"
+        );
+        let _ = wanted.lock().unwrap().recv_timeout(Duration::from_secs(10));
+        let _ = write!(stream, "half");
+    });
+    let parvis = generic(&origin);
+    let ask = || {
+        let mut client = Client::connect(parvis.port);
+        client.send(b"GET /p HTTP/1.1\r\nHost: shop.test\r\nX-A: 1\r\n\r\n");
+        let head = client.read_head().expect("a head");
+        (client, head)
+    };
+    let (_first, head) = ask();
+    assert!(!head.is_hit());
+    let (_second, head) = ask();
+    assert!(head.is_collapsed(), "{}", head.cache_status());
+    drop(more);
+    wait_until("storing", Duration::from_secs(5), || {
+        parvis.get("/p", &[("X-A", "1")]).cache_status().contains("hit; ttl")
+    });
+    assert_eq!(origin.count(), 1);
 }
 
 #[test]
