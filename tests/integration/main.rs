@@ -39,6 +39,7 @@ mod restart;
 mod shows;
 mod slow;
 mod streaming;
+mod systemd;
 mod tags;
 mod tls;
 mod trailers;
