@@ -1,9 +1,11 @@
 //! A node of a fleet that restarts stays one node, and loses no purge that waits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Successors, first_ends, is_alive};
 use crate::fleet::{PATIENCE, Shop, overview, store, version, wait_until_current};
+use crate::peers::owned_by;
 use crate::support::process::wait_until;
 use crate::support::redis::Redis;
 
@@ -61,4 +63,35 @@ fn purges_that_wait_in_the_journal_go_to_the_new_process() {
     wait_until("the file to be emptied", Duration::from_secs(5), || {
         std::fs::metadata(&path).is_ok_and(|found| found.len() == 0)
     });
+}
+
+#[test]
+fn a_node_that_restarts_goes_on_to_give_pages_to_the_others() {
+    let (shop, redis) = (crate::peers::Shop::open(), Redis::start());
+    let nodes = ["web-1", "web-2"].map(|name| shop.node(name, &redis));
+    let nodes = nodes.map(|node| node.with("lifecycle.drain", "\"1s\""));
+    let mut nodes = crate::peers::started(nodes.into_iter());
+    owned_by(&nodes[0], &nodes[1], "before");
+    let mut successors = Successors::new();
+    let is_over = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(nodes[1].get(&format!("/meanwhile-{asked}"), &[]).status, 200);
+                asked += 1;
+            }
+            asked
+        });
+        successors.restart(&nodes[0]);
+        let lent = || nodes[0].metric("parvis_peers_lent_total ") > Some(0.0);
+        wait_until("the new process to give a page", PATIENCE, lent);
+        is_over.store(true, Ordering::Relaxed);
+        asking.join().expect("no failed request")
+    });
+    first_ends(&mut nodes[0]);
+    let renders = shop.renders("/meanwhile");
+    assert!(renders <= asked * 11 / 10 + 1, "{renders} for {asked} pages");
+    let target = owned_by(&nodes[0], &nodes[1], "after");
+    assert_eq!(shop.renders(&target), 1);
 }
