@@ -40,7 +40,7 @@ impl Trust {
     pub fn doubts(&self, entry: &Entry, now: Moment) -> bool {
         now.milliseconds() >= self.proven_until.load(Ordering::Acquire)
             && entry.is_tagged()
-            && now.since(entry.stored_at()) >= self.trusts_refill_for
+            && (entry.is_restored() || now.since(entry.stored_at()) >= self.trusts_refill_for)
     }
 
     /// Is a doubtful response to be fetched anew before anybody gets it (`fleet.strict`)?

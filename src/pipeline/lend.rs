@@ -51,7 +51,7 @@ impl Node {
         let (started, nesting) = (self.parts.clock.now(), Nesting::default());
         let visit = Arc::new(Visit { request, client, rules, started, nesting });
         let looked = self.look_for(&visit, &plan);
-        if let Some(answer) = self.give(&visit, &plan, &looked.found) {
+        if let Some(answer) = self.give(&looked.found) {
             return Ok(answer);
         }
         if !ask.may_render {
@@ -61,7 +61,7 @@ impl Node {
         let rendered = self.render(&visit, plan.clone(), looked);
         tokio::time::timeout(patience, rendered).await.map_err(|_| Why::Busy)??;
         let looked = self.look_for(&visit, &plan);
-        self.give(&visit, &plan, &looked.found).ok_or(Why::Failed)
+        self.give(&looked.found).ok_or(Why::Failed)
     }
 
     fn look_for(&self, visit: &Visit, plan: &LookupPlan) -> Looked {
@@ -69,34 +69,21 @@ impl Node {
     }
 
     /// What is stored, where that is fresh.
-    fn give(&self, visit: &Visit, plan: &LookupPlan, found: &Found) -> Option<Answer> {
+    fn give(&self, found: &Found) -> Option<Answer> {
         match found {
-            Found::Fresh(entry) if !self.doubts(entry, self.parts.clock.now()) => {
-                self.page(visit, plan, entry)
-            }
+            Found::Fresh(entry) if !self.doubts(entry, self.parts.clock.now()) => self.page(entry),
             Found::HitForMiss(reason) => Some(Answer::Uncacheable(*reason)),
             Found::Fresh(_) | Found::Stale { .. } | Found::Nothing(_) => None,
         }
     }
 
-    /// `None`: it was purged meanwhile, or is a variant that this request does not select by what
-    /// is known.
-    fn page(&self, visit: &Visit, plan: &LookupPlan, entry: &Entry) -> Option<Answer> {
+    /// `None`: it was purged meanwhile. Who asks finds out whether its request selects this variant.
+    fn page(&self, entry: &Entry) -> Option<Answer> {
         let (store, fleet) = (&self.parts.store, &self.parts.fleet);
-        let key = entry.key();
-        let variants = (key != plan.key).then(|| store.variants(&plan.key));
-        let variant = match &variants {
-            None => None,
-            Some(variants) => {
-                let fields = &visit.request.fields;
-                let rule = variants.as_ref()?.rule(&key, &plan.key, fields)?;
-                Some((&plan.key, rule))
-            }
-        };
         let names = store.names(entry)?;
         // Asked for after the look at the store: what is purged from now on, who asks will fence.
-        let echo = fleet.echo_of(&names.tags, key.url());
-        let response = portable(entry, names, variant, self.parts.clock.now());
+        let echo = fleet.echo_of(&names.tags, entry.key().url());
+        let response = portable(entry, names, self.parts.clock.now())?;
         let mut out = Vec::new();
         record::write(&response, &mut out).ok()?;
         Some(Answer::Page { record: out.into(), echo })

@@ -47,6 +47,7 @@ use crate::store::Store;
 use fragments::{Begins, Nesting};
 use hit::{Opened, Receipt};
 use lookup::Looked;
+pub use portable::NotImported;
 pub use purge::Sharer;
 use visit::Visit;
 

@@ -1,28 +1,94 @@
 //! Stored responses in the form in which they leave this process, and back.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::Node;
 use crate::clock::Moment;
 use crate::delivery;
 use crate::exchange::StoredHead;
 use crate::fields::Fields;
-use crate::policy::{CacheKey, Vary};
+use crate::policy::{CacheKey, Vary, language_of};
 use crate::snapshot::{self, Literal, StoredResponse};
 use crate::store::{
-    Encoded, Entry, Forms, Include, Names, NewEntry, Piece, Segment, StoredBody, Variant,
+    Encoded, Entry, FillMark, Forms, Freshness, Include, Names, NewEntry, NotRestored, Piece,
+    Segment, Stored, StoredBody, Used, Variant,
 };
 
-/// A stored response as it stands now. `variant`: its primary key and what selects it, where it is
-/// a variant.
-pub(super) fn portable(
-    entry: &Entry,
-    names: Names,
-    variant: Option<(&CacheKey, &Vary)>,
-    now: Moment,
-) -> StoredResponse {
-    StoredResponse {
-        key: entry.key().as_bytes().clone(),
+/// Why a response from elsewhere was not stored here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotImported {
+    /// It is none, or its key is.
+    #[error("it is no response that this program would have stored")]
+    Malformed,
+    /// The store does not take it.
+    #[error(transparent)]
+    Store(#[from] NotRestored),
+}
+
+impl Node {
+    /// A stored response in the form in which it leaves this process, without a request: all that
+    /// selected it stands in its key. `None`: it has gone, or is kept no longer, or is the answer to a
+    /// Range, which is stored beside another.
+    pub fn export(&self, stored: &Stored) -> Option<StoredResponse> {
+        let Stored { entry, used } = stored;
+        if entry.status() == StatusCode::PARTIAL_CONTENT {
+            return None;
+        }
+        let names = self.parts.store.names(entry)?;
+        let response = portable(entry, names, self.parts.clock.now())?;
+        Some(StoredResponse { hits: used.hits, marks: used.marks, ..response })
+    }
+
+    /// Stores a response that another store gave, under the key that it brings, as a fill which began
+    /// at `mark`: a purge since then that names it refuses it. It is worth what it says of its time, so
+    /// that who has had it for a while first lets it age ([`StoredResponse::aged_by`]); and it counts as
+    /// old where this node misses purges ([`Entry::is_restored`]). Who calls this knows that keys mean
+    /// the same there ([`crate::policy::Policy::keyspace`]), and that the release is the same.
+    ///
+    /// # Errors
+    /// [`NotImported`].
+    pub fn import(
+        &self,
+        mark: FillMark,
+        response: StoredResponse,
+    ) -> Result<Arc<Entry>, NotImported> {
+        let used = Used { hits: response.hits, marks: response.marks };
+        let new = restorable(response).ok_or(NotImported::Malformed)?;
+        Ok(self.parts.store.restore(mark, new, used)?)
+    }
+}
+
+/// The same as a response to be stored here, under the key that it brings. `None`: it is none.
+fn restorable(response: StoredResponse) -> Option<NewEntry> {
+    let key = CacheKey::checked(&response.key)?;
+    let told = fields_of(&response.head)?;
+    let variant = Vary::of_key(&key).map(|(primary, vary)| {
+        let by_language = language_of(&told);
+        let by_language = by_language.and_then(|it| Vary::language_key_of(&key, &it));
+        Variant { primary, vary, by_language }
+    });
+    to_be_stored(response, key, variant)
+}
+
+/// A stored response as it stands now. `None`: it is kept no longer.
+pub(super) fn portable(entry: &Entry, names: Names, now: Moment) -> Option<StoredResponse> {
+    let stale_for = match entry.freshness(now) {
+        Freshness::Fresh => Duration::ZERO,
+        Freshness::Stale { stale_for } => stale_for,
+        Freshness::Dead => return None,
+    };
+    let key = entry.key();
+    let variant = Vary::of_key(&key).map(|(primary, vary)| snapshot::Variant {
+        primary: primary.as_bytes().clone(),
+        vary: vary.names().map(Bytes::copy_from_slice).collect(),
+        by_language: None,
+    });
+    Some(StoredResponse {
+        key: key.as_bytes().clone(),
         status: entry.status().as_u16(),
         head: Bytes::copy_from_slice(entry.head().http1()),
         validation: entry.validation().map(|fields| lines(&fields)),
@@ -30,19 +96,16 @@ pub(super) fn portable(
         tags: names.tags,
         pool: names.pool,
         ttl: entry.remaining(now),
+        stale_for,
         grace: entry.grace(),
         keep: entry.keep(),
         stale_if_error: entry.stale_if_error(),
         stale_if_disconnected: entry.stale_if_disconnected(),
         age: entry.age_at(now),
         debug: entry.debug(),
-        variant: variant.map(|(primary, vary)| snapshot::Variant {
-            primary: primary.as_bytes().clone(),
-            vary: vary.names().map(Bytes::copy_from_slice).collect(),
-            by_language: None,
-        }),
+        variant,
         ..StoredResponse::default()
-    }
+    })
 }
 
 fn portable_piece(piece: Piece<'_>) -> snapshot::Segment {
@@ -85,9 +148,10 @@ pub(super) fn to_be_stored(
         tags: response.tags,
         pool: response.pool,
         ttl: response.ttl,
-        grace: response.grace,
-        keep: response.keep,
-        stale_if_error: response.stale_if_error,
+        // Here its life begins anew, so that what it has been stale for is taken off.
+        grace: response.grace.saturating_sub(response.stale_for),
+        keep: response.keep.saturating_sub(response.stale_for),
+        stale_if_error: response.stale_if_error.saturating_sub(response.stale_for),
         stale_if_disconnected: response.stale_if_disconnected,
         age: response.age,
         debug: response.debug,

@@ -26,6 +26,27 @@ impl CacheKey {
         Self { bytes: Bytes::copy_from_slice(bytes), url_end }
     }
 
+    /// A key from what another process says [`CacheKey::as_bytes`] gave; `None`: no policy builds
+    /// such.
+    pub fn checked(bytes: &[u8]) -> Option<Self> {
+        let key = Self::from_bytes(bytes);
+        let is_key = !key.url().is_empty() && key.parts().is_some();
+        is_key.then_some(key)
+    }
+
+    /// The parts behind the URL: where each begins in the key, its number and its value. `None`:
+    /// [`KeyBuilder`] has not built this.
+    pub(super) fn parts(&self) -> Option<Vec<(usize, Part, &[u8])>> {
+        let mut rest = self.bytes.get(self.url_end + 1..)?;
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            let (part, value) = split_part(rest)?;
+            parts.push((self.bytes.len() - rest.len(), part, value));
+            rest = &rest[PART_HEAD_BYTES + value.len()..];
+        }
+        Some(parts)
+    }
+
     /// [`CacheKey::url`] of the key with these bytes.
     pub fn url_of(bytes: &[u8]) -> &[u8] {
         &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
@@ -88,6 +109,38 @@ pub(super) enum Part {
     Range = 17,
 }
 
+impl Part {
+    const ALL: [Self; 17] = [
+        Self::Scheme,
+        Self::MagentoVary,
+        Self::Design,
+        Self::Ajax,
+        Self::Cookie,
+        Self::Header,
+        Self::CacheId,
+        Self::Authorized,
+        Self::Store,
+        Self::Currency,
+        Self::Origin,
+        Self::Accept,
+        Self::Port,
+        Self::VaryName,
+        Self::VaryValue,
+        Self::Language,
+        Self::Range,
+    ];
+}
+
+/// Number and length of a part.
+const PART_HEAD_BYTES: usize = 5;
+
+/// The part that stands first.
+fn split_part(bytes: &[u8]) -> Option<(Part, &[u8])> {
+    let (&[number, length @ ..], rest) = bytes.split_first_chunk::<PART_HEAD_BYTES>()?;
+    let part = Part::ALL.into_iter().find(|part| *part as u8 == number)?;
+    Some((part, rest.get(..u32::from_be_bytes(length) as usize)?))
+}
+
 /// Builds a key in one buffer: host and target, a NUL, then the parts of the variant.
 ///
 /// A part is its number, its length in 32 bits and its bytes, so that no list of parts is the
@@ -108,7 +161,12 @@ impl KeyBuilder {
 
     /// A key that goes on where another ends.
     pub(super) fn extending(key: &CacheKey) -> Self {
-        Self { bytes: key.bytes.to_vec(), url_end: key.url_end }
+        Self::extending_from(key, key.bytes.len())
+    }
+
+    /// A key that goes on at a place in another, where a part begins.
+    pub(super) fn extending_from(key: &CacheKey, at: usize) -> Self {
+        Self { bytes: key.bytes[..at].to_vec(), url_end: key.url_end }
     }
 
     /// The bytes that one part takes, and what separates all of them from the URL.
@@ -163,6 +221,23 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_key_that_was_built_passes_the_check_with_all_its_parts(
+            url in "[a/]{1,4}", parts in parts(), cut in any::<prop::sample::Index>(), any: Vec<u8>,
+        ) {
+            let key = build(url.as_bytes(), &parts);
+            prop_assert_eq!(CacheKey::checked(key.as_bytes()), Some(key.clone()));
+            let found: Vec<_> = key.parts().unwrap().iter().map(|part| part.2.to_vec()).collect();
+            let values: Vec<_> = parts.into_iter().map(|(_, value)| value).collect();
+            prop_assert_eq!(found, values);
+            let cut = &key.as_bytes()[..cut.index(key.as_bytes().len())];
+            for bytes in [cut, &any[..]] {
+                if let Some(other) = CacheKey::checked(bytes) {
+                    prop_assert_eq!(&other.as_bytes()[..], bytes);
+                }
+            }
+        }
+
+        #[test]
         fn different_urls_and_lists_never_give_equal_keys(
             url_one in "[a/]{0,4}", url_two in "[a/]{0,4}", one in parts(), two in parts(),
         ) {
@@ -172,6 +247,15 @@ mod tests {
             prop_assert_eq!(one.as_bytes() == two.as_bytes(), same);
             prop_assert_eq!(one == two, same);
         }
+    }
+
+    #[test]
+    fn what_no_builder_builds_is_no_key() {
+        for bytes in [&b""[..], b"\0", b"a", b"a\0\x01", b"a\0\x01\0\0\0\x01", b"a\0\x63\0\0\0\0"] {
+            assert_eq!(CacheKey::checked(bytes), None, "{bytes:?}");
+        }
+        assert!(CacheKey::checked(b"a\0\x01\0\0\0\x01x").is_some());
+        assert!(Part::ALL.iter().zip(1..).all(|(part, number)| *part as u8 == number));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod vary;
 
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use regex::bytes::Regex;
@@ -308,6 +309,15 @@ impl Policy {
     /// no effect, or it would be a way to overload PHP.
     fn forces(&self, seen: &Seen<'_>, client: &Client) -> bool {
         seen.asks_for_no_cache && self.may_purge(client)
+    }
+
+    /// What keys mean under these rules, in short: parts of a key stand for settings by their number,
+    /// so that under other settings a key may be somebody else's.
+    pub fn keyspace(&self) -> u64 {
+        let settings::Site { policy, key_cookies, key_headers, design_exceptions, .. } = &self.site;
+        let rules = format!("{:?}", (policy, key_cookies, key_headers, design_exceptions));
+        let sum = digest(&SHA256, rules.as_bytes());
+        sum.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     /// Appends what `site` adds to every key.

@@ -87,6 +87,40 @@ impl Vary {
         varies.then(|| self.build(primary, request, Some(language)))
     }
 
+    /// What selected the response under a key that [`Vary::key`] gave, and the primary key; `None`: it
+    /// is itself a primary one.
+    pub fn of_key(key: &CacheKey) -> Option<(CacheKey, Self)> {
+        let is_of_vary = |part| matches!(part, Part::VaryName | Part::VaryValue);
+        let parts = key.parts()?.into_iter();
+        let mut of_vary = parts.skip_while(|(_, part, _)| !is_of_vary(*part)).peekable();
+        let primary = KeyBuilder::extending_from(key, of_vary.peek()?.0).finish();
+        let names: Option<Vec<_>> = of_vary
+            .filter(|(_, part, _)| *part != Part::VaryValue)
+            .map(|(_, part, value)| (part == Part::VaryName).then(|| Bytes::copy_from_slice(value)))
+            .collect();
+        Some((primary, Self::of_names(&names?)?))
+    }
+
+    /// From the key of a variant, another one under which it is found by those who like its language
+    /// best. `None`: it does not vary by Accept-Language.
+    pub fn language_key_of(key: &CacheKey, language: &[u8]) -> Option<CacheKey> {
+        let (primary, vary) = Self::of_key(key)?;
+        let of_vary = key.parts()?.into_iter().filter(|(at, ..)| *at >= primary.as_bytes().len());
+        let (mut built, mut name) = (KeyBuilder::extending(&primary), &b""[..]);
+        for (_, part, value) in of_vary {
+            if part == Part::VaryName {
+                built.push(part, value);
+                name = value;
+                if name == LANGUAGE {
+                    built.push(Part::Language, &language.to_ascii_lowercase());
+                }
+            } else if name != LANGUAGE {
+                built.push(part, value);
+            }
+        }
+        vary.names().any(|name| name == LANGUAGE).then(|| built.finish())
+    }
+
     fn build(&self, primary: &CacheKey, request: &Fields, language: Option<&[u8]>) -> CacheKey {
         let mut key = KeyBuilder::extending(primary);
         for name in self.names() {
@@ -299,6 +333,27 @@ mod tests {
         assert_eq!(key(&vary, &french), key(&vary, &german));
         assert_ne!(key(&vary, &german), Some(vary.key(&primary(), &german)));
         assert_eq!(key(&by("x"), &german), None);
+    }
+
+    #[test]
+    fn the_key_of_a_variant_tells_what_selected_it() {
+        let mut builder = KeyBuilder::new(b"shop/".to_vec());
+        builder.push(Part::Scheme, b"https");
+        let primary = builder.finish();
+        let vary = vary("x, accept-language, y").expect("not any").expect("selecting");
+        let request = Fields::from([("Accept-Language", "fr"), ("X", "1")]);
+        let key = vary.key(&primary, &request);
+        assert_eq!(Vary::of_key(&key), Some((primary.clone(), vary.clone())));
+        assert_eq!(Vary::of_key(&primary), None);
+        let by_language = vary.key_by_language(&primary, &request, b"DE");
+        assert_eq!(Vary::language_key_of(&key, b"DE"), by_language);
+        let key = by_x(&primary);
+        assert_eq!(Vary::language_key_of(&key, b"DE"), None);
+    }
+
+    fn by_x(primary: &CacheKey) -> CacheKey {
+        let vary = vary("x").expect("not any").expect("selecting");
+        vary.key(primary, &Fields::new())
     }
 
     proptest! {

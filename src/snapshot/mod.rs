@@ -43,8 +43,10 @@ pub struct StoredResponse {
     pub age: Duration,
     /// Did Magento ask for debugging headers?
     pub debug: bool,
-    /// How much it is used, as the store counts that.
-    pub uses: u8,
+    /// Its hits of about the last hour, as the store weighs them.
+    pub hits: u64,
+    /// Marks of the store's eviction.
+    pub marks: u8,
     /// Where it is one of several that share a primary key.
     pub variant: Option<Variant>,
 }
@@ -91,6 +93,17 @@ pub struct Literal {
     pub brotli: Option<Bytes>,
     /// A zstd frame.
     pub zstd: Option<Bytes>,
+}
+
+impl StoredResponse {
+    /// The same after so long. `None`: it is past the time for which it is kept.
+    pub fn aged_by(mut self, elapsed: Duration) -> Option<Self> {
+        let beyond = elapsed.saturating_sub(self.ttl);
+        self.ttl = self.ttl.saturating_sub(elapsed);
+        self.stale_for = self.stale_for.saturating_add(beyond);
+        self.age = self.age.saturating_add(elapsed);
+        (!self.ttl.is_zero() || self.stale_for < self.keep).then_some(self)
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ pub fn write(response: &StoredResponse, out: &mut Vec<u8>) -> Result<(), &'stati
     out.extend_from_slice(&response.status.to_le_bytes());
     let stale = u8::from(response.stale_if_disconnected) * STALE_IF_DISCONNECTED;
     out.push(stale + u8::from(response.debug) * DEBUG);
-    out.push(response.uses);
+    out.push(response.marks);
+    out.extend_from_slice(&response.hits.to_le_bytes());
     for duration in [
         response.ttl,
         response.stale_for,
@@ -95,7 +96,8 @@ pub fn read(content: Bytes) -> Result<StoredResponse, &'static str> {
     let key = rest.bytes()?;
     let status = rest.number(Bytes::get_u16_le)?;
     let flags = rest.flags(STALE_IF_DISCONNECTED + DEBUG)?;
-    let uses = rest.number(Bytes::get_u8)?;
+    let marks = rest.number(Bytes::get_u8)?;
+    let hits = rest.number(Bytes::get_u64_le)?;
     let mut duration = || rest.number(Bytes::get_u64_le).map(Duration::from_millis);
     let (ttl, stale_for, grace) = (duration()?, duration()?, duration()?);
     let (keep, stale_if_error, age) = (duration()?, duration()?, duration()?);
@@ -129,7 +131,8 @@ pub fn read(content: Bytes) -> Result<StoredResponse, &'static str> {
         stale_if_disconnected,
         age,
         debug,
-        uses,
+        hits,
+        marks,
         variant,
     })
 }

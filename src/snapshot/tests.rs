@@ -33,10 +33,10 @@ fn response() -> impl Strategy<Value = StoredResponse> {
         .prop_map(|(primary, vary, by_language)| Variant { primary, vary, by_language });
     let texts = (bytes(), bytes(), option::of(bytes()), option::of(bytes()));
     let lists = (vec(segment(), 0..4), vec(bytes(), 0..4), option::of(variant));
-    let numbers = any::<(u16, u8, bool, bool)>();
+    let numbers = any::<(u16, u64, u8, bool, bool)>();
     (texts, lists, numbers, proptest::array::uniform6(duration())).prop_map(
         |((key, head, validation, pool), (segments, tags, variant), numbers, durations)| {
-            let (status, uses, stale_if_disconnected, debug) = numbers;
+            let (status, hits, marks, stale_if_disconnected, debug) = numbers;
             let [ttl, stale_for, grace, keep, stale_if_error, age] = durations;
             StoredResponse {
                 key,
@@ -54,11 +54,29 @@ fn response() -> impl Strategy<Value = StoredResponse> {
                 stale_if_disconnected,
                 age,
                 debug,
-                uses,
+                hits,
+                marks,
                 variant,
             }
         },
     )
+}
+
+#[test]
+fn a_response_grows_older_until_it_is_kept_no_longer() {
+    let seconds = Duration::from_secs;
+    let response = StoredResponse {
+        ttl: seconds(10),
+        keep: seconds(20),
+        age: seconds(3),
+        ..Default::default()
+    };
+    let later = response.clone().aged_by(seconds(4)).expect("kept");
+    assert_eq!((later.ttl, later.stale_for, later.age), (seconds(6), seconds(0), seconds(7)));
+    let later = later.aged_by(seconds(7)).expect("kept");
+    assert_eq!((later.ttl, later.stale_for, later.age), (seconds(0), seconds(1), seconds(14)));
+    assert!(later.clone().aged_by(seconds(18)).is_some());
+    assert!(later.aged_by(seconds(19)).is_none());
 }
 
 proptest! {

@@ -1,69 +1,24 @@
 //! A stored response.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::StatusCode;
 
 use super::body::StoredBody;
+use super::new_entry::{NewEntry, buffer_bytes};
 use super::slots::Slot;
 use super::span::Span;
+use super::uses::{Used, Uses};
 use crate::clock::Moment;
 use crate::exchange::StoredHead;
 use crate::fields::Fields;
-use crate::policy::{CacheKey, Vary};
+use crate::policy::CacheKey;
 
 /// An interned tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TagId(pub(super) u32);
-
-/// A response to be stored.
-#[derive(Clone, Debug)]
-pub struct NewEntry {
-    /// Its key.
-    pub key: CacheKey,
-    /// Its status.
-    pub status: StatusCode,
-    /// Its head as it is delivered, without the fields of a single delivery.
-    pub head: StoredHead,
-    /// Its content.
-    pub body: StoredBody,
-    /// Its tags.
-    pub tags: Vec<Bytes>,
-    /// Its `X-Pool`.
-    pub pool: Option<Bytes>,
-    /// Its lifetime from now.
-    pub ttl: Duration,
-    /// How long past that it may be served while one fetch refreshes it.
-    pub grace: Duration,
-    /// How long past its lifetime it is kept (at least `grace`).
-    pub keep: Duration,
-    /// How long past its lifetime it may be served where the origin answers with an error.
-    pub stale_if_error: Duration,
-    /// May it be served, as long as it is kept, where the origin cannot be reached?
-    pub stale_if_disconnected: bool,
-    /// The age it had on arrival.
-    pub age: Duration,
-    /// Did Magento ask for debugging headers?
-    pub debug: bool,
-    /// The fields as the origin sent them, where one is a validator: a 304 is laid over them.
-    pub validation: Option<StoredHead>,
-    /// Where it is one of several that share a primary key.
-    pub variant: Option<Variant>,
-}
-
-/// Which variant a response is (RFC 9111 4.1).
-#[derive(Clone, Debug)]
-pub struct Variant {
-    /// The key without regard to Vary.
-    pub primary: CacheKey,
-    /// What selects it.
-    pub vary: Vary,
-    /// Another key under which it is found, by the language it is in.
-    pub by_language: Option<CacheKey>,
-}
 
 /// A stored response.
 ///
@@ -90,11 +45,10 @@ pub struct Entry {
     purged: AtomicU32,
     /// The [`Span`] after which it may be refreshed in the background, from when it was stored.
     refresh_from: AtomicU32,
+    pub(super) uses: Uses,
     status: StatusCode,
     /// A sum of [`HAS_POOL`] and the like.
     flags: u8,
-    /// Look-ups since the hand of the eviction last came by, up to [`USES_MAX`].
-    uses: AtomicU8,
     removed: AtomicBool,
 }
 
@@ -103,9 +57,10 @@ const HAS_VALIDATION: u8 = 2;
 const DEBUG: u8 = 4;
 const STALE_IF_DISCONNECTED: u8 = 8;
 const CODED: u8 = 16;
+const RESTORED: u8 = 32;
 
 /// What the index knows of a response that it holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Retention {
     pub(super) slot: Slot,
     /// Counts stored responses; never reused, as slots are.
@@ -113,6 +68,10 @@ pub(super) struct Retention {
     pub(super) weight_bytes: u32,
     pub(super) tags: Vec<TagId>,
     pub(super) pool: Option<TagId>,
+    /// As what stood under its key, or as it was where it comes from.
+    pub(super) used: Used,
+    /// See [`Entry::is_restored`].
+    pub(super) is_restored: bool,
 }
 
 /// How old a response is against its lifetime.
@@ -134,12 +93,9 @@ pub enum Freshness {
 const PURGED_HARD: u32 = 0;
 const NOT_PURGED: u32 = u32::MAX;
 
-/// More look-ups say no more of what a response is worth.
-const USES_MAX: u8 = 3;
-
 impl Entry {
     pub(super) fn new(new: NewEntry, stored_at: Moment, retention: Retention) -> Self {
-        let Retention { slot, sequence, weight_bytes, tags, pool } = retention;
+        let Retention { slot, sequence, weight_bytes, tags, pool, used, is_restored } = retention;
         let mut buffer = Vec::with_capacity(buffer_bytes(&new));
         buffer.extend_from_slice(new.key.as_bytes());
         for number in pool.iter().chain(&tags) {
@@ -155,6 +111,7 @@ impl Entry {
             (DEBUG, new.debug),
             (STALE_IF_DISCONNECTED, new.stale_if_disconnected),
             (CODED, new.head.first("content-encoding").is_some()),
+            (RESTORED, is_restored),
         ];
         Self {
             head: StoredHead::within(buffer.into(), lines, new.head.has_date()),
@@ -171,9 +128,9 @@ impl Entry {
             weight_bytes,
             purged: AtomicU32::new(NOT_PURGED),
             refresh_from: AtomicU32::new(0),
+            uses: Uses::of(used),
             status: new.status,
             flags: flags.iter().filter(|flag| flag.1).map(|flag| flag.0).sum(),
-            uses: AtomicU8::new(0),
             removed: AtomicBool::new(false),
         }
     }
@@ -317,6 +274,16 @@ impl Entry {
         self.has(CODED)
     }
 
+    /// Was it stored elsewhere, and taken over from there? Then it is older than it has been here.
+    pub fn is_restored(&self) -> bool {
+        self.has(RESTORED)
+    }
+
+    /// How much it is asked for.
+    pub fn used(&self) -> Used {
+        self.uses.get()
+    }
+
     /// Did Magento ask for debugging headers?
     pub fn debug(&self) -> bool {
         self.has(DEBUG)
@@ -359,31 +326,6 @@ impl Entry {
         self.removed.load(Ordering::SeqCst)
     }
 
-    /// Somebody asked for it. Of two at once one may not be counted. What is asked for often is left
-    /// as it is, so that the line of memory stays with all cores.
-    pub(super) fn note_use(&self) {
-        let uses = self.uses();
-        if uses < USES_MAX {
-            self.uses.store(uses + 1, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn uses(&self) -> u8 {
-        self.uses.load(Ordering::Relaxed)
-    }
-
-    /// Takes off one use; false: there was none.
-    pub(super) fn spend_use(&self) -> bool {
-        let uses = self.uses();
-        self.uses.store(uses.saturating_sub(1), Ordering::Relaxed);
-        uses > 0
-    }
-
-    /// It takes the place of another, and is worth as much.
-    pub(super) fn keep_uses_of(&self, replaced: &Self) {
-        self.uses.store(replaced.uses(), Ordering::Relaxed);
-    }
-
     /// When it is dead at the latest; a soft purge may bring that forward.
     pub(super) fn dead_at_unless_purged(&self) -> Moment {
         self.stored_at.plus(self.ttl.get()).plus(self.keep.get())
@@ -397,18 +339,6 @@ impl Entry {
         }
     }
 }
-
-/// Bytes of the buffer that a response takes at most.
-pub(super) fn buffer_bytes(new: &NewEntry) -> usize {
-    let numbers = new.tags.len() + usize::from(new.pool.is_some());
-    new.key.as_bytes().len()
-        + numbers * NUMBER_BYTES
-        + new.head.http1().len()
-        + new.validation.as_ref().map_or(0, |head| head.http1().len())
-}
-
-/// Bytes that a number takes at most, where there are less than 250 million.
-const NUMBER_BYTES: usize = 4;
 
 /// Appends a number, seven bits to a byte, the low ones first: most take three bytes.
 fn push_number(out: &mut Vec<u8>, mut number: u32) {
@@ -442,14 +372,17 @@ mod tests {
         Moment::from_milliseconds(seconds * 1_000)
     }
 
+    fn retention(tags: Vec<TagId>, pool: Option<TagId>) -> Retention {
+        Retention { sequence: 1, tags, pool, ..Retention::default() }
+    }
+
     fn entry() -> Entry {
         let mut new = page("shop/a", &[]);
         new.ttl = Duration::from_secs(100);
         new.grace = Duration::from_secs(30);
         new.keep = Duration::from_secs(50);
         new.age = Duration::from_secs(7);
-        let (tags, pool) = (Vec::new(), None);
-        Entry::new(new, at(10), Retention { slot: 0, sequence: 1, weight_bytes: 0, tags, pool })
+        Entry::new(new, at(10), retention(Vec::new(), None))
     }
 
     #[test]
@@ -464,9 +397,7 @@ mod tests {
         let (key, head) = (new.key.clone(), new.head.clone());
         let tags = [0, 1, 127, 128, 16_383, 16_384, u32::MAX].map(TagId).to_vec();
         for (tags, pool) in [(tags, Some(TagId(300))), (Vec::new(), None)] {
-            let retention =
-                Retention { slot: 0, sequence: 1, weight_bytes: 0, tags: tags.clone(), pool };
-            let entry = Entry::new(new.clone(), at(0), retention);
+            let entry = Entry::new(new.clone(), at(0), retention(tags.clone(), pool));
             assert_eq!((entry.key(), entry.url()), (key.clone(), key.url()));
             assert_eq!(entry.tags().collect::<Vec<_>>(), tags);
             assert_eq!((entry.pool(), entry.head()), (pool, &head));

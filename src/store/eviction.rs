@@ -141,7 +141,7 @@ impl Eviction {
             let record = self.small.pop_front()?;
             let Some(entry) = entry_of(entries, record) else { continue };
             self.leave_small(entry);
-            if entry.uses() == 0 {
+            if entry.uses.marks() == 0 {
                 return Some((entry.slot, entry.sequence));
             }
         }
@@ -162,7 +162,7 @@ impl Eviction {
                 continue;
             }
             looks += 1;
-            if looks > LOOKS_MAX || !entry.spend_use() {
+            if looks > LOOKS_MAX || !entry.uses.spend() {
                 return Some((entry.slot, entry.sequence));
             }
         }

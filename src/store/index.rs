@@ -7,11 +7,13 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 use roaring::RoaringBitmap;
 
-use super::entry::{Entry, NewEntry, Retention, TagId};
-use super::eviction::{Eviction, Standing};
+use super::entry::{Entry, Retention, TagId};
+use super::eviction::Eviction;
 use super::names::{Names, reserve_slowly};
+use super::new_entry::NewEntry;
 use super::sharded::Sharded;
 use super::slots::{Removed, Slot, Slots};
+use super::uses::Used;
 use super::weight::{entry_bytes, tags_bytes};
 use crate::clock::Moment;
 
@@ -64,14 +66,15 @@ impl Index {
     }
 
     /// Stores a response, or gives it back where it would weigh more than `bytes_max`. `replaced`:
-    /// what stands under its key so far, and is to be removed next.
+    /// what stands under its key so far, and is to be removed next. `restored`: how it was used
+    /// elsewhere, where it comes from there.
     pub(super) fn insert(
         &mut self,
         new: NewEntry,
-        now: Moment,
-        sequence: u64,
+        (now, sequence): (Moment, u64),
         bytes_max: u64,
         replaced: Option<&Entry>,
+        restored: Option<Used>,
     ) -> Option<Arc<Entry>> {
         let fresh = new.tags.iter().filter(|tag| self.tags.find(tag).is_none());
         let weight_bytes = entry_bytes(&new) + tags_bytes(new.tags.len(), fresh);
@@ -87,13 +90,13 @@ impl Index {
         let tags: Vec<TagId> =
             new.tags.iter().filter_map(|tag| self.tags.link(tag, slot)).collect();
         let pool = new.pool.as_ref().and_then(|pool| self.pools.link(pool, slot));
-        let entry =
-            Arc::new(Entry::new(new, now, Retention { slot, sequence, weight_bytes, tags, pool }));
+        let used = restored.max(replaced.map(Entry::used)).unwrap_or_default();
+        let is_restored = restored.is_some();
+        let retention = Retention { slot, sequence, weight_bytes, tags, pool, used, is_restored };
+        let entry = Arc::new(Entry::new(new, now, retention));
         link(&mut self.expiry, span_of(&entry), slot);
-        let standing = replaced.map_or(Standing::New, |replaced| {
-            entry.keep_uses_of(replaced);
-            self.eviction.standing(replaced.slot)
-        });
+        let standing = replaced.map(|replaced| self.eviction.standing(replaced.slot));
+        let standing = standing.unwrap_or_default();
         self.eviction.insert(&entry, self.hasher.hash_one(entry.key_bytes()), standing);
         self.objects += 1;
         self.bytes += u64::from(weight_bytes);
@@ -224,6 +227,11 @@ impl Index {
             found.add_to(&mut slots);
         }
         slots
+    }
+
+    /// Slots in use and free ones.
+    pub(super) fn slots(&self) -> usize {
+        self.entries.len()
     }
 
     /// All slots in use.

@@ -21,16 +21,20 @@ mod fence;
 mod identities;
 mod index;
 mod names;
+mod new_entry;
 mod pages;
 mod purge;
 mod removal;
+mod restore;
 mod sharded;
 mod slots;
 mod soften;
 mod span;
 #[cfg(test)]
 pub(crate) mod tests;
+mod uses;
 mod variants;
+mod walk;
 mod weight;
 
 use std::sync::Arc;
@@ -47,10 +51,14 @@ pub use encoded::{
     BROTLI_HEAD, BROTLI_TAIL, BROTLI_WINDOW_BITS, Encoded, Forms, GZIP_HEAD, GZIP_TAIL_BYTES,
     gzip_tail,
 };
-pub use entry::{Entry, Freshness, NewEntry, TagId, Variant};
+pub use entry::{Entry, Freshness, TagId};
 pub use fence::{FillMark, Purgeable};
+pub use new_entry::{NewEntry, Variant};
 pub use purge::Purged;
+pub use restore::NotRestored;
+pub use uses::Used;
 pub use variants::Variants;
+pub use walk::{Stored, Walk};
 
 use cache::{Caches, Marker, Shares};
 use entry::Retention;
@@ -158,6 +166,8 @@ struct Writers {
     fence: Fence,
     /// Of the last response that was stored.
     sequence: u64,
+    /// Up to when the weights of what is asked for were halved.
+    halved_until: Moment,
     counters: Counters,
 }
 
@@ -196,6 +206,7 @@ impl Store {
                 index: Index::new(shares.pages_bytes),
                 fence,
                 sequence: 0,
+                halved_until: clock.now(),
                 counters: Counters::default(),
             }),
             last_purge: AtomicU64::new(0),
@@ -214,7 +225,7 @@ impl Store {
         if let Some(entry) = caches.pages.get(key.as_bytes())
             && !self.is_purged(&entry)
         {
-            entry.note_use();
+            entry.uses.note();
             match entry.freshness(now) {
                 Freshness::Fresh => return Found::Fresh(entry),
                 Freshness::Stale { stale_for } => return Found::Stale { entry, stale_for },
@@ -275,21 +286,41 @@ impl Store {
             return Err(Reason::StoreOff);
         }
         let new = NewEntry { body: new.body.compact(), ..new };
-        let (key, variant) = (new.key.clone(), new.variant.clone());
-        let now = self.clock.now();
+        let mut gone = Vec::new();
         let mut writers = self.writers.lock();
+        Self::pass_fence(&mut writers, mark, &new)?;
+        let entry = self.put(&mut writers, new, None, &mut gone);
+        drop(writers);
+        entry
+    }
+
+    fn pass_fence(writers: &mut Writers, mark: FillMark, new: &NewEntry) -> Result<(), Reason> {
         let of = Purgeable { key: &new.key, tags: &new.tags, pool: new.pool.as_ref() };
         if writers.fence.hits(mark, &of) {
             writers.counters.fenced += 1;
             return Err(Reason::Fenced);
         }
+        Ok(())
+    }
+
+    /// Stores what has passed the fence. What goes for it is to be dropped after the lock.
+    fn put(
+        &self,
+        writers: &mut Writers,
+        new: NewEntry,
+        restored: Option<Used>,
+        gone: &mut Vec<Arc<Entry>>,
+    ) -> Result<Arc<Entry>, Reason> {
+        let (key, variant) = (new.key.clone(), new.variant.clone());
+        let now = self.clock.now();
         let sequence = writers.sequence + 1;
         let caches = self.caches.load();
         let replaced = caches.pages.get(key.as_bytes());
         let fits = new.tags.len() <= self.tags_max;
-        let bytes_max = self.shares.entry_bytes_max;
+        let (bytes_max, replaced) = (self.shares.entry_bytes_max, replaced.as_deref());
+        let index = &mut writers.index;
         let entry = fits
-            .then(|| writers.index.insert(new, now, sequence, bytes_max, replaced.as_deref()))
+            .then(|| index.insert(new, (now, sequence), bytes_max, replaced, restored))
             .flatten();
         let Some(entry) = entry else {
             writers.counters.too_large += 1;
@@ -298,19 +329,17 @@ impl Store {
         writers.sequence = sequence;
         writers.counters.insertions += 1;
         caches.markers.invalidate(&key);
-        let mut gone = Vec::new();
         if let Some(replaced) = caches.pages.insert(Arc::clone(&entry)) {
-            gone.extend(Self::take_out(&mut writers, &caches, replaced.slot, replaced.sequence));
+            gone.extend(Self::take_out(writers, &caches, replaced.slot, replaced.sequence));
         }
         let superseded = match variant {
             Some(variant) => variants::register(&caches, variant, &key),
             None => caches.variants.remove(&key).map_or_else(Vec::new, |it| it.keys()),
         };
-        Self::take_out_keys(&mut writers, &caches, &superseded, &mut gone);
-        self.make_room(&mut writers, &caches, &mut gone);
-        self.expire(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
-        Self::remove_purged(&mut writers, &caches, &mut gone, DUE_PER_INSERT);
-        drop(writers);
+        Self::take_out_keys(writers, &caches, &superseded, gone);
+        self.make_room(writers, &caches, gone);
+        self.expire(writers, &caches, gone, DUE_PER_INSERT);
+        Self::remove_purged(writers, &caches, gone, DUE_PER_INSERT);
         Ok(entry)
     }
 
@@ -332,13 +361,7 @@ impl Store {
     /// The response as an entry that is delivered once and never stored: for what
     /// [`Store::insert`] refuses.
     pub fn unstored(&self, new: NewEntry) -> Arc<Entry> {
-        let retention = Retention {
-            slot: Slot::MAX,
-            sequence: 0,
-            weight_bytes: 0,
-            tags: Vec::new(),
-            pool: None,
-        };
+        let retention = Retention { slot: Slot::MAX, ..Retention::default() };
         let entry = Entry::new(new, self.clock.now(), retention);
         entry.mark_removed();
         Arc::new(entry)
@@ -409,6 +432,7 @@ impl Store {
     /// called about once a second, off the threads that serve requests where there are some.
     pub fn maintain(&self) {
         self.caches.load().run_pending_tasks();
+        self.halve_weights();
         loop {
             let mut writers = self.writers.lock();
             let caches = self.caches.load();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::cache::Caches;
-use super::entry::Variant;
+use super::new_entry::Variant;
 use super::weight::allocation_bytes;
 use crate::fields::Fields;
 use crate::policy::{CacheKey, Vary, favourite_language};

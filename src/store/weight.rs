@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::entry::{Entry, NewEntry, buffer_bytes};
+use super::entry::Entry;
 use super::names::SHORT_NAME_BYTES;
+use super::new_entry::{NewEntry, buffer_bytes};
 
 /// Bytes that a response takes besides what is counted piece by piece: its places in the look-up
 /// table (9 bytes for each of up to twice as many), among the slots (16), in the table of URLs (5 for each

@@ -3,6 +3,7 @@
 mod behaviour;
 mod eviction;
 mod model;
+mod restore;
 mod threads;
 
 use std::time::Duration;
