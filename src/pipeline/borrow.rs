@@ -38,7 +38,7 @@ impl Node {
         if task.abroad == Abroad::Forbidden {
             return Some((task, answer));
         }
-        match self.borrow(&task.visit, &task.plan, &task.permit).await {
+        match self.borrow(&task).await {
             Borrowed::Page(entry) => {
                 task.permit.release(Release::Validated);
                 drop(answer.send(LeaderAnswer::Borrowed(entry)));
@@ -73,18 +73,21 @@ impl Node {
     }
 
     /// Asks the owner of a key, where that is another node. Waits no longer than for any fetch.
-    async fn borrow(&self, visit: &Visit, plan: &LookupPlan, permit: &FillPermit) -> Borrowed {
+    async fn borrow(&self, task: &FillTask) -> Borrowed {
+        let FillTask { visit, plan, permit, stale, .. } = task;
         let is_whole = plan.range.is_none() && self.beginning(plan).is_none();
         let owner = self.parts.fleet.owner_of(plan.key.as_bytes());
         let Some(owner) = owner.filter(|_| is_whole) else { return Borrowed::Nothing };
-        let Some(ask) = ask_of(visit, plan, &owner) else { return Borrowed::Nothing };
+        let Some(ask) = ask_of(visit, plan, &owner, stale.is_none()) else {
+            return Borrowed::Nothing;
+        };
         permit.set_abroad(true);
         let patience = visit.rules.settings.fill.wait_timeout;
         let asked = tokio::time::timeout(patience, self.parts.fleet.ask(&owner, &ask)).await;
         permit.set_abroad(false);
         match asked {
             Ok(Some(Answer::Page { record, echo })) => {
-                let kept = self.keep_borrowed(visit, plan, permit, record, echo);
+                let kept = self.keep_borrowed(visit, plan, permit, (record, echo), ask.takes_stale);
                 kept.map_or(Borrowed::Nothing, Borrowed::Page)
             }
             Ok(Some(Answer::Uncacheable(reason))) => Borrowed::Uncacheable(reason),
@@ -103,11 +106,11 @@ impl Node {
         visit: &Visit,
         plan: &LookupPlan,
         permit: &FillPermit,
-        content: Bytes,
-        echo: Due,
+        (content, echo): (Bytes, Due),
+        takes_stale: bool,
     ) -> Option<Arc<Entry>> {
         let response = record::read(content).ok()?;
-        if response.ttl.is_zero() {
+        if response.ttl.is_zero() && !takes_stale {
             return None;
         }
         let (key, variant) = place_of(visit, plan, &response)?;
@@ -120,7 +123,7 @@ impl Node {
 }
 
 /// `None`: it may not be asked for elsewhere.
-fn ask_of(visit: &Visit, plan: &LookupPlan, owner: &Owner) -> Option<Ask> {
+fn ask_of(visit: &Visit, plan: &LookupPlan, owner: &Owner, takes_stale: bool) -> Option<Ask> {
     let (request, client) = (&visit.request, &visit.client);
     let there = visit.rules.policy.peer_request(request, client, &plan.target)?;
     Some(Ask {
@@ -131,6 +134,7 @@ fn ask_of(visit: &Visit, plan: &LookupPlan, owner: &Owner) -> Option<Ask> {
         server_port: client.server_port,
         is_fragment: visit.nesting.is_fragment(),
         may_render: there.may_render,
+        takes_stale,
         place: owner.place,
         release: Bytes::copy_from_slice(owner.release.as_bytes()),
         fields: there.fields,

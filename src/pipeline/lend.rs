@@ -9,7 +9,7 @@ use http::{Method, Version};
 use super::Node;
 use super::fetch::{Abroad, FillTask};
 use super::fragments::Nesting;
-use super::lookup::Looked;
+use super::lookup::{Looked, Stale};
 use super::portable::portable;
 use super::visit::Visit;
 use crate::body::Body;
@@ -54,13 +54,54 @@ impl Node {
         if let Some(answer) = self.give(&looked.found) {
             return Ok(answer);
         }
-        if !ask.may_render {
-            return Err(Why::NotStored);
+        let stale = if ask.takes_stale { self.stale_for_others(&looked.found) } else { None };
+        let in_grace = stale.as_ref().filter(|(_, is_servable)| *is_servable);
+        if let Some((stale, _)) = in_grace
+            && let Some(answer) = self.page(&stale.entry)
+        {
+            if ask.may_render {
+                self.refresh(&visit, plan, stale.clone());
+            }
+            return Ok(answer);
         }
+        let answer = if ask.may_render {
+            self.render_for(&visit, plan, looked).await
+        } else {
+            Err(Why::NotStored)
+        };
+        let for_failure = stale.filter(|(stale, _)| stale.for_failure && answer.is_err());
+        match for_failure.and_then(|(stale, _)| self.page(&stale.entry)) {
+            Some(page) => Ok(page),
+            None => answer,
+        }
+    }
+
+    /// What is stored and stale, where it may be given to who has nothing at all, and whether that is
+    /// so while the origin answers.
+    fn stale_for_others(&self, found: &Found) -> Option<(Stale, bool)> {
+        match found {
+            Found::Stale { entry, stale_for } if !self.is_strictly_soft(entry) => {
+                let stale = Stale::new(Arc::clone(entry), *stale_for);
+                let is_servable = self.serves(&stale, *stale_for);
+                Some((stale, is_servable))
+            }
+            Found::Stale { .. } | Found::Fresh(_) | Found::HitForMiss(_) | Found::Nothing(_) => {
+                None
+            }
+        }
+    }
+
+    /// Renders what another node asks for.
+    async fn render_for(
+        &self,
+        visit: &Arc<Visit>,
+        plan: LookupPlan,
+        looked: Looked,
+    ) -> Result<Answer, Why> {
         let patience = visit.rules.settings.fill.wait_timeout;
-        let rendered = self.render(&visit, plan.clone(), looked);
+        let rendered = self.render(visit, plan.clone(), looked);
         tokio::time::timeout(patience, rendered).await.map_err(|_| Why::Busy)??;
-        let looked = self.look_for(&visit, &plan);
+        let looked = self.look_for(visit, &plan);
         self.give(&looked.found).ok_or(Why::Failed)
     }
 

@@ -55,7 +55,7 @@ pub(super) struct Stale {
 }
 
 impl Stale {
-    fn new(entry: Arc<Entry>, stale_for: Duration) -> Self {
+    pub(super) fn new(entry: Arc<Entry>, stale_for: Duration) -> Self {
         let for_error = stale_for < entry.stale_if_error();
         Self { for_failure: entry.stale_if_disconnected(), for_error, entry }
     }
@@ -169,11 +169,8 @@ impl Node {
                 (Reason::Unproven, Some(Stale::unproven(entry)))
             }
             Found::Stale { entry, stale_for } => {
-                let healthy = self.parts.origin.health().healthy();
-                let in_grace = stale_for < entry.grace();
                 let stale = Stale::new(entry, stale_for);
-                let servable = in_grace || (stale.for_failure && !healthy);
-                if servable && !plan.force {
+                if self.serves(&stale, stale_for) && !plan.force {
                     self.refresh(visit, plan, stale.clone());
                     let verdict = Verdict::Grace;
                     return Finding::Serve { entry: stale.entry, verdict, reason: None };
@@ -402,7 +399,7 @@ impl Node {
 
     /// Refreshes in the background, at most `fill.refreshes_max` at once and one per key; after one
     /// that failed the next begins `fill.refresh_pause` later.
-    fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan, stale: Stale) {
+    pub(super) fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan, stale: Stale) {
         if !stale.entry.is_refresh_due(self.parts.clock.now()) {
             return;
         }
@@ -443,7 +440,13 @@ impl Node {
         self.parts.fleet.trust().doubts(entry, now)
     }
 
-    fn is_strictly_soft(&self, entry: &Entry) -> bool {
+    /// May it be served as it is, while it is refreshed?
+    pub(super) fn serves(&self, stale: &Stale, stale_for: Duration) -> bool {
+        let in_grace = stale_for < stale.entry.grace();
+        in_grace || (stale.for_failure && !self.parts.origin.health().healthy())
+    }
+
+    pub(super) fn is_strictly_soft(&self, entry: &Entry) -> bool {
         let trust = self.parts.fleet.trust();
         trust.is_strict() && trust.softened_since(entry)
     }

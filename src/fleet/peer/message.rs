@@ -34,6 +34,8 @@ pub struct Ask {
     /// May it be rendered for this, or only be taken from what is stored? What PHP renders by a
     /// visitor's session cannot be rendered elsewhere, since cookies stay.
     pub may_render: bool,
+    /// Is a stale page, which there would be served, better than none? Who refreshes has one.
+    pub takes_stale: bool,
     /// Up to where the node that asks has applied the log: what comes back must not be older.
     pub place: Place,
     /// The release of the shop there.
@@ -83,6 +85,7 @@ const NOTHING: u8 = 3;
 const HTTPS: u8 = 1;
 const FRAGMENT: u8 = 2;
 const MAY_RENDER: u8 = 4;
+const TAKES_STALE: u8 = 8;
 
 impl Ask {
     /// As it is sent.
@@ -92,6 +95,7 @@ impl Ask {
             (HTTPS, self.scheme == Scheme::Https),
             (FRAGMENT, self.is_fragment),
             (MAY_RENDER, self.may_render),
+            (TAKES_STALE, self.takes_stale),
         ];
         out.push(flags.iter().filter(|flag| flag.1).map(|flag| flag.0).sum());
         out.extend_from_slice(&self.server_port.to_le_bytes());
@@ -133,6 +137,7 @@ impl Ask {
             server_port,
             is_fragment: flags & FRAGMENT != 0,
             may_render: flags & MAY_RENDER != 0,
+            takes_stale: flags & TAKES_STALE != 0,
             place,
             release,
             fields,
@@ -267,7 +272,7 @@ mod tests {
         fn what_is_asked_reads_back_as_it_was_written(
             texts in prop::collection::vec(text(), 4),
             fields in prop::collection::vec((text(), text()), 0..5),
-            server_port: u16, sequence: u64, flags: [bool; 3],
+            server_port: u16, sequence: u64, flags: [bool; 4],
         ) {
             let mut list = Fields::new();
             for (name, value) in fields {
@@ -282,6 +287,7 @@ mod tests {
                 server_port,
                 is_fragment: flags[1],
                 may_render: flags[2],
+                takes_stale: flags[3],
                 place: (Token::new([7; 16]), sequence),
                 fields: list,
             };

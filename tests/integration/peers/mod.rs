@@ -4,6 +4,7 @@ mod faults;
 mod once;
 mod played;
 mod purges;
+mod stale;
 mod strangers;
 
 use std::io::Write;
