@@ -41,7 +41,7 @@ impl Controlled {
 impl control::Node for Controlled {
     async fn purge(&self, order: PurgeOrder, wait: Wait) -> Result<Purged, PurgeRefused> {
         let request = PurgeRequest { scopes: vec![self.scope(order.scope)?], soft: order.soft };
-        let answer = self.node.purge_everywhere(&request, wait).await;
+        let answer = self.node.purge_everywhere(request, wait).await;
         let (purged, number) = (answer.purged.responses, answer.purged.number);
         Ok(Purged { purged, number, reach: answer.reach })
     }

@@ -222,16 +222,14 @@ impl Fleet {
 
     /// Purges on this node. When this returns nothing that was named is served as fresh here; the
     /// others do not know of it yet ([`Fleet::spread`]).
-    pub fn purge_here(&self, request: &PurgeRequest) -> Purged {
-        let mut purged = Purged::default();
-        for order in orders(request) {
-            let one = self.applier.purge(&order);
-            purged = Purged { number: one.number, responses: purged.responses + one.responses };
+    pub async fn purge_here(&self, request: &PurgeRequest) -> Purged {
+        let (applier, request) = (Arc::clone(&self.applier), request.clone());
+        if orders(&request).any(|order| order.is_long()) {
+            // It fails where this process ends, and its store with it.
+            tokio::task::spawn_blocking(move || purge(&applier, &request)).await.unwrap_or_default()
+        } else {
+            purge(&applier, &request)
         }
-        self.applier.count(purged.responses);
-        let soft = request.soft;
-        tracing::info!(number = purged.number, responses = purged.responses, soft, "purged");
-        purged
     }
 
     /// A purge that another process of this node brings to the others.
@@ -239,7 +237,7 @@ impl Fleet {
         if let Some(link) = &self.link {
             link.be_quiet();
         }
-        self.purge_here(request);
+        purge(&self.applier, request);
     }
 
     /// To be held from before a purge is applied here until [`Fleet::spread`] has begun with it.
@@ -342,6 +340,18 @@ impl Fleet {
 fn orders(request: &PurgeRequest) -> impl Iterator<Item = Order> + '_ {
     let soft = request.soft;
     request.scopes.iter().map(move |scope| Order::Purge { scope: scope.clone(), soft })
+}
+
+fn purge(applier: &Applier, request: &PurgeRequest) -> Purged {
+    let mut purged = Purged::default();
+    for order in orders(request) {
+        let one = applier.purge(&order);
+        purged = Purged { number: one.number, responses: purged.responses + one.responses };
+    }
+    applier.count(purged.responses);
+    let soft = request.soft;
+    tracing::info!(number = purged.number, responses = purged.responses, soft, "purged");
+    purged
 }
 
 /// Of the log and this node's place in it.

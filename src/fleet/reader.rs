@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::link::{Link, SHORT_PAUSE};
 use super::stream::{Read, entries_of};
 use crate::fleet::log::Order;
-use crate::policy::PurgeScope;
 use crate::random;
 use crate::redis_pool::{self, RedisError};
 
@@ -57,23 +56,12 @@ async fn follow(link: &Arc<Link>, connection: &mut redis_pool::Link) -> RedisErr
             tokio::time::sleep(SHORT_PAUSE).await;
             return RedisError::Unexpected;
         };
+        let is_long = |read: &Read| read.entry.order.as_ref().is_none_or(Order::is_long);
         if entries.iter().any(is_long) {
             let link = Arc::clone(link);
             drop(tokio::task::spawn_blocking(move || link.take(entries)).await);
         } else {
             link.take(entries);
         }
-    }
-}
-
-/// Does it look at everything that is stored?
-fn is_long(read: &Read) -> bool {
-    match &read.entry.order {
-        Some(Order::Purge { scope, soft }) => match scope {
-            PurgeScope::Tags(_) | PurgeScope::Url(_) => false,
-            PurgeScope::All => *soft,
-            PurgeScope::TagsMatching(_) | PurgeScope::Pool(_) => true,
-        },
-        Some(Order::Soften) | None => true,
     }
 }

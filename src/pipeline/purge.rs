@@ -12,6 +12,7 @@ use crate::exchange::Response;
 use crate::fleet::{Answer, Reach, Wait};
 use crate::observe::Verdict;
 use crate::policy::PurgeRequest;
+use crate::store::Purged;
 
 /// Asks for the answer to wait until all nodes have applied the purge.
 const WAIT: &str = "X-Parvis-Wait";
@@ -40,7 +41,7 @@ impl Node {
             Ok(request) => {
                 let waits = visit.request.fields.first(WAIT).is_some_and(|value| value == "fleet");
                 let wait = if waits { Wait::Fleet } else { Wait::Log };
-                let answer = self.purge_everywhere(&request, wait).await;
+                let answer = self.purge_everywhere(request, wait).await;
                 Outcome::new(purged(&answer), Verdict::Purge, None)
             }
             Err(refusal) => {
@@ -51,10 +52,18 @@ impl Node {
     }
 
     /// Purges here, in the other process where two serve while one takes over from the other, and
-    /// in the fleet; when this returns, nothing that was named is served as fresh by this server.
-    pub async fn purge_everywhere(&self, request: &PurgeRequest, wait: Wait) -> Answer {
+    /// in the fleet; when this returns, nothing that was named is served as fresh by this server. It goes
+    /// on to its end where nobody waits for it any more.
+    pub async fn purge_everywhere(&self, request: PurgeRequest, wait: Wait) -> Answer {
+        let node = self.clone();
+        let purge = tokio::spawn(async move { node.purge_by_steps(&request, wait).await });
+        // It fails where this process ends, and then nobody knows how far it came.
+        purge.await.unwrap_or(Answer { purged: Purged::default(), reach: Reach::Journaled })
+    }
+
+    async fn purge_by_steps(&self, request: &PurgeRequest, wait: Wait) -> Answer {
         let _spreading = self.parts.fleet.spreading();
-        let purged = self.parts.fleet.purge_here(request);
+        let purged = self.parts.fleet.purge_here(request).await;
         self.share(request).await;
         let reach = self.parts.fleet.spread(request, wait).await;
         Answer { purged, reach }

@@ -36,6 +36,18 @@ pub enum Unreadable {
 }
 
 impl Order {
+    /// Is everything that is stored looked at?
+    pub fn is_long(&self) -> bool {
+        match self {
+            Self::Purge { scope, soft } => match scope {
+                PurgeScope::Tags(_) | PurgeScope::Url(_) => false,
+                PurgeScope::All => *soft,
+                PurgeScope::TagsMatching(_) | PurgeScope::Pool(_) => true,
+            },
+            Self::Soften => true,
+        }
+    }
+
     /// As it is written.
     pub fn encode(&self) -> Vec<u8> {
         let (hardness, kind, rest) = match self {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, Shop, overview, store, version};
+use super::{PATIENCE, Shop, overview, store, version, wait_until_current};
 use crate::support::Parvis;
-use crate::support::client;
+use crate::support::client::{self, Client};
 use crate::support::process::wait_until;
 use crate::support::redis::Redis;
 
@@ -176,4 +176,30 @@ fn the_time_from_append_to_applied_is_measured() {
         times[100], times[197], times[199]
     );
     assert_eq!(overview(&nodes[4])["nodes"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
+fn a_purge_whose_sender_left_reaches_the_others() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let node = shop.node("web-1", &redis.url()).with("fleet.queue_max", "1").start();
+    wait_until_current(&node);
+    redis.signal("STOP");
+    let mut senders: Vec<_> = (0..8).map(|_| Client::connect(node.port)).collect();
+    for (number, sender) in senders.iter_mut().enumerate() {
+        let tag = format!("cat_p_{number}");
+        let head = format!(
+            "PURGE / HTTP/1.1\r\nHost: shop.test\r\nX-Magento-Tags-Pattern: ((^|,){tag}(,|$))\r\n\r\n"
+        );
+        sender.send(head.as_bytes());
+    }
+    // Some are with Redis, some in the queue, and the last ones wait for a place there.
+    let purges = || node.metric("parvis_purges_total ");
+    wait_until("the purges to be applied here", PATIENCE, || purges() == Some(8.0));
+    drop(senders);
+    std::thread::sleep(Duration::from_millis(200));
+    redis.signal("CONT");
+    wait_until("the others to be told", PATIENCE, || {
+        let orders = redis.orders();
+        (0..8).all(|number| orders.contains(&format!("1 hard tags cat_p_{number}")))
+    });
 }
