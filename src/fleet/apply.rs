@@ -62,6 +62,24 @@ impl Applier {
         self.echoes.lock().of(tags, url)
     }
 
+    /// The purges that are still to be applied again, within so many bytes and four for each; else that
+    /// everything goes stale then.
+    pub(super) fn pending_echoes(&self, bytes_max: usize) -> Vec<Bytes> {
+        let pending = self.echoes.lock();
+        let orders: Vec<Bytes> = pending.pending().map(|order| order.encode().into()).collect();
+        let bytes: usize = orders.iter().map(|order| order.len() + 4).sum();
+        if bytes > bytes_max { vec![Order::Soften.encode().into()] } else { orders }
+    }
+
+    /// A purge that was to be applied again where what is stored comes from. What it names did not come,
+    /// and what is rendered from now on may still show what was before.
+    pub(super) fn take_echo(&self, order: &Order) {
+        match order {
+            Order::Soften => self.note_echo(order),
+            Order::Purge { .. } => drop(self.purge(order)),
+        }
+    }
+
     pub(super) fn observer(&self) -> &Observer {
         &self.observer
     }

@@ -1,6 +1,7 @@
 //! Purges that are applied again a short while later: Magento may send one before its transaction
 //! is visible, and what was rendered in between shows the old state.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -87,31 +88,34 @@ impl Echoes {
         }
     }
 
+    /// What will be due, oldest first.
+    pub(super) fn pending(&self) -> impl Iterator<Item = Order> + '_ {
+        self.groups.iter().flat_map(Group::orders)
+    }
+
     /// What is due now.
     pub(super) fn due(&mut self, now: Moment) -> Vec<Order> {
         let mut orders = Vec::new();
         while let Some(group) = self.groups.pop_front_if(|group| group.due <= now) {
             self.count -= group.len();
-            for (tags, soft) in [(group.hard, false), (group.soft, true)] {
-                if !tags.is_empty() {
-                    let scope = PurgeScope::Tags(tags.into_iter().collect());
-                    orders.push(Order::Purge { scope, soft });
-                }
-            }
-            orders.extend(group.others);
-            if group.everything {
-                orders.push(Order::Soften);
-            }
+            orders.extend(group.orders());
         }
         orders
     }
 
-    /// How what has one of these tags, or this URL, will be purged again. Patterns count as naming
-    /// everything.
+    /// How what has one of these tags, or this URL, will be purged again. Patterns of pools count as
+    /// naming everything.
     pub(super) fn of(&self, tags: &[Bytes], url: &[u8]) -> Due {
+        let joined = OnceCell::new();
+        let joined = || joined.get_or_init(|| tags.join(&b','));
         let of_order = |order: &Order| match order {
             Order::Soften => Due::Soft,
             Order::Purge { scope: PurgeScope::Url(named), .. } if named != url => Due::Nothing,
+            Order::Purge { scope: PurgeScope::TagsMatching(regex), .. }
+                if !regex.is_match(joined()) =>
+            {
+                Due::Nothing
+            }
             Order::Purge { soft, .. } => {
                 if *soft {
                     Due::Soft
@@ -140,6 +144,19 @@ impl Echoes {
 }
 
 impl Group {
+    fn orders(&self) -> Vec<Order> {
+        let mut orders = Vec::new();
+        for (tags, soft) in [(&self.hard, false), (&self.soft, true)] {
+            if !tags.is_empty() {
+                let scope = PurgeScope::Tags(tags.iter().cloned().collect());
+                orders.push(Order::Purge { scope, soft });
+            }
+        }
+        orders.extend(self.others.iter().cloned());
+        orders.extend(self.everything.then_some(Order::Soften));
+        orders
+    }
+
     fn len(&self) -> usize {
         self.hard.len() + self.soft.len() + self.others.len()
     }
@@ -198,6 +215,11 @@ mod tests {
         echoes.note(&url, at(0));
         assert_eq!(of(&echoes, "a", "u"), Due::Hard);
         assert_eq!(of(&echoes, "b", "u"), Due::Soft);
+        assert_eq!(of(&echoes, "b", "v"), Due::Nothing);
+        let regex = regex::bytes::Regex::new("(^|,)c").expect("a regex");
+        let matching = Order::Purge { scope: PurgeScope::TagsMatching(regex), soft: false };
+        echoes.note(&matching, at(0));
+        assert_eq!(of(&echoes, "c_1", "v"), Due::Hard);
         assert_eq!(of(&echoes, "b", "v"), Due::Nothing);
         echoes.note(&Order::Soften, at(200));
         assert_eq!(of(&echoes, "b", "v"), Due::Soft);

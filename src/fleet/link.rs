@@ -200,6 +200,12 @@ impl Link {
         self.machine.lock().position()
     }
 
+    /// Goes on from there, where the log was not found yet.
+    pub(super) fn resume(&self, position: Position) {
+        self.machine.lock().resume(position);
+        self.moved.notify_one();
+    }
+
     /// The log's end, as an answer says.
     pub(super) fn ends_at(self: &Arc<Self>, question: Question, end: Position) {
         let mut machine = self.machine.lock();

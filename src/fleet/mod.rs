@@ -12,6 +12,7 @@
 //! | `writer`, `reader`, `beat` | the tasks: append, read and apply, prove and announce |
 //! | `apply`, `echo`, `trust` | purging, purging again, and what stored responses are worth |
 //! | `members` | who is there |
+//! | `release` | which release of the shop this is |
 //! | `peer/` | pages from node to node |
 
 mod apply;
@@ -22,7 +23,7 @@ pub mod log;
 mod members;
 pub mod peer;
 mod reader;
-mod release;
+pub mod release;
 mod stream;
 mod trust;
 mod writer;
@@ -47,7 +48,7 @@ use crate::settings::Settings;
 use crate::store::{Purged, Store};
 use apply::Applier;
 use link::Link;
-use log::Order;
+use log::{Order, Position};
 use peer::message::{Answer as PeerAnswer, Ask, Place, Why};
 use peer::{PeerDoor, PeerError, PeerFigures, Peers};
 
@@ -217,6 +218,40 @@ impl Fleet {
     pub fn stand_aside(&self, is_aside: bool) {
         if let Some(link) = &self.link {
             link.is_aside.store(is_aside, Ordering::Relaxed);
+        }
+    }
+
+    /// Up to where everything that is in the log is applied to what is stored here, as
+    /// [`Fleet::resume`] takes it; empty: there is no log, or it was not found yet.
+    pub fn position(&self) -> String {
+        let position = self.link.as_ref().and_then(|link| link.position());
+        position.map(|position| position.to_string()).unwrap_or_default()
+    }
+
+    /// The purges that this node is to apply again shortly, as [`Fleet::take_echoes`] takes them.
+    pub fn pending_echoes(&self, bytes_max: usize) -> Vec<bytes::Bytes> {
+        self.applier.pending_echoes(bytes_max)
+    }
+
+    /// Purges that another process was to apply again: they are, and a while later once more (P5).
+    pub fn take_echoes(&self, echoes: &[bytes::Bytes], regex_max_bytes: usize) {
+        for echo in echoes {
+            // What cannot be read named something, nobody knows what.
+            let order = Order::decode(echo, regex_max_bytes).unwrap_or(Order::Soften);
+            self.applier.take_echo(&order);
+        }
+    }
+
+    /// What comes into the store from elsewhere had the log applied up to there: goes on from there,
+    /// before [`Fleet::start`]. Until the log was read to its end what came is doubtful; where the log
+    /// does not reach back that far, it goes soft. False: there is no log, or this is no place in one.
+    pub fn resume(&self, position: &str) -> bool {
+        match (&self.link, Position::parse(position)) {
+            (Some(link), Some(position)) => {
+                link.resume(position);
+                true
+            }
+            _ => false,
         }
     }
 

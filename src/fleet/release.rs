@@ -31,8 +31,8 @@ pub(super) async fn run(link: Arc<Link>) {
     }
 }
 
-/// The first line, without control characters; empty where there is no file.
-fn read(file: &Path) -> String {
+/// The first line, without control characters; empty where there is no file. Blocks.
+pub fn read(file: &Path) -> String {
     let mut text = Vec::new();
     let opened = std::fs::File::open(file);
     if let Ok(file) = opened {

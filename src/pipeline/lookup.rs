@@ -455,6 +455,7 @@ impl Node {
     /// at once.
     fn refresh_places(&self, entry: &Entry) -> &Arc<Semaphore> {
         let is_soft = self.parts.fleet.trust().softened_since(entry)
+            || entry.is_restored()
             || self.doubts(entry, self.parts.clock.now());
         if is_soft { &self.parts.soft_refreshes } else { &self.parts.refreshes }
     }

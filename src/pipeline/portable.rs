@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::delivery;
 use crate::exchange::StoredHead;
 use crate::fields::Fields;
+use crate::fleet::Due;
 use crate::policy::{CacheKey, Vary, language_of};
 use crate::snapshot::{self, Literal, StoredResponse};
 use crate::store::{
@@ -32,15 +33,23 @@ pub enum NotImported {
 impl Node {
     /// A stored response in the form in which it leaves this process, without a request: all that
     /// selected it stands in its key. `None`: it has gone, or is kept no longer, or is the answer to a
-    /// Range, which is stored beside another.
+    /// Range, which is stored beside another, or is about to be purged again (P5): what shows the state
+    /// before a change would come back otherwise.
     pub fn export(&self, stored: &Stored) -> Option<StoredResponse> {
         let Stored { entry, used } = stored;
         if entry.status() == StatusCode::PARTIAL_CONTENT {
             return None;
         }
         let names = self.parts.store.names(entry)?;
+        // After the look at the store: what is purged from now on, who takes it learns.
+        let echo = self.parts.fleet.echo_of(&names.tags, entry.key().url());
         let response = portable(entry, names, self.parts.clock.now())?;
-        Some(StoredResponse { hits: used.hits, marks: used.marks, ..response })
+        let ttl = match echo {
+            Due::Nothing => response.ttl,
+            Due::Soft => Duration::ZERO,
+            Due::Hard => return None,
+        };
+        Some(StoredResponse { ttl, hits: used.hits, marks: used.marks, ..response })
     }
 
     /// Stores a response that another store gave, under the key that it brings, as a fill which began

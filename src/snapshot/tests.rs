@@ -1,9 +1,12 @@
-//! Any response comes back as it was, and nothing less than all of it.
+//! Any response comes back as it was; whatever happens to the bytes, what is read before the fault
+//! was written.
 
 use super::*;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+
+const RECORD_MAX_BYTES: usize = 1 << 16;
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..40).prop_map(Bytes::from)
@@ -62,38 +65,136 @@ fn response() -> impl Strategy<Value = StoredResponse> {
     )
 }
 
-#[test]
-fn a_response_grows_older_until_it_is_kept_no_longer() {
-    let seconds = Duration::from_secs;
-    let response = StoredResponse {
-        ttl: seconds(10),
-        keep: seconds(20),
-        age: seconds(3),
-        ..Default::default()
+fn head() -> Head {
+    let (release, position) = ("1700".to_owned(), "12-0".to_owned());
+    let echoes = vec![Bytes::from("1 hard tags a"), Bytes::new()];
+    Head { created_unix_seconds: 7, keyspace: 9, is_last: true, hits: 3, release, position, echoes }
+}
+
+fn written(responses: &[StoredResponse]) -> Vec<u8> {
+    let mut writer =
+        Writer::begin(Vec::new(), &head(), u64::MAX, RECORD_MAX_BYTES).expect("memory");
+    for response in responses {
+        assert_eq!(writer.push(response).expect("memory"), Pushed::Written);
+    }
+    writer.finish().expect("memory")
+}
+
+/// What can be read, and the fault that ended it.
+fn read(bytes: &[u8]) -> (Vec<StoredResponse>, Option<Fault>) {
+    let mut reader = match Reader::open(bytes, RECORD_MAX_BYTES) {
+        Ok(reader) => reader,
+        Err(fault) => return (Vec::new(), Some(fault)),
     };
-    let later = response.clone().aged_by(seconds(4)).expect("kept");
-    assert_eq!((later.ttl, later.stale_for, later.age), (seconds(6), seconds(0), seconds(7)));
-    let later = later.aged_by(seconds(7)).expect("kept");
-    assert_eq!((later.ttl, later.stale_for, later.age), (seconds(0), seconds(1), seconds(14)));
-    assert!(later.clone().aged_by(seconds(18)).is_some());
-    assert!(later.aged_by(seconds(19)).is_none());
+    let (mut responses, mut fault) = (Vec::new(), None);
+    for next in &mut reader {
+        match next {
+            Ok(response) => responses.push(response),
+            Err(error) => fault = Some(error),
+        }
+    }
+    assert!(reader.next().is_none(), "it stays ended");
+    (responses, fault)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn what_is_written_is_read(response in response()) {
-        let mut bytes = Vec::new();
-        record::write(&response, &mut bytes).expect("small");
-        prop_assert_eq!(record::read(bytes.into()), Ok(response));
+    fn what_is_written_is_read(responses in vec(response(), 0..6)) {
+        let bytes = written(&responses);
+        let (read, fault) = read(&bytes);
+        prop_assert!(fault.is_none(), "{:?}", fault);
+        prop_assert_eq!(read, responses);
     }
 
     #[test]
-    fn what_is_cut_off_is_no_response(response in response(), at in any::<prop::sample::Index>()) {
-        let mut bytes = Vec::new();
-        record::write(&response, &mut bytes).expect("small");
-        bytes.truncate(at.index(bytes.len()));
-        prop_assert!(record::read(bytes.into()).is_err());
+    fn a_file_that_is_cut_off_gives_what_was_whole(
+        responses in vec(response(), 0..4),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let bytes = written(&responses);
+        let (read, fault) = read(&bytes[..at.index(bytes.len())]);
+        prop_assert!(matches!(fault, Some(Fault::Short(_))), "{:?}", fault);
+        prop_assert_eq!(&read[..], &responses[..read.len()]);
     }
+
+    #[test]
+    fn a_byte_that_has_changed_is_noticed(
+        responses in vec(response(), 1..4),
+        at in any::<prop::sample::Index>(),
+        change in 1_u8..,
+    ) {
+        let mut bytes = written(&responses);
+        let at = at.index(bytes.len());
+        bytes[at] ^= change;
+        let (read, fault) = read(&bytes);
+        prop_assert!(fault.is_some());
+        prop_assert_eq!(&read[..], &responses[..read.len()]);
+    }
+
+    #[test]
+    fn any_bytes_are_no_record_or_the_one_that_is_written_so(content in vec(any::<u8>(), 0..200)) {
+        if let Ok(response) = record::read(content.clone().into()) {
+            let mut again = Vec::new();
+            record::write(&response, &mut again).expect("small");
+            prop_assert_eq!(again, content);
+        }
+    }
+}
+
+#[test]
+fn each_fault_has_its_reason() {
+    let whole = written(&[StoredResponse::default(), StoredResponse::default()]);
+    let fault = |bytes: &[u8]| read(bytes).1.expect("a fault").to_string();
+    assert_eq!(fault(b"PARVISSX........"), "it is no snapshot");
+    let mut later = whole.clone();
+    later[8] = 2;
+    assert_eq!(fault(&later), "it is of version 2; this program reads version 1");
+    assert_eq!(*Reader::open(&whole[..], 1).expect("opened").head(), head());
+    assert_eq!(fault(&whole[..whole.len() - 1]), "it ends in record 2, before its end");
+    let record = written(&[StoredResponse::default()]).len() - written(&[]).len();
+    let end = written(&[]).len() - written_head();
+    // The second record is left out.
+    let first = whole.len() - end - record;
+    let short = [&whole[..first], &whole[whole.len() - end..]].concat();
+    assert_eq!(fault(&short), "it has 1 records, and its end says 2");
+    let tight = Reader::open(&whole[..], 10).expect("opened").next().expect("one");
+    assert!(matches!(tight, Err(Fault::TooLarge { record: 0, .. })), "{tight:?}");
+    // A length of 4 GiB takes no memory for what never comes.
+    let mut long = whole[..written_head()].to_vec();
+    long.extend_from_slice(&[RECORD, 255, 255, 255, 255, 1, 2, 3]);
+    let reader = Reader::open(&long[..], usize::MAX).expect("opened");
+    assert!(matches!(reader.last(), Some(Err(Fault::Short(0)))));
+}
+
+fn written_head() -> usize {
+    let writer = Writer::begin(Vec::new(), &head(), u64::MAX, 1).expect("memory");
+    usize::try_from(writer.bytes()).expect("small")
+}
+
+#[test]
+fn what_does_not_fit_is_left_out_and_the_rest_is_whole() {
+    let small = StoredResponse::default();
+    let large = StoredResponse { head: Bytes::from(vec![0; 2_000]), ..small.clone() };
+    let one = written(std::slice::from_ref(&small)).len() as u64;
+    let mut writer = Writer::begin(Vec::new(), &head(), one, 1_000).expect("memory");
+    assert_eq!(writer.push(&large).expect("memory"), Pushed::TooLarge);
+    assert_eq!(writer.push(&small).expect("memory"), Pushed::Written);
+    assert_eq!(writer.push(&small).expect("memory"), Pushed::Full);
+    let bytes = writer.finish().expect("memory");
+    assert_eq!(bytes.len() as u64, one);
+    assert_eq!(read(&bytes).0, [small]);
+}
+
+#[test]
+fn a_response_ages_and_is_gone_past_its_keep() {
+    let seconds = Duration::from_secs;
+    let fresh = StoredResponse { ttl: seconds(10), keep: seconds(5), ..StoredResponse::default() };
+    let younger = fresh.clone().aged_by(seconds(4)).expect("fresh");
+    assert_eq!((younger.ttl, younger.stale_for, younger.age), (seconds(6), seconds(0), seconds(4)));
+    let stale = younger.aged_by(seconds(8)).expect("kept");
+    assert_eq!((stale.ttl, stale.stale_for, stale.age), (seconds(0), seconds(2), seconds(12)));
+    assert!(stale.aged_by(seconds(3)).is_none());
+    assert!(fresh.aged_by(Duration::MAX).is_none());
 }

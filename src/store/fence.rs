@@ -41,6 +41,8 @@ pub(super) struct Fence {
     enabled: bool,
     last: u64,
     floor: u64,
+    /// As `floor`, but for what made everything tagged stale alone.
+    hard_floor: u64,
     /// Last purge of a tag or URL, by a keyed hash of it: two that collide are purged together,
     /// which costs a fill and is never wrong.
     names: HashMap<u64, u64>,
@@ -65,6 +67,7 @@ impl Fence {
             enabled,
             last: 0,
             floor: 0,
+            hard_floor: 0,
             names: HashMap::new(),
             order: VecDeque::new(),
             names_max,
@@ -79,10 +82,17 @@ impl Fence {
         self.last
     }
 
+    /// Everything may have been purged, and is stale from now on; what was purged by name stays known.
+    pub(super) fn soften(&mut self) -> u64 {
+        self.last += 1;
+        self.floor = self.last;
+        self.last
+    }
+
     /// Everything is purged.
     pub(super) fn all(&mut self) -> u64 {
         self.last += 1;
-        self.floor = self.last;
+        self.raise_floors(self.last);
         self.names.clear();
         self.order.clear();
         self.patterns.clear();
@@ -111,7 +121,7 @@ impl Fence {
         self.patterns.push_back((self.last, over, regex.clone()));
         while self.patterns.len() > self.patterns_max {
             if let Some((number, ..)) = self.patterns.pop_front() {
-                self.floor = self.floor.max(number);
+                self.raise_floors(number);
             }
         }
         self.last
@@ -122,10 +132,23 @@ impl Fence {
         if !self.enabled || mark.0 >= self.last {
             return false;
         }
-        mark.0 < self.floor
-            || self.purged_after(mark, &Name::Url(of.key.url()))
+        mark.0 < self.floor || self.is_named_after(mark, of)
+    }
+
+    /// The same, but for what made everything tagged stale: for what comes in as stale.
+    pub(super) fn hits_stale(&self, mark: FillMark, of: &Purgeable<'_>) -> bool {
+        self.enabled && (mark.0 < self.hard_floor || self.is_named_after(mark, of))
+    }
+
+    fn is_named_after(&self, mark: FillMark, of: &Purgeable<'_>) -> bool {
+        self.purged_after(mark, &Name::Url(of.key.url()))
             || of.tags.iter().any(|tag| self.purged_after(mark, &Name::Tag(tag)))
             || self.matched_after(mark, of)
+    }
+
+    fn raise_floors(&mut self, number: u64) {
+        self.floor = self.floor.max(number);
+        self.hard_floor = self.hard_floor.max(number);
     }
 
     fn purged_after(&self, mark: FillMark, name: &Name<'_>) -> bool {
@@ -155,7 +178,7 @@ impl Fence {
             let Some((number, oldest)) = self.order.pop_front() else { break };
             if self.names.get(&oldest) == Some(&number) {
                 self.names.remove(&oldest);
-                self.floor = self.floor.max(number);
+                self.raise_floors(number);
             }
         }
         // Tags that are purged again and again leave old places behind.
@@ -194,6 +217,23 @@ mod tests {
         assert!(hits(&fence, 1, &["x"]), "b is forgotten, so fills from before 2 may carry it");
         assert!(!hits(&fence, 2, &["x"]));
         assert!(hits(&fence, 2, &["a"]));
+    }
+
+    #[test]
+    fn softening_holds_fills_off_and_lets_in_as_stale_what_nothing_names() {
+        let mut fence = Fence::new(2, 2, true);
+        let hits_stale = |fence: &Fence, mark: u64, tag: &'static str| {
+            let key = CacheKey::for_tests(b"shop/a", b"");
+            let of = Purgeable { key: &key, tags: &[Bytes::from(tag)], pool: None };
+            fence.hits_stale(FillMark(mark), &of)
+        };
+        fence.tags(&[Bytes::from("a")]);
+        fence.soften();
+        assert!(hits(&fence, 1, &["b"]) && !hits(&fence, 2, &["b"]));
+        assert!(hits_stale(&fence, 0, "a") && !hits_stale(&fence, 1, "a"));
+        assert!(!hits_stale(&fence, 0, "b"));
+        fence.all();
+        assert!(hits_stale(&fence, 0, "b") && !hits_stale(&fence, 3, "b"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What was stored elsewhere, by the process before this one or by another node, comes in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::{Entry, Freshness};
-use super::fence::FillMark;
+use super::fence::{FillMark, Purgeable};
 use super::new_entry::NewEntry;
 use super::uses::Used;
 use super::{Store, Writers};
@@ -27,7 +28,8 @@ pub enum NotRestored {
 impl Store {
     /// Stores a response that comes from another store, as a fill that began at `mark`; `used`: how
     /// much it was asked for there. It takes the place of nothing that is as good, and drives nothing
-    /// out, so that the hottest are to come first. Its weight and its marks are carried over.
+    /// out, so that the hottest are to come first. Its weight and its marks are carried over. Where
+    /// everything tagged went soft since the mark it is stale, as if it had been here by then.
     ///
     /// # Errors
     /// [`NotRestored`]; of the refusals those of [`Store::insert`].
@@ -52,11 +54,18 @@ impl Store {
         &self,
         writers: &mut Writers,
         mark: FillMark,
-        new: NewEntry,
+        mut new: NewEntry,
         used: Used,
         gone: &mut Vec<Arc<Entry>>,
     ) -> Result<Arc<Entry>, NotRestored> {
-        Self::pass_fence(writers, mark, &new).map_err(NotRestored::Refused)?;
+        let of = Purgeable { key: &new.key, tags: &new.tags, pool: new.pool.as_ref() };
+        if writers.fence.hits_stale(mark, &of) {
+            writers.counters.fenced += 1;
+            return Err(NotRestored::Refused(Reason::Fenced));
+        }
+        if writers.fence.hits(mark, &of) && !new.tags.is_empty() {
+            new.ttl = Duration::ZERO;
+        }
         if self.knows_better(&new) {
             return Err(NotRestored::Known);
         }

@@ -8,7 +8,7 @@ impl Store {
     /// stored. What has no tag no purge would have reached.
     pub fn soften_tagged(&self) -> Purged {
         let mut writers = self.writers.lock();
-        let number = writers.fence.all();
+        let number = writers.fence.soften();
         self.publish(number);
         let slots = writers.index.all_slots();
         self.reach(writers, number, &slots, &Test::Tagged, true)

@@ -17,23 +17,13 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::order::Order;
+use super::position::Position;
 use super::token::Token;
 use crate::clock::Moment;
 
 /// Looks at the end that wait until everything before it was applied. At one a heartbeat, a reader
 /// that is this far behind is soft long since.
 const LOOKS_MAX: usize = 64;
-
-/// A place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Of which log: it changes when Redis has lost it.
-    pub epoch: Token,
-    /// The entry's number, from 1; 0 before the first.
-    pub sequence: u64,
-    /// The entry's name; `None` before the first.
-    pub entry: Option<Token>,
-}
 
 /// An entry as it was read.
 #[derive(Clone, Debug)]
@@ -187,6 +177,12 @@ impl Machine {
     /// Up to where everything was applied; `None` until the log was found.
     pub fn position(&self) -> Option<Position> {
         self.position
+    }
+
+    /// Goes on where another process of this node, or one before it, was: everything up to there is
+    /// applied to what this one stores. Of no effect once the log was found.
+    pub fn resume(&mut self, position: Position) {
+        self.position = self.position.or(Some(position));
     }
 
     /// The last entry that this node has applied: one that was read, or one of its own that the
@@ -480,6 +476,35 @@ mod tests {
         let new = Entry { position: Position { epoch, ..at(1) }, before: None, order: None };
         let actions = machine.entry(new, seconds(1));
         assert_eq!(causes(&actions), [Cause::NewEpoch, Cause::Unreadable]);
+    }
+
+    #[test]
+    fn where_another_process_was_it_goes_on_and_proves_nothing_before_it_has_read_the_rest() {
+        let proof_max = Duration::from_secs(5);
+        let resumed = || {
+            let limits = Limits { proof_max, recent_max: 2, recent_age: proof_max };
+            let mut machine = Machine::new(limits);
+            machine.resume(at(3));
+            machine
+        };
+        let look = |machine: &mut Machine, end| {
+            let question = machine.question(seconds(1));
+            causes(&machine.end(question, end, seconds(1)))
+        };
+        let mut machine = resumed();
+        assert_eq!(look(&mut machine, at(4)), []);
+        assert_eq!(machine.proven_until(), None);
+        machine.entry(entry(4), seconds(1));
+        assert_eq!(machine.proven_until(), Some(seconds(6)));
+        machine.resume(at(9));
+        assert_eq!(machine.position(), Some(at(4)), "it knows the log by itself");
+        let mut machine = resumed();
+        assert_eq!(causes(&machine.entry(entry(5), seconds(1))), [Cause::Gap], "it was trimmed");
+        assert_eq!(look(&mut resumed(), at(2)), [Cause::WentBack]);
+        let other = Position { epoch: Token::new([2; 16]), ..at(3) };
+        assert_eq!(look(&mut resumed(), other), [Cause::NewEpoch]);
+        let other = Position { entry: Some(Token::new([9; 16])), ..at(3) };
+        assert_eq!(look(&mut resumed(), other), [Cause::Rewritten]);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 mod journal;
 mod machine;
 mod order;
+mod position;
 #[cfg(test)]
 mod simulation;
 mod token;
 
 pub use journal::{Journal, JournalError, Kept};
-pub use machine::{Action, Cause, Checks, Entry, Limits, Machine, Position, Question};
+pub use machine::{Action, Cause, Checks, Entry, Limits, Machine, Question};
 pub use order::{Order, Unreadable};
+pub use position::Position;
 pub use token::Token;

@@ -94,6 +94,23 @@ fn a_purge_since_the_mark_refuses_what_it_names() {
     let refused = store.restore(mark, page("shop/a", &["a"]), USED);
     assert_eq!(refused.err(), Some(NotRestored::Refused(Reason::Fenced)));
     assert!(store.restore(mark, page("shop/b", &["b"]), USED).is_ok());
+    let too_late = store.restore(store.mark(), page("shop/a", &["a"]), USED);
+    assert!(too_late.is_ok(), "with a mark that was taken later it comes back");
+}
+
+#[test]
+fn what_comes_after_everything_went_soft_is_stale_unless_it_was_purged() {
+    let (store, clock) = store_of(64 << 20);
+    let mark = store.mark();
+    store.purge_tags(&[Bytes::from("a")], false);
+    store.soften_tagged();
+    store.purge_tags(&[Bytes::from("c")], false);
+    store.soften_tagged();
+    let restore = |tag| store.restore(mark, page(&format!("shop/{tag}"), &[tag]), USED).is_ok();
+    assert_eq!(["a", "b", "c"].map(restore), [false, true, false]);
+    assert!(matches!(store.lookup(&key("shop/b"), clock.now()), Found::Stale { .. }));
+    store.restore(mark, page("shop/plain", &[]), USED).unwrap();
+    assert!(matches!(store.lookup(&key("shop/plain"), clock.now()), Found::Fresh(_)));
 }
 
 #[test]
