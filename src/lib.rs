@@ -10,7 +10,7 @@
 //! | 2 | [`store`], [`observe`], [`redis_pool`] | stored responses and their tags; logs and metrics; connections to Redis |
 //! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
 //! | 4 | [`pipeline`] | the order of the steps; errors become responses here alone |
-//! | 5 | [`listener`], [`control`], [`lifecycle`] | sockets, the admin's API, from start to stop |
+//! | 5 | [`listener`], [`control`], [`lifecycle`], [`keeper`] | sockets, the admin's API, from start to stop, what is stored over a restart |
 //! | 6 | [`app`], [`cli`], [`demo`] | construct and wire, subcommands |
 
 pub mod body;
@@ -37,6 +37,7 @@ pub mod origin;
 pub mod pipeline;
 
 pub mod control;
+pub mod keeper;
 pub mod lifecycle;
 pub mod listener;
 

@@ -83,7 +83,7 @@ fn start(settings: Settings, file: Option<PathBuf>) -> Result<(), AppError> {
                 let taken = Taken::receive(socket).await?;
                 Server::take_over(taken, settings, Some(level), file).await?
             }
-            None => Server::open(settings, activated, Some(level), file)?,
+            None => Server::open(settings, activated, Some(level), file).await?,
         };
         server.run_until_told().await
     })?;

@@ -1,13 +1,17 @@
 //! How a process starts its successor, and how that one takes over.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{AppError, Doors, Server};
-use crate::lifecycle::handover::{Gone, HandoverError, Launch, Successor, Taken};
+use crate::lifecycle::handover::{
+    Gone, HandoverError, Launch, Predecessor, Successor, Taken, Told,
+};
 use crate::lifecycle::{Notice, tell_service_manager};
 use crate::observe::{LevelHandle, Phase};
 use crate::pipeline::{Node, Sharer};
@@ -28,8 +32,11 @@ impl Server {
         server.share_with(Some(Arc::clone(predecessor.link()) as Arc<dyn Sharer>));
         // Once the predecessor says so to systemd, signals come to this process.
         server.listen_to_signals()?;
-        predecessor.ready_to_go().await;
+        server.node.parts().fleet.stand_aside(true);
+        predecessor.prepared().await;
+        server.until_go(&mut predecessor).await;
         server.state.enter(Phase::Serving);
+        server.node.parts().fleet.stand_aside(false);
         server.begin()?;
         predecessor.serving().await;
         tracing::info!("this process has taken over");
@@ -41,6 +48,45 @@ impl Server {
         }))
         .into();
         Ok(server)
+    }
+
+    /// Takes in what the process before has stored, and reads the log beside it, until it is to serve.
+    async fn until_go(&mut self, predecessor: &mut Predecessor) {
+        let mut coming: Option<JoinHandle<()>> = None;
+        loop {
+            tokio::select! {
+                told = predecessor.told() => match told {
+                    Told::Go => return,
+                    Told::Pages(socket) => coming = self.begin_receiving(socket).await,
+                },
+                () = ended(&mut coming) => coming = None,
+            }
+            if coming.is_none() {
+                predecessor.filled().await;
+            }
+        }
+    }
+
+    /// `None`: nothing of use comes.
+    async fn begin_receiving(&mut self, socket: UnixStream) -> Option<JoinHandle<()>> {
+        let (keeper, patience) = (Arc::clone(&self.keeper), self.restart_timeout());
+        let begun = move || keeper.begin_receiving(socket, patience);
+        let begun = tokio::task::spawn_blocking(begun).await.ok()?;
+        let receiving = match begun {
+            Ok(receiving) => receiving,
+            Err(fault) => {
+                tracing::warn!("what the process before has stored does not come: {fault}");
+                return None;
+            }
+        };
+        // From the place that came with it.
+        self.start_fleet();
+        let keeper = Arc::clone(&self.keeper);
+        Some(tokio::task::spawn_blocking(move || keeper.receive(receiving)))
+    }
+
+    fn restart_timeout(&self) -> Duration {
+        self.node.parts().rules.load().settings.lifecycle.restart_timeout
     }
 
     fn share_with(&self, sharer: Option<Arc<dyn Sharer>>) {
@@ -56,6 +102,7 @@ impl Server {
         match self.start_successor().await {
             Ok(successor) => {
                 self.node.parts().fleet.stand_aside(true);
+                self.keeper.stand_aside(true);
                 self.shutdown.leave();
                 self.control_shutdown.leave();
                 self.desk.done(successor.id());
@@ -71,7 +118,7 @@ impl Server {
     }
 
     async fn start_successor(&self) -> Result<Successor, HandoverError> {
-        let patience = self.node.parts().rules.load().settings.lifecycle.restart_timeout;
+        let patience = self.restart_timeout();
         self.predecessor_gone(patience).await?;
         let sockets = match &*self.doors.lock() {
             Some(doors) => doors.descriptors()?,
@@ -90,14 +137,48 @@ impl Server {
             self.desk.progress(&format!("process {process} starts, for {} s now", since.as_secs()));
         };
         successor.prepared(still).await?;
-        self.desk.progress(&format!("process {process} is ready and takes over"));
         self.share_with(Some(Arc::clone(successor.link()) as Arc<dyn Sharer>));
+        self.give_pages(&mut successor).await?;
+        self.desk.progress(&format!("process {process} is ready and takes over"));
         tell_service_manager(Notice::MainProcess(process));
         if let Err(error) = successor.go().await {
             tell_service_manager(Notice::MainProcess(std::process::id()));
             return Err(error);
         }
         Ok(successor)
+    }
+
+    /// Gives it what is stored here, which is purged in both from now on, and waits for a while until it
+    /// has it.
+    async fn give_pages(&self, successor: &mut Successor) -> Result<(), HandoverError> {
+        let (socket, patience) = (successor.give_pages().await?, self.restart_timeout());
+        let keeper = Arc::clone(&self.keeper);
+        let giving = tokio::task::spawn_blocking(move || {
+            if let Err(error) = keeper.send(socket, patience) {
+                tracing::warn!(%error, "the new process did not take all that is stored here");
+            }
+        });
+        *self.giving.lock() = Some(giving);
+        let fill = self.node.parts().rules.load().settings.lifecycle.restart_fill;
+        let process = successor.id();
+        let still = |since: Duration| {
+            let seconds = since.as_secs();
+            self.desk
+                .progress(&format!("process {process} takes in the pages, for {seconds} s now"));
+        };
+        if !successor.filled(fill, still).await? {
+            self.desk
+                .progress(&format!("process {process} gets the rest of the pages while it serves"));
+        }
+        Ok(())
+    }
+
+    /// Waits until a new process has what is stored here, within the time of a restart.
+    pub(super) async fn pages_given(&self) {
+        let giving = self.giving.lock().take();
+        if let Some(giving) = giving {
+            let _ = timeout(self.restart_timeout(), giving).await;
+        }
     }
 
     /// Three processes at once would take three times the memory.
@@ -126,12 +207,21 @@ impl Server {
     pub(super) fn serve_again(&self) {
         self.share_with(None);
         self.node.parts().fleet.stand_aside(false);
+        self.keeper.stand_aside(false);
         self.shutdown.resume();
         self.control_shutdown.resume();
         self.desk.free();
         if let Err(error) = self.serve() {
             tracing::error!(%error, "a listener cannot be opened again");
         }
+    }
+}
+
+/// Resolves when the task has ended; never where there is none.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
     }
 }
 

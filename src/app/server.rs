@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
 use crate::exchange::{Client, Scheme};
 use crate::fleet::{FleetError, Load};
+use crate::keeper::Keeper;
 use crate::lifecycle::handover::{Gone, Successor};
 use crate::lifecycle::{
     self, Activated, Desk, Service, Signal, Timing, signals, tell_service_manager,
@@ -49,31 +51,41 @@ pub struct Server {
     hears_signals: bool,
     /// The process that serves in place of this one.
     pub(super) successor: Mutex<Option<Successor>>,
+    /// Of that, for as long as it is given what is stored here.
+    pub(super) giving: Mutex<Option<JoinHandle<()>>>,
+    /// What is stored, over restarts.
+    pub(super) keeper: Arc<Keeper>,
+    fleet_runs: AtomicBool,
     /// Ends with the process that served before this one.
     pub(super) predecessor: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
     /// Opens the doors and starts serving.
-    pub fn open(
+    pub async fn open(
         settings: Settings,
         activated: Activated,
         level: Option<LevelHandle>,
         file: Option<PathBuf>,
     ) -> Result<Self, AppError> {
         let doors = super::open(&settings, activated)?;
-        Self::behind(doors, settings, level, file)
+        Self::behind(doors, settings, level, file).await
     }
 
-    /// Starts serving behind doors that were opened by these settings.
-    pub fn behind(
+    /// Starts serving behind doors that were opened by these settings, with what a snapshot has.
+    pub async fn behind(
         doors: Doors,
         settings: Settings,
         level: Option<LevelHandle>,
         file: Option<PathBuf>,
     ) -> Result<Self, AppError> {
         let server = Self::prepare(doors, settings, level, file)?;
+        let found = server.keeper.open().await;
         server.begin()?;
+        if let Some(found) = found {
+            let keeper = Arc::clone(&server.keeper);
+            drop(tokio::task::spawn_blocking(move || keeper.read_in(found)));
+        }
         Ok(server)
     }
 
@@ -87,7 +99,8 @@ impl Server {
         let state = Arc::new(State::new());
         let node = build_node(settings, Arc::clone(&state))?;
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
-        register_readings(&node, &shutdown, doors.limits());
+        let keeper = Arc::new(Keeper::new(&node));
+        register_readings(&node, &keeper, &shutdown, doors.limits());
         let (desk, orders) = Desk::new();
         Ok(Self {
             node,
@@ -103,6 +116,9 @@ impl Server {
             orders: Some(orders),
             hears_signals: false,
             successor: Mutex::default(),
+            giving: Mutex::default(),
+            keeper,
+            fleet_runs: AtomicBool::new(false),
             predecessor: tokio::sync::Mutex::default(),
         })
     }
@@ -112,8 +128,9 @@ impl Server {
         self.serve_peers(&self.stop.subscribe())?;
         self.serve()?;
         self.start_probe(self.stop.subscribe());
-        self.start_fleet(&self.stop.subscribe());
+        self.start_fleet();
         self.start_upkeep(self.stop.subscribe());
+        self.start_snapshots(self.stop.subscribe());
         Ok(())
     }
 
@@ -163,6 +180,8 @@ impl Server {
         let Some(orders) = self.orders.take() else { return Ok(()) };
         let notify = tell_service_manager;
         lifecycle::run(&self.state, &self, orders, watchdog_interval(), notify).await;
+        self.pages_given().await;
+        self.keeper.write_last().await;
         self.stop.send_replace(true);
         self.node.parts().fleet.leave().await;
         self.shutdown.abort();
@@ -202,11 +221,26 @@ impl Server {
         });
     }
 
-    fn start_fleet(&self, stopped: &watch::Receiver<bool>) {
+    /// Writes snapshots from time to time.
+    fn start_snapshots(&self, mut stopped: watch::Receiver<bool>) {
+        let keeper = Arc::clone(&self.keeper);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = keeper.write_often() => {}
+            }
+        });
+    }
+
+    /// Reads the log from here on, unless that has begun.
+    pub(super) fn start_fleet(&self) {
+        if self.fleet_runs.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let origin = Arc::clone(&self.node.parts().origin);
         let places = self.node.parts().rules.load().settings.origin.concurrency_max;
         let load = move || Load { in_use: origin.gate().in_use(), places };
-        self.node.parts().fleet.start(Arc::clone(&self.state), load, stopped);
+        self.node.parts().fleet.start(Arc::clone(&self.state), load, &self.stop.subscribe());
     }
 
     /// Cleans the store, and makes this server not ready while its own PHP-FPM refuses.

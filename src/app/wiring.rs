@@ -8,12 +8,13 @@ use tokio::sync::Semaphore;
 
 use super::AppError;
 use crate::body::SpoolMemory;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
 use crate::fleet::Fleet;
+use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
-use crate::observe::{Observer, Reading, State};
+use crate::observe::{Observer, Reading, Readings, State};
 use crate::origin::Origin;
 use crate::pipeline::{Node, Parts, Rules};
 use crate::policy::Policy;
@@ -52,9 +53,14 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
 }
 
 /// Shows what the parts count in metrics and statistics.
-pub fn register_readings(node: &Node, shutdown: &Shutdown, limits: &Arc<Limits>) {
+pub fn register_readings(
+    node: &Node,
+    keeper: &Arc<Keeper>,
+    shutdown: &Shutdown,
+    limits: &Arc<Limits>,
+) {
     let (parts, connections) = (node.clone(), Arc::clone(shutdown.connections()));
-    let limits = Arc::clone(limits);
+    let (limits, keeper) = (Arc::clone(limits), Arc::clone(keeper));
     node.parts().observer.register(move |readings| {
         let parts = parts.parts();
         let store = parts.store.stats();
@@ -96,6 +102,7 @@ pub fn register_readings(node: &Node, shutdown: &Shutdown, limits: &Arc<Limits>)
             readings.set(Reading::PeersLent, peers.lent);
             readings.set(Reading::PeersRefused, peers.refused);
         }
+        show_snapshots(readings, &keeper, parts.clock.now());
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
         readings.set_count(Reading::ListenUpgrades, limits.upgrades_in_use());
@@ -104,4 +111,15 @@ pub fn register_readings(node: &Node, shutdown: &Shutdown, limits: &Arc<Limits>)
         readings.set(Reading::ListenBadRequests, door.requests_refused);
         readings.set(Reading::ListenHttp2Cut, door.http2_connections_cut);
     });
+}
+
+fn show_snapshots(readings: &mut Readings, keeper: &Keeper, now: Moment) {
+    let Some(figures) = keeper.figures() else { return };
+    readings.set(Reading::SnapshotFailures, figures.failures);
+    readings.set(Reading::SnapshotRestored, figures.restored);
+    if let Some((written, at)) = figures.last {
+        readings.set(Reading::SnapshotPages, written.records);
+        readings.set(Reading::SnapshotBytes, written.bytes);
+        readings.set(Reading::SnapshotAge, now.since(at).as_secs());
+    }
 }

@@ -37,7 +37,7 @@ fn start(options: &DemoOptions) -> Result<(), AppError> {
         let sidecar = tcp_address(doors.http())?;
         let control = tcp_address(doors.control())?;
         settings.origin.http = Some(open_shop(sidecar)?);
-        let server = Server::behind(doors, settings, None, None)?;
+        let server = Server::behind(doors, settings, None, None).await?;
         // A reader who has gone needs no greeting.
         let _ = greet(&mut std::io::stdout().lock(), sidecar, control);
         server.run_until_told().await

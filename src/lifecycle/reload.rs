@@ -78,7 +78,7 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
             queue_timeout, keep_alive, connect_timeout, first_byte_timeout, between_bytes_timeout,
             head_max_bytes, response_memory_max_bytes, retries;
         files: threads, deadline, precompressed, static_max_age, media_max_age;
-        store: memory_bytes, tags_max, purged_tags_max;
+        store: memory_bytes, tags_max, purged_tags_max, snapshot_directory, snapshot_interval;
         purge: echo, echoes_max;
         log: access, format, queue_max, shorten_addresses;
         lifecycle: threads;

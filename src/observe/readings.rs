@@ -46,6 +46,13 @@ readings! {
     StoreEvictions = Counter "store" "evictions_total" "Responses that made room for others.",
     StoreFenced = Counter "store" "fenced_total"
         "Responses that were not stored since a purge came while they were under way.",
+    SnapshotPages = Gauge "snapshot" "pages" "Responses in the last snapshot that this process wrote.",
+    SnapshotBytes = Gauge "snapshot" "bytes" "Its bytes.",
+    SnapshotAge = Gauge "snapshot" "age_seconds" "Seconds since it was written.",
+    SnapshotFailures = Counter "snapshot" "failures_total"
+        "Snapshots that could not be written; the one before stays.",
+    SnapshotRestored = Counter "snapshot" "restored_total"
+        "Responses that came from a snapshot, or from the process before this one.",
     FillsInFlight = Gauge "fill" "in_flight" "Fetches for the store under way.",
     FillWaiters = Gauge "fill" "waiters" "Requests that wait for another request's fetch.",
     FillRefreshes = Gauge "fill" "refreshes" "Background refreshes under way.",

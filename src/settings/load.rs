@@ -214,6 +214,11 @@ fn store(reader: &mut Reader, store: &mut Store) {
     reader.number("store.purged_tags_max", &mut store.purged_tags_max, 1..=10_000_000);
     reader.number("store.purged_patterns_max", &mut store.purged_patterns_max, 1..=1_000);
     reader.number("store.ranges_max", &mut store.ranges_max, 0..=1_000);
+    reader.text("store.snapshot_directory", &mut store.snapshot_directory, &syntax::FILE_PATH);
+    reader.duration("store.snapshot_interval", &mut store.snapshot_interval, ZERO..=DAY);
+    reader.size("store.snapshot_max", &mut store.snapshot_max_bytes, MIB..=16 * 1_024 * GIB);
+    reader.size("store.snapshot_rate", &mut store.snapshot_rate_bytes, MIB..=64 * GIB);
+    reader.duration("store.snapshot_timeout", &mut store.snapshot_timeout, SECOND..=HOUR);
 }
 
 fn fill(reader: &mut Reader, fill: &mut Fill) {
@@ -337,4 +342,5 @@ fn lifecycle(reader: &mut Reader, lifecycle: &mut Lifecycle) {
     reader.duration("lifecycle.deadline", &mut lifecycle.deadline, ZERO..=DAY);
     let restart_timeout = &mut lifecycle.restart_timeout;
     reader.duration("lifecycle.restart_timeout", restart_timeout, SECOND..=HOUR);
+    reader.duration("lifecycle.restart_fill", &mut lifecycle.restart_fill, ZERO..=HOUR);
 }

@@ -234,6 +234,16 @@ pub struct Store {
     pub purged_patterns_max: usize,
     /// Ranges of one request that are cut from a stored response; zero: none.
     pub ranges_max: usize,
+    /// Where snapshots are kept over a stop and start; empty: none are.
+    pub snapshot_directory: PathBuf,
+    /// Between two snapshots; zero: one is written at the stop alone.
+    pub snapshot_interval: Duration,
+    /// Bytes of a snapshot.
+    pub snapshot_max_bytes: u64,
+    /// Bytes that are written in a second while the server serves.
+    pub snapshot_rate_bytes: u64,
+    /// How long the snapshot at the stop may take.
+    pub snapshot_timeout: Duration,
 }
 
 impl Default for Store {
@@ -247,6 +257,11 @@ impl Default for Store {
             purged_tags_max: 100_000,
             purged_patterns_max: 16,
             ranges_max: 16,
+            snapshot_directory: PathBuf::new(),
+            snapshot_interval: Duration::from_mins(10),
+            snapshot_max_bytes: 1 << 30,
+            snapshot_rate_bytes: 32 << 20,
+            snapshot_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -514,6 +529,8 @@ pub struct Lifecycle {
     pub deadline: Duration,
     /// How long a new process may take until it serves in place of this one.
     pub restart_timeout: Duration,
+    /// How much of that it may wait for what this one has stored.
+    pub restart_fill: Duration,
 }
 
 impl Default for Lifecycle {
@@ -523,6 +540,7 @@ impl Default for Lifecycle {
             drain: Duration::from_secs(10),
             deadline: Duration::from_secs(30),
             restart_timeout: Duration::from_secs(60),
+            restart_fill: Duration::from_secs(15),
         }
     }
 }

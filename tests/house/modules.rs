@@ -8,7 +8,7 @@ const LEVELS: &[&[&str]] = &[
     &["store", "observe", "redis_pool"],
     &["fill", "fleet", "origin", "esi", "delivery"],
     &["pipeline"],
-    &["listener", "control", "lifecycle"],
+    &["listener", "control", "lifecycle", "keeper"],
     &["app", "cli", "demo", "main"],
 ];
 

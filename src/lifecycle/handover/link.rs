@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +19,9 @@ use crate::policy::{PurgeRequest, PurgeText};
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 /// Purges whose confirmation is waited for; more are not waited for.
 const WAITING_MAX: usize = 1_024;
+
+/// What is said of the handover, and what comes beside it.
+pub(super) type Event = (Message, Option<OwnedFd>);
 
 /// A handle on the other process.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ impl Link {
 
     /// Takes in what the other process says until it has gone: purges are applied and confirmed,
     /// the rest goes to `events`.
-    pub(super) async fn run(&self, apply: impl Fn(&PurgeText), events: mpsc::Sender<Message>) {
+    pub(super) async fn run(&self, apply: impl Fn(&PurgeText), events: mpsc::Sender<Event>) {
         loop {
             match self.channel.receive().await {
                 Ok(Some((Message::Purge { number, purge }, _))) => {
@@ -51,9 +55,9 @@ impl Link {
                         let _ = waiting.send(());
                     }
                 }
-                Ok(Some((message, _))) => {
+                Ok(Some(event)) => {
                     // Of these there are few, and who no longer listens has heard enough.
-                    let _ = events.try_send(message);
+                    let _ = events.try_send(event);
                 }
                 Ok(None) => break,
                 Err(error)

@@ -11,6 +11,8 @@
 //! | `Socket`, for each | -> | |
 //! | `Sockets` | -> | reads its settings, opens what was not passed |
 //! | | <- | `Prepared`, or `Failed` with the reason |
+//! | `Pages`: from now on each purge is applied by both | -> | takes in what is stored, from the socket beside |
+//! | | <- | `Filled`: all of it is there; after some time it is not waited for |
 //! | `Go`, once systemd knows the new main process | -> | accepts connections |
 //! | accepts no more, ends kept connections after their next response | <- | `Serving` |
 //! | `Purge` | <-> | `Purge`: each applies the other's before it is answered |
@@ -30,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::PurgeText;
 pub use link::Link;
-pub use predecessor::{Taken, inherited, tell_failure};
+pub use predecessor::{Predecessor, Taken, Told, inherited, tell_failure};
 pub use successor::{Gone, Launch, Successor};
 
 /// Names the version of the messages to a successor; its presence says that standard input is the
@@ -59,6 +61,10 @@ enum Message {
     Sockets { count: usize },
     /// The successor could serve now.
     Prepared,
+    /// What is stored comes over the socket beside this.
+    Pages,
+    /// All of it is in the successor's store, or can never be.
+    Filled,
     /// The successor is to serve.
     Go,
     /// The successor serves.

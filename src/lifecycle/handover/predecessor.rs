@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rustix::net::{SocketType, sockopt};
 use tokio::sync::mpsc;
 
 use super::channel::{self, Channel};
-use super::link::Link;
+use super::link::{Event, Link};
 use super::{HandoverError, Message, Passed, VARIABLE, VERSION};
 use crate::policy::PurgeText;
 
@@ -17,7 +18,7 @@ use crate::policy::PurgeText;
 const SOCKETS_WITHIN: Duration = Duration::from_secs(10);
 /// Sockets that are taken over.
 const SOCKETS_MAX: usize = 1_024;
-/// Messages of the handover that wait to be looked at; there is one.
+/// Messages of the handover that wait to be looked at; there are two.
 const EVENTS_MAX: usize = 8;
 
 /// The channel to the process that serves until now, where this one is to take over from it.
@@ -87,11 +88,20 @@ async fn sockets(channel: &Channel) -> Result<Vec<Passed>, HandoverError> {
     }
 }
 
+/// What the process that serves until now wants.
+#[derive(Debug)]
+pub enum Told {
+    /// That this one takes in what it has stored, from this socket.
+    Pages(UnixStream),
+    /// That this one serves.
+    Go,
+}
+
 /// The process that serves until now.
 #[derive(Debug)]
 pub struct Predecessor {
     link: Arc<Link>,
-    events: mpsc::Receiver<Message>,
+    events: mpsc::Receiver<Event>,
 }
 
 impl Predecessor {
@@ -100,24 +110,38 @@ impl Predecessor {
         &self.link
     }
 
-    /// Says that this process could serve, and waits until it is to. A predecessor that has gone
-    /// says so, too: somebody must serve.
-    pub async fn ready_to_go(&mut self) {
-        if self.link.channel().send(&Message::Prepared, None).await.is_err() {
-            return;
-        }
-        while let Some(message) = self.events.recv().await {
-            if matches!(message, Message::Go) {
-                return;
+    /// Says that this process could serve.
+    pub async fn prepared(&self) {
+        self.say(&Message::Prepared).await;
+    }
+
+    /// Says that what the other has stored is here.
+    pub async fn filled(&self) {
+        self.say(&Message::Filled).await;
+    }
+
+    /// What this process is to do next. A predecessor that has gone says that it is to serve, too:
+    /// somebody must.
+    pub async fn told(&mut self) -> Told {
+        while let Some(event) = self.events.recv().await {
+            match event {
+                (Message::Go, _) => return Told::Go,
+                (Message::Pages, Some(socket)) => return Told::Pages(socket.into()),
+                _ => {}
             }
         }
         tracing::warn!("the process before this one has gone before it could say that it leaves");
+        Told::Go
     }
 
     /// Says that this process serves.
     pub async fn serving(&self) {
+        self.say(&Message::Serving).await;
+    }
+
+    async fn say(&self, message: &Message) {
         // Where it cannot be said, nobody waits for it.
-        let _ = self.link.channel().send(&Message::Serving, None).await;
+        let _ = self.link.channel().send(message, None).await;
     }
 
     /// Resolves when it has ended.

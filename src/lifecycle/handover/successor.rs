@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::channel;
-use super::link::Link;
+use super::link::{Event, Link};
 use super::{HandoverError, Message, Passed, VARIABLE, VERSION};
 use crate::policy::PurgeText;
 
-/// Messages of the handover that wait to be looked at; there are five.
+/// Messages of the handover that wait to be looked at; there are four.
 const EVENTS_MAX: usize = 8;
 /// How often somebody who waits for a restart hears that it is still under way.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ impl Launch {
 pub struct Successor {
     child: Option<Child>,
     link: Arc<Link>,
-    events: mpsc::Receiver<Message>,
+    events: mpsc::Receiver<Event>,
     deadline: Instant,
     patience: Duration,
     serves: bool,
@@ -121,13 +122,44 @@ impl Successor {
 
     /// Waits until it could serve. `progress` hears how long that takes.
     pub async fn prepared(&mut self, progress: impl Fn(Duration)) -> Result<(), HandoverError> {
+        self.wait_for(|message| matches!(message, Message::Prepared), progress).await
+    }
+
+    /// Has it take in what is stored here, which is to be written to the other end of what this gives.
+    /// From before this on it must hear of each purge.
+    pub async fn give_pages(&self) -> Result<UnixStream, HandoverError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.link.channel().send(&Message::Pages, Some(theirs.as_fd())).await?;
+        Ok(ours)
+    }
+
+    /// Waits until it has all of that, though no longer than `patience`, nor than half of the time that it
+    /// has to serve. False: it takes longer.
+    pub async fn filled(
+        &mut self,
+        patience: Duration,
+        progress: impl Fn(Duration),
+    ) -> Result<bool, HandoverError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let filled = self.wait_for(|message| matches!(message, Message::Filled), progress);
+        match tokio::time::timeout(patience.min(left / 2), filled).await {
+            Ok(filled) => filled.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn wait_for(
+        &mut self,
+        is_it: impl Fn(&Message) -> bool,
+        progress: impl Fn(Duration),
+    ) -> Result<(), HandoverError> {
         let began = Instant::now();
         let mut ticks = interval(PROGRESS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks.tick().await;
         loop {
             tokio::select! {
-                said = self.hear() => if let Message::Prepared = said? { return Ok(()) },
+                said = self.hear() => if is_it(&said?) { return Ok(()) },
                 _ = ticks.tick() => progress(began.elapsed()),
             }
         }
@@ -148,8 +180,8 @@ impl Successor {
     /// The next message of the handover.
     async fn hear(&mut self) -> Result<Message, HandoverError> {
         match timeout_at(self.deadline, self.events.recv()).await {
-            Ok(Some(Message::Failed { reason })) => Err(HandoverError::Failed(reason)),
-            Ok(Some(message)) => Ok(message),
+            Ok(Some((Message::Failed { reason }, _))) => Err(HandoverError::Failed(reason)),
+            Ok(Some((message, _))) => Ok(message),
             Ok(None) => Err(self.ended().await),
             Err(_) => Err(HandoverError::TimedOut(self.patience)),
         }

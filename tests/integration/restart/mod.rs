@@ -4,7 +4,9 @@
 mod faults;
 mod fleet;
 mod load;
+mod pages;
 mod purges;
+mod snapshot;
 mod sockets;
 
 use std::process::{Command, Output};
