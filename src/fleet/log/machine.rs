@@ -186,11 +186,14 @@ impl Machine {
     }
 
     /// The last entry that this node has applied: one that was read, or one of its own that the
-    /// log has acknowledged. `None` until the log was found.
+    /// log has acknowledged. `None` until the log was found, and while one of its own is in another
+    /// epoch, which this node has not come to: no place in this one says that it is known.
     pub fn known(&self) -> Option<(Token, u64)> {
         let Position { epoch, sequence, .. } = self.position?;
-        let own = self.acknowledged.filter(|(of, _)| *of == epoch).map_or(0, |own| own.1);
-        Some((epoch, sequence.max(own)))
+        match self.acknowledged {
+            Some((of, own)) => (of == epoch).then_some((epoch, sequence.max(own))),
+            None => Some((epoch, sequence)),
+        }
     }
 
     /// Until when this node counts as knowing the log's end; `None`: it never did.
@@ -259,6 +262,9 @@ impl Machine {
             None
         };
         let broken = broken.or_else(|| self.took_anothers_place(at));
+        if !is_same_log {
+            self.forget_acknowledged_in(position.epoch);
+        }
         self.position = Some(at);
         match broken {
             Some(cause) => {
@@ -367,6 +373,11 @@ impl Machine {
         self.proven_at = Some(self.proven_at.map_or(asked_at, |at| at.max(asked_at)));
     }
 
+    /// What was acknowledged in another epoch stays: it may be the one that comes.
+    fn forget_acknowledged_in(&mut self, epoch: Token) {
+        self.acknowledged = self.acknowledged.filter(|(of, _)| *of != epoch);
+    }
+
     /// The end is the new position: all that is stored is doubtful, what comes later is known again.
     fn start_over(
         &mut self,
@@ -375,8 +386,9 @@ impl Machine {
         cause: Cause,
         now: Moment,
     ) -> Vec<Action> {
-        self.position = Some(end);
-        self.acknowledged = None;
+        if let Some(position) = self.position.replace(end) {
+            self.forget_acknowledged_in(position.epoch);
+        }
         self.looks.clear();
         self.prove(question.asked_at);
         let mut actions = vec![Action::Soften(cause)];
@@ -528,6 +540,23 @@ mod tests {
             };
             assert!(actions.iter().any(again));
         }
+    }
+
+    #[test]
+    fn no_place_is_told_while_an_own_entry_is_in_an_epoch_that_was_not_come_to() {
+        let mut machine = found(at(3));
+        let (epoch, name) = (Token::new([2; 16]), Token::new([77; 16]));
+        machine.appending(name, Order::Soften, seconds(1));
+        // Redis was flushed, and nothing but this acknowledgement tells so far.
+        machine.appended(name, (epoch, 1), seconds(1));
+        assert_eq!(machine.known(), None);
+        let question = machine.question(seconds(2));
+        let actions = machine.end(question, Position { epoch, ..at(0) }, seconds(2));
+        assert_eq!(causes(&actions), [Cause::NewEpoch]);
+        assert_eq!(machine.known(), Some((epoch, 1)), "that end was older than the own entry");
+        let question = machine.question(seconds(3));
+        machine.end(question, at(9), seconds(3));
+        assert_eq!(machine.known(), Some((EPOCH, 9)));
     }
 
     #[test]
