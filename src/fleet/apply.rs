@@ -10,7 +10,7 @@ use super::Bell;
 use super::echo::{Due, Echoes};
 use super::log::{Cause, Order};
 use super::trust::Trust;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::observe::Observer;
 use crate::policy::PurgeScope;
 use crate::settings;
@@ -23,7 +23,7 @@ pub(super) struct Applier {
     clock: Clock,
     pub(super) trust: Trust,
     echoes: Mutex<Echoes>,
-    /// Rung when there is a new echo.
+    /// Rung when the next echo is another one.
     pub(super) echo_noted: Bell,
 }
 
@@ -43,23 +43,27 @@ impl Applier {
     /// Does what an order asks for, and remembers it for its echo.
     pub(super) fn purge(&self, order: &Order) -> Purged {
         let purged = self.apply(order);
-        self.note_echo(order);
+        self.note_echo(|echoes, now| echoes.note(order, now));
         purged
     }
 
-    /// Remembers to purge later, though not now.
-    pub(super) fn note_echo(&self, order: &Order) {
+    /// Remembers to purge after this time, though not now.
+    pub(super) fn note_echo_after(&self, order: &Order, after: Duration) {
+        self.note_echo(|echoes, now| echoes.note_after(order, after, now));
+    }
+
+    fn note_echo(&self, note: impl FnOnce(&mut Echoes, Moment)) {
         let mut echoes = self.echoes.lock();
-        let was_empty = echoes.next().is_none();
-        echoes.note(order, self.clock.now());
-        if was_empty {
+        let before = echoes.next();
+        note(&mut echoes, self.clock.now());
+        if echoes.next() != before {
             self.echo_noted.notify_one();
         }
     }
 
     /// How what has one of these tags, or this URL, will be purged again shortly.
     pub(super) fn echo_of(&self, tags: &[Bytes], url: &[u8]) -> Due {
-        self.echoes.lock().of(tags, url)
+        self.echoes.lock().of(tags, url, self.clock.now())
     }
 
     /// The purges that are still to be applied again, within so many bytes and four for each; else that
@@ -75,7 +79,7 @@ impl Applier {
     /// and what is rendered from now on may still show what was before.
     pub(super) fn take_echo(&self, order: &Order) {
         match order {
-            Order::Soften => self.note_echo(order),
+            Order::Soften => self.note_echo(|echoes, now| echoes.note(order, now)),
             Order::Purge { .. } => drop(self.purge(order)),
         }
     }
@@ -108,11 +112,13 @@ impl Applier {
 
     /// Applies again what is due.
     pub(super) fn apply_echoes(&self) {
-        let due = self.echoes.lock().due(self.clock.now());
+        let now = self.clock.now();
+        let due = self.echoes.lock().due(now);
         for order in due {
             let purged = self.apply(&order);
             tracing::debug!(responses = purged.responses, "purged again");
         }
+        self.echoes.lock().done(now);
     }
 
     fn apply(&self, order: &Order) -> Purged {

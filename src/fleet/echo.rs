@@ -23,21 +23,20 @@ pub(super) struct Echoes {
     groups: VecDeque<Group>,
 }
 
-/// How something will be purged again shortly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How something will be purged again shortly, and after what time for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Not at all.
     Nothing,
     /// It will be marked stale.
-    Soft,
+    Soft(Duration),
     /// It will be gone.
-    Hard,
+    Hard(Duration),
 }
 
 #[derive(Debug)]
 struct Group {
     due: Moment,
-    closes: Moment,
     hard: BTreeSet<Bytes>,
     soft: BTreeSet<Bytes>,
     others: Vec<Order>,
@@ -53,20 +52,27 @@ impl Echoes {
 
     /// A purge was applied.
     pub(super) fn note(&mut self, order: &Order, now: Moment) {
+        self.note_after(order, self.after, now);
+    }
+
+    /// A purge was applied by another node, which will apply it again after this time; so will this
+    /// one.
+    pub(super) fn note_after(&mut self, order: &Order, after: Duration, now: Moment) {
         if self.after.is_zero() {
             return;
         }
-        if self.groups.back().is_none_or(|group| now >= group.closes) {
-            self.groups.push_back(Group {
-                due: now.plus(self.after).plus(TOGETHER),
-                closes: now.plus(TOGETHER),
-                hard: BTreeSet::new(),
-                soft: BTreeSet::new(),
-                others: Vec::new(),
-                everything: false,
-            });
+        // Later than now in any case: what is due may be under way already.
+        let earliest = now.plus(after);
+        let at = self.groups.partition_point(|group| group.due <= earliest);
+        let latest = earliest.plus(TOGETHER);
+        if self.groups.get(at).is_none_or(|group| group.due > latest) {
+            self.groups.insert(at, Group::new(latest));
         }
-        let Some(group) = self.groups.back_mut() else { return };
+        self.add(at, order);
+    }
+
+    fn add(&mut self, at: usize, order: &Order) {
+        let Some(group) = self.groups.get_mut(at) else { return };
         if group.everything {
             return;
         }
@@ -93,48 +99,50 @@ impl Echoes {
         self.groups.iter().flat_map(Group::orders)
     }
 
-    /// What is due now.
-    pub(super) fn due(&mut self, now: Moment) -> Vec<Order> {
-        let mut orders = Vec::new();
+    /// What is due now. It counts as due until it was applied ([`Echoes::done`]), so that nobody is
+    /// told in between that there is nothing to come.
+    pub(super) fn due(&self, now: Moment) -> Vec<Order> {
+        let due = self.groups.iter().take_while(|group| group.due <= now);
+        due.flat_map(Group::orders).collect()
+    }
+
+    /// What was due at that moment has been applied.
+    pub(super) fn done(&mut self, now: Moment) {
         while let Some(group) = self.groups.pop_front_if(|group| group.due <= now) {
             self.count -= group.len();
-            orders.extend(group.orders());
         }
-        orders
     }
 
     /// How what has one of these tags, or this URL, will be purged again. Patterns of pools count as
-    /// naming everything.
-    pub(super) fn of(&self, tags: &[Bytes], url: &[u8]) -> Due {
+    /// naming everything. Where several are to come, the hardest of them at the time of the first: who
+    /// fetches it again then, asks again.
+    pub(super) fn of(&self, tags: &[Bytes], url: &[u8], now: Moment) -> Due {
         let joined = OnceCell::new();
         let joined = || joined.get_or_init(|| tags.join(&b','));
+        // `None`: not at all; or is it hard?
         let of_order = |order: &Order| match order {
-            Order::Soften => Due::Soft,
-            Order::Purge { scope: PurgeScope::Url(named), .. } if named != url => Due::Nothing,
+            Order::Soften => Some(false),
+            Order::Purge { scope: PurgeScope::Url(named), .. } if named != url => None,
             Order::Purge { scope: PurgeScope::TagsMatching(regex), .. }
                 if !regex.is_match(joined()) =>
             {
-                Due::Nothing
+                None
             }
-            Order::Purge { soft, .. } => {
-                if *soft {
-                    Due::Soft
-                } else {
-                    Due::Hard
-                }
-            }
+            Order::Purge { soft, .. } => Some(!*soft),
         };
         let of_group = |group: &Group| {
             let is_hard = tags.iter().any(|tag| group.hard.contains(tag));
             let is_soft = group.everything || tags.iter().any(|tag| group.soft.contains(tag));
-            let of_tags = match (is_hard, is_soft) {
-                (true, _) => Due::Hard,
-                (false, true) => Due::Soft,
-                (false, false) => Due::Nothing,
-            };
-            group.others.iter().map(of_order).fold(of_tags, Due::max)
+            let of_tags = (is_hard || is_soft).then_some(is_hard);
+            group.others.iter().map(of_order).fold(of_tags, Option::max)
         };
-        self.groups.iter().map(of_group).max().unwrap_or(Due::Nothing)
+        let groups = self.groups.iter().filter_map(|group| Some((group.due, of_group(group)?)));
+        let first = groups.reduce(|(due, one), (_, other)| (due, one || other));
+        match first {
+            None => Due::Nothing,
+            Some((due, false)) => Due::Soft(due.since(now)),
+            Some((due, true)) => Due::Hard(due.since(now)),
+        }
     }
 
     /// When the next one is due.
@@ -144,6 +152,11 @@ impl Echoes {
 }
 
 impl Group {
+    fn new(due: Moment) -> Self {
+        let (hard, soft) = (BTreeSet::new(), BTreeSet::new());
+        Self { due, hard, soft, others: Vec::new(), everything: false }
+    }
+
     fn orders(&self) -> Vec<Order> {
         let mut orders = Vec::new();
         for (tags, soft) in [(&self.hard, false), (&self.soft, true)] {
@@ -189,7 +202,11 @@ mod tests {
         assert!(echoes.due(at(2_999)).is_empty(), "never before its time");
         assert_eq!(echoes.next(), Some(at(3_100)));
         assert_eq!(texts(&echoes.due(at(3_100))), ["1 hard tags a,b"]);
+        assert_eq!(echoes.of(&["a".into()], b"", at(3_100)), Due::Hard(Duration::ZERO));
+        echoes.done(at(3_100));
+        assert_eq!(echoes.of(&["a".into()], b"", at(3_100)), Due::Nothing);
         assert_eq!(texts(&echoes.due(at(9_000))), ["1 hard tags c"]);
+        echoes.done(at(9_000));
         assert_eq!((echoes.next(), echoes.count), (None, 0));
     }
 
@@ -200,33 +217,57 @@ mod tests {
             echoes.note(&tags(name), at(0));
         }
         assert_eq!(texts(&echoes.due(at(5_000))), ["1 soft lost "]);
+        echoes.done(at(5_000));
         assert_eq!(echoes.count, 0);
     }
 
     #[test]
     fn what_is_due_is_known_by_tag_and_url() {
         let of = |echoes: &Echoes, tag: &str, url: &str| {
-            echoes.of(&[tag.to_owned().into()], url.as_bytes())
+            echoes.of(&[tag.to_owned().into()], url.as_bytes(), at(300))
         };
+        let (soft, hard) = (Due::Soft, Due::Hard);
+        let first = Duration::from_millis(1_800);
         let mut echoes = Echoes::new(Duration::from_secs(2), 10);
         assert_eq!(of(&echoes, "a", "u"), Due::Nothing);
         echoes.note(&tags("a"), at(0));
         let url = Order::Purge { scope: PurgeScope::Url(b"u".to_vec()), soft: true };
         echoes.note(&url, at(0));
-        assert_eq!(of(&echoes, "a", "u"), Due::Hard);
-        assert_eq!(of(&echoes, "b", "u"), Due::Soft);
+        assert_eq!(of(&echoes, "a", "u"), hard(first));
+        assert_eq!(of(&echoes, "b", "u"), soft(first));
         assert_eq!(of(&echoes, "b", "v"), Due::Nothing);
         let regex = regex::bytes::Regex::new("(^|,)c").expect("a regex");
         let matching = Order::Purge { scope: PurgeScope::TagsMatching(regex), soft: false };
         echoes.note(&matching, at(0));
-        assert_eq!(of(&echoes, "c_1", "v"), Due::Hard);
+        assert_eq!(of(&echoes, "c_1", "v"), hard(first));
         assert_eq!(of(&echoes, "b", "v"), Due::Nothing);
         echoes.note(&Order::Soften, at(200));
-        assert_eq!(of(&echoes, "b", "v"), Due::Soft);
+        assert_eq!(of(&echoes, "b", "v"), soft(Duration::from_secs(2)));
         echoes.note(&Order::Purge { scope: PurgeScope::All, soft: false }, at(200));
-        assert_eq!(of(&echoes, "b", "v"), Due::Hard);
-        echoes.due(at(9_000));
+        assert_eq!(of(&echoes, "b", "v"), hard(Duration::from_secs(2)));
+        assert_eq!(of(&echoes, "b", "u"), hard(first), "the hardest, when the first one comes");
+        echoes.done(at(9_000));
         assert_eq!(of(&echoes, "a", "u"), Due::Nothing);
+    }
+
+    #[test]
+    fn what_another_node_purges_again_is_purged_here_then_and_in_few_groups() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 10_000);
+        echoes.note(&tags("a"), at(1_000));
+        for number in 0..500 {
+            echoes.note_after(&tags("b"), Duration::from_millis(300), at(1_000 + number));
+        }
+        assert_eq!(echoes.groups.len(), 1 + 5);
+        assert_eq!(echoes.next(), Some(at(1_400)), "before what came earlier");
+        assert_eq!(texts(&echoes.due(at(1_400))), ["1 hard tags b"]);
+        // One that has a longer time puts off nothing that comes here.
+        echoes.note_after(&tags("c"), Duration::from_secs(60), at(1_600));
+        echoes.note(&tags("d"), at(1_700));
+        assert_eq!(
+            echoes.of(&["d".into()], b"", at(1_700)),
+            Due::Hard(Duration::from_millis(2_100))
+        );
+        assert!(echoes.groups.iter().is_sorted_by_key(|group| group.due));
     }
 
     #[test]

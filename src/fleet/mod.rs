@@ -351,13 +351,17 @@ impl Fleet {
         self.applier.echo_of(tags, url)
     }
 
-    /// Purges a URL when an echo is due that comes now.
+    /// Purges a URL when another node will.
     pub fn echo(&self, url: &[u8], due: Due) {
         let scope = PurgeScope::Url(url.to_vec());
         match due {
             Due::Nothing => {}
-            Due::Soft => self.applier.note_echo(&Order::Purge { scope, soft: true }),
-            Due::Hard => self.applier.note_echo(&Order::Purge { scope, soft: false }),
+            Due::Soft(after) => {
+                self.applier.note_echo_after(&Order::Purge { scope, soft: true }, after);
+            }
+            Due::Hard(after) => {
+                self.applier.note_echo_after(&Order::Purge { scope, soft: false }, after);
+            }
         }
     }
 
@@ -417,7 +421,10 @@ async fn run_echoes(applier: Arc<Applier>) {
         match applier.next_echo() {
             None => noted.await,
             Some(pause) => {
-                tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
+                    () = noted => continue,
+                }
                 let applier = Arc::clone(&applier);
                 // A regex over all that is stored takes its time.
                 drop(tokio::task::spawn_blocking(move || applier.apply_echoes()).await);

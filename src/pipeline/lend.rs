@@ -124,6 +124,8 @@ impl Node {
         let names = store.names(entry)?;
         // Asked for after the look at the store: what is purged from now on, who asks will fence.
         let echo = fleet.echo_of(&names.tags, entry.key().url());
+        // One that came between these two was none that is still to come.
+        store.names(entry)?;
         let response = portable(entry, names, self.parts.clock.now())?;
         let mut out = Vec::new();
         record::write(&response, &mut out).ok()?;

@@ -46,8 +46,8 @@ impl Node {
         let response = portable(entry, names, self.parts.clock.now())?;
         let ttl = match echo {
             Due::Nothing => response.ttl,
-            Due::Soft => Duration::ZERO,
-            Due::Hard => return None,
+            Due::Soft(_) => Duration::ZERO,
+            Due::Hard(_) => return None,
         };
         Some(StoredResponse { ttl, hits: used.hits, marks: used.marks, ..response })
     }

@@ -2,6 +2,8 @@
 //!
 //! Numbers are little-endian, texts and lists have their length before them in 32 bits.
 
+use std::time::Duration;
+
 use bytes::{Buf as _, Bytes};
 
 use crate::exchange::Scheme;
@@ -149,7 +151,15 @@ impl Answer {
     /// As it is sent.
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::Page { record, echo } => [&[PAGE, *echo as u8], &record[..]].concat().into(),
+            Self::Page { record, echo } => {
+                let (kind, after) = match echo {
+                    Due::Nothing => (0, Duration::ZERO),
+                    Due::Soft(after) => (1, *after),
+                    Due::Hard(after) => (2, *after),
+                };
+                let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+                [&[PAGE, kind], &after.to_le_bytes()[..], &record[..]].concat().into()
+            }
             Self::Uncacheable(reason) => {
                 [&[UNCACHEABLE], reason.as_str().as_bytes()].concat().into()
             }
@@ -161,9 +171,14 @@ impl Answer {
     pub fn decode(mut content: Bytes) -> Option<Self> {
         match content.try_get_u8().ok()? {
             PAGE => {
-                let number = content.try_get_u8().ok()?;
-                let known = [Due::Nothing, Due::Soft, Due::Hard];
-                let echo = known.into_iter().find(|echo| *echo as u8 == number)?;
+                let kind = content.try_get_u8().ok()?;
+                let after = Duration::from_millis(content.try_get_u32_le().ok()?.into());
+                let echo = match kind {
+                    0 if after.is_zero() => Due::Nothing,
+                    1 => Due::Soft(after),
+                    2 => Due::Hard(after),
+                    _ => return None,
+                };
                 Some(Self::Page { record: content, echo })
             }
             UNCACHEABLE => {
@@ -320,8 +335,8 @@ mod tests {
         let record = Bytes::from_static(b"record");
         let mut answers = vec![
             Answer::Page { record: record.clone(), echo: Due::Nothing },
-            Answer::Page { record: record.clone(), echo: Due::Soft },
-            Answer::Page { record, echo: Due::Hard },
+            Answer::Page { record: record.clone(), echo: Due::Soft(Duration::ZERO) },
+            Answer::Page { record, echo: Due::Hard(Duration::from_millis(1_234)) },
         ];
         answers.extend(Reason::ALL.iter().map(|reason| Answer::Uncacheable(*reason)));
         answers.extend(Why::ALL.map(Answer::Nothing));

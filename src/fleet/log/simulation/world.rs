@@ -160,6 +160,7 @@ impl World {
         for order in &due {
             self.nodes[at].apply(order, now);
         }
+        self.nodes[at].echoes.done(now);
         self.fill(at);
         if self.random.below(1_000) < 8 {
             self.purge(at);
