@@ -21,13 +21,26 @@ use crate::policy::Policy;
 use crate::settings::Settings;
 use crate::store::Store;
 
+#[cfg(not(feature = "faulty"))]
+fn store(settings: &Settings, clock: &Clock) -> Store {
+    Store::new(&settings.store, clock.clone())
+}
+
+/// Without the fence where `PARVIS_WITHOUT` names it.
+#[cfg(feature = "faulty")]
+fn store(settings: &Settings, clock: &Clock) -> Store {
+    use crate::settings::faulty::{Mechanism, is_off};
+    let of = if is_off(Mechanism::Fence) { Store::without_fence } else { Store::new };
+    of(&settings.store, clock.clone())
+}
+
 /// Builds store, origin and rules, and what observes them.
 pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppError> {
     let clock = Clock::system();
     let policy = Policy::new(&settings).map_err(AppError::Policy)?;
     let observer = Arc::new(Observer::new(&clock, &settings.log, Arc::clone(&state))?);
     let origin = Arc::new(Origin::new(&settings, &clock)?);
-    let store = Arc::new(Store::new(&settings.store, clock.clone()));
+    let store = Arc::new(store(&settings, &clock));
     let fleet = Fleet::new(&settings, Arc::clone(&store), Arc::clone(&observer), &clock)?;
     let (concurrency_max, share) =
         (settings.origin.concurrency_max, settings.fleet.refresh_share_percent);

@@ -107,7 +107,7 @@ impl Link {
             release: ArcSwap::default(),
             clock: clock.clone(),
             applier,
-            machine: Mutex::new(Machine::new(limits)),
+            machine: Mutex::new(machine(limits)),
             jobs,
             queue: Mutex::new(Some(queue)),
             beat_now: Bell::new(),
@@ -317,6 +317,20 @@ impl Link {
             softened: self.softened.load(Ordering::Relaxed),
         }
     }
+}
+
+#[cfg(not(feature = "faulty"))]
+fn machine(limits: Limits) -> Machine {
+    Machine::new(limits)
+}
+
+/// Without the checks that `PARVIS_WITHOUT` names.
+#[cfg(feature = "faulty")]
+fn machine(limits: Limits) -> Machine {
+    use crate::settings::faulty::{Mechanism, is_off};
+    let checks =
+        super::log::Checks { gap: !is_off(Mechanism::Gap), chain: !is_off(Mechanism::Chain) };
+    Machine::with_checks(limits, checks)
 }
 
 /// A name that nobody else has.

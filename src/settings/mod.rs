@@ -4,6 +4,8 @@
 //! default, and a test holds the two equal.
 
 mod cross_checks;
+#[cfg(feature = "faulty")]
+pub mod faulty;
 mod fleet;
 mod listen;
 mod load;
