@@ -9,6 +9,7 @@
 mod support;
 
 mod bodies;
+mod checker;
 mod codings;
 mod command;
 mod connections;

@@ -1,7 +1,7 @@
 //! A blocking HTTP/1.1 client that shows what came over the wire.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// A response as it came.
@@ -75,10 +75,21 @@ pub struct Client {
 
 impl Client {
     pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a listener");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        Self { stream: BufReader::with_capacity(64 << 10, stream) }
+        Self::to(([127, 0, 0, 1], port).into(), Duration::from_secs(20)).expect("a listener")
+    }
+
+    /// To an address that may refuse, with the patience to wait so long for an answer.
+    pub fn to(address: SocketAddr, patience: Duration) -> std::io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::with_capacity(64 << 10, stream) })
+    }
+
+    /// Sends bytes and reads one response; an error where the connection fails.
+    pub fn exchange(&mut self, request: &[u8]) -> std::io::Result<Reply> {
+        self.stream.get_mut().write_all(request)?;
+        self.read(false)
     }
 
     pub fn stream(&mut self) -> &mut TcpStream {

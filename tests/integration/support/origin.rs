@@ -32,7 +32,15 @@ pub struct Origin {
 impl Origin {
     /// `answer` writes the response itself; the connection is closed after it.
     pub fn start(answer: impl Fn(&Seen, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at("127.0.0.1", answer)
+    }
+
+    /// On another address than loopback, in a network of the test's own.
+    pub fn start_at(
+        address: &str,
+        answer: impl Fn(&Seen, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (all, answer, number) =

@@ -157,7 +157,8 @@ impl Builder {
         if self.toml.iter().any(|(known, _)| known == key) { self } else { self.with(key, value) }
     }
 
-    fn text(&self) -> String {
+    /// The configuration file.
+    pub fn text(&self) -> String {
         let mut sections: Vec<&str> =
             self.toml.iter().filter_map(|(key, _)| Some(key.split_once('.')?.0)).collect();
         sections.sort_unstable();
@@ -186,7 +187,7 @@ fn command(descriptors_max: Option<u32>) -> Command {
 }
 
 /// The binary of this build, or that of `PARVIS_BINARY`: figures of a release are taken so.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let of_build = || PathBuf::from(env!("CARGO_BIN_EXE_parvis"));
     std::env::var_os("PARVIS_BINARY").map_or_else(of_build, PathBuf::from)
 }

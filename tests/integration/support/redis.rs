@@ -12,6 +12,7 @@ pub struct Redis {
     process: Option<Process>,
     directory: tempfile::TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     tls: bool,
     password: Option<String>,
 }
@@ -27,15 +28,30 @@ impl Redis {
         Self::prepared(|_| arguments.iter().map(|argument| (*argument).to_owned()).collect())
     }
 
+    /// With more arguments and variables of the environment.
+    pub fn in_environment(arguments: &[&str], environment: &[(String, String)]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self::made(|_| arguments, environment)
+    }
+
     /// With arguments that name files in its directory.
     pub fn prepared(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        Self::made(arguments, &[])
+    }
+
+    fn made(
+        arguments: impl FnOnce(&Path) -> Vec<String>,
+        environment: &[(String, String)],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let arguments = arguments(directory.path());
         let tls = arguments.iter().any(|argument| argument == "--tls-port");
         let password = arguments.iter().position(|argument| argument == "--requirepass");
         let password = password.map(|at| arguments[at + 1].clone());
         let port = free_port();
-        let mut redis = Self { port, process: None, directory, arguments, tls, password };
+        let environment = environment.to_vec();
+        let mut redis =
+            Self { port, process: None, directory, arguments, environment, tls, password };
         redis.start_again();
         redis
     }
@@ -55,6 +71,14 @@ impl Redis {
 
     /// Starts it at the same port; what it kept on disk is there again.
     pub fn start_again(&mut self) {
+        self.begin_again(&[]);
+        wait_until("Redis", Duration::from_secs(10), || {
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() && !self.is_loading()
+        });
+    }
+
+    /// Starts it with more arguments, and does not wait until it has loaded what it kept.
+    pub fn begin_again(&mut self, more: &[&str]) {
         let mut command = Command::new(program("redis-server"));
         let port = self.port.to_string();
         let (plain, tls) = if self.tls { ("0", port.as_str()) } else { (port.as_str(), "0") };
@@ -63,12 +87,19 @@ impl Redis {
         for argument in &self.arguments {
             command.arg(if argument == "TLS-PORT" { tls } else { argument });
         }
+        command.args(more).envs(self.environment.iter().cloned());
         let log = self.directory.path().join("redis.log");
         self.process = Some(Process::start(&mut command, &log));
-        wait_until("Redis", Duration::from_secs(10), || {
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-                && !self.raw(&["ping"]).contains("LOADING")
-        });
+    }
+
+    pub fn is_loading(&self) -> bool {
+        self.raw(&["ping"]) != "PONG"
+    }
+
+    /// From now on it listens at another port, as one that takes another's place.
+    pub fn move_to(&mut self, port: u16) {
+        self.ask(&["config", "set", "port", &port.to_string()]);
+        self.port = port;
     }
 
     /// Ends it, as a crash does.

@@ -1,0 +1,308 @@
+//! Three nodes, a Redis and a shop whose pages say which version was committed when they were rendered.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::history::{Poll, Rules, Window};
+use super::network::Network;
+use super::{NODES, PATIENCE};
+use crate::support::client::Client;
+use crate::support::origin::{Origin, page};
+use crate::support::parvis::{Builder, program};
+use crate::support::process::{Process, free_port, wait_until};
+use crate::support::redis::Redis;
+
+/// What a run is made of.
+pub struct Plan {
+    /// The fault's name in the table.
+    pub name: &'static str,
+    pub pages: usize,
+    /// The first pages take so long to render, now and then.
+    pub slow_pages: usize,
+    pub rules: Rules,
+    /// `purge.echo` of the nodes; the rules' promise, where it is not switched off.
+    pub echo: Duration,
+    pub heartbeat: Duration,
+    /// Do some purges come before their commit is visible?
+    pub early: bool,
+    pub writers: usize,
+    /// Between two purges of one writer.
+    pub write_pause: Duration,
+    /// Between two reads of one reader.
+    pub read_pause: Duration,
+    /// Environment of the nodes, and of Redis.
+    pub environment: Vec<(String, String)>,
+    pub redis_environment: Vec<(String, String)>,
+    pub redis_arguments: Vec<String>,
+    pub binary: Option<PathBuf>,
+    /// There is no fault, and the bounds of one do not hold.
+    pub is_calm: bool,
+    /// So many kinds of the fault follow each other; the long form has all.
+    pub kinds: usize,
+}
+
+/// A shop; the versions of its pages.
+pub struct Shop {
+    pub origin: Origin,
+    versions: Arc<Vec<AtomicU64>>,
+    pub renders: Arc<AtomicU64>,
+}
+
+impl Shop {
+    fn open(plan: &Plan, address: &str) -> Self {
+        let versions: Arc<Vec<_>> = Arc::new((0..plan.pages).map(|_| AtomicU64::new(0)).collect());
+        let (committed, renders) = (Arc::clone(&versions), Arc::new(AtomicU64::new(0)));
+        let count = Arc::clone(&renders);
+        let (slow, takes) = (plan.slow_pages, plan.rules.render_max);
+        let origin = Origin::start_at(address, move |seen, stream| {
+            use std::io::Write;
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            let page_of = |target: &str| target.strip_prefix("/page-")?.parse::<usize>().ok();
+            let Some(at) = page_of(&seen.target) else {
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 4\r\n\
+                      Connection: close\r\n\r\nmine",
+                );
+                return;
+            };
+            let version = committed[at].load(Ordering::SeqCst);
+            if at < slow && number.is_multiple_of(3) {
+                std::thread::sleep(takes);
+            }
+            let _ =
+                stream.write_all(&page(&format!("{version} of a page"), &format!("cat_p_{at}")));
+        });
+        Self { origin, versions, renders }
+    }
+
+    pub fn version(&self, page: usize) -> u64 {
+        self.versions[page].load(Ordering::SeqCst)
+    }
+
+    /// What is rendered from now on shows it.
+    pub fn commit(&self, page: usize, version: u64) {
+        self.versions[page].store(version, Ordering::SeqCst);
+    }
+
+    pub fn renders(&self) -> u64 {
+        self.renders.load(Ordering::SeqCst)
+    }
+}
+
+/// A node of the fleet.
+pub struct Node {
+    pub at: usize,
+    pub http: SocketAddr,
+    control: SocketAddr,
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    directory: tempfile::TempDir,
+    process: Mutex<Option<Process>>,
+    /// It does not answer, and is not to.
+    pub is_away: AtomicBool,
+    /// Writers leave it alone.
+    pub is_quiet: AtomicBool,
+}
+
+impl Node {
+    fn new(at: usize, plan: &Plan, world: (&str, u16, u16), network: Option<&Network>) -> Self {
+        let (redis, redis_port, origin_port) = world;
+        let directory = tempfile::tempdir().expect("a directory");
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (own, origin, peer) = match network {
+            None => (loopback, loopback, loopback),
+            Some(_) => Network::addresses(at),
+        };
+        let (http, control) = ((own, free_port()).into(), (own, free_port()).into());
+        let quoted = |text: &dyn std::fmt::Display| format!("\"{text}\"");
+        let time = |time: Duration| format!("\"{}ms\"", time.as_millis());
+        let rules = &plan.rules;
+        let text = Builder::new()
+            .with("listen.http", &format!("[\"{http}\"]"))
+            .with("listen.control", &quoted(&control))
+            .with("origin.http", &format!("\"{origin}:{origin_port}\""))
+            .with("purge.allow", "[\"127.0.0.0/8\", \"10.0.0.0/8\"]")
+            .with("purge.echo", &time(plan.echo))
+            .with("redis.url", &format!("\"redis://{redis}:{redis_port}\""))
+            .with("redis.reconnect_max", "\"300ms\"")
+            .with("fleet.name", &format!("\"web-{}\"", at + 1))
+            .with("fleet.journal_directory", &quoted(&directory.path().display()))
+            .with("fleet.heartbeat", &time(plan.heartbeat))
+            .with("fleet.proof_max", &time(rules.proof_max))
+            .with("fleet.refill_trust", &time(rules.refill_trust))
+            .with("fleet.strict", if rules.is_strict[at] { "true" } else { "false" })
+            .with("fleet.listen", &format!("\"{peer}:{}\"", free_port()))
+            .with("fleet.secret", "\"a secret of the fleet\"")
+            .with("fill.wait_timeout", "\"1min\"")
+            .with("fill.leader_timeout", "\"1min\"")
+            .with("lifecycle.threads", "1")
+            .with("log.access", "\"off\"")
+            .text();
+        let config = directory.path().join("parvis.toml");
+        std::fs::write(&config, text).expect("written");
+        let mut command = network.map(|_| Network::prefix(at)).unwrap_or_default();
+        let program = plan.binary.clone().unwrap_or_else(program);
+        command.extend([program.display().to_string(), "run".to_owned(), "--config".to_owned()]);
+        command.push(config.display().to_string());
+        Self {
+            at,
+            http,
+            control,
+            command,
+            environment: plan.environment.clone(),
+            directory,
+            process: Mutex::new(None),
+            is_away: AtomicBool::new(false),
+            is_quiet: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts it, and waits until it answers.
+    pub fn start(&self) {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).envs(self.environment.iter().cloned());
+        let process = Process::start(&mut command, &self.directory.path().join("output"));
+        *self.process.lock().expect("not poisoned") = Some(process);
+        wait_until("a node", PATIENCE, || self.poll(Instant::now()).is_some());
+        self.is_away.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends it, as a crash does.
+    pub fn kill(&self) {
+        self.is_away.store(true, Ordering::SeqCst);
+        let process = self.process.lock().expect("not poisoned").take();
+        let mut process = process.expect("it runs");
+        process.signal("KILL");
+        process.wait(PATIENCE);
+    }
+
+    pub fn stop(&self) {
+        self.is_quiet.store(true, Ordering::SeqCst);
+        self.process.lock().expect("not poisoned").as_ref().expect("it runs").stop();
+    }
+
+    pub fn go_on(&self) {
+        self.process.lock().expect("not poisoned").as_ref().expect("it runs").signal("CONT");
+        self.is_quiet.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets it go on, should it be stopped.
+    pub fn wake(&self) {
+        if let Some(process) = self.process.lock().expect("not poisoned").as_ref() {
+            process.signal("CONT");
+        }
+    }
+
+    /// What it says of itself; `None`: it does not answer.
+    pub fn poll(&self, origin: Instant) -> Option<Poll> {
+        let began = origin.elapsed();
+        let mut client = Client::to(self.control, PATIENCE).ok()?;
+        let request = b"GET /metrics HTTP/1.1\r\nHost: control\r\n\r\n";
+        let text = client.exchange(request).ok()?.text();
+        let is = |line: &str| text.lines().any(|other| other == line);
+        let is_current = is("parvis_fleet_soft 0") && is("parvis_fleet_journal 0");
+        Some(Poll { node: self.at, began, ended: origin.elapsed(), is_current })
+    }
+
+    pub fn said(&self) -> String {
+        crate::support::process::log_text(&self.directory.path().join("output"))
+    }
+}
+
+/// All of it, and what the run's threads tell each other.
+pub struct World {
+    pub plan: Plan,
+    pub origin: Instant,
+    pub shop: Shop,
+    /// The first is the master.
+    pub redis: Mutex<VecDeque<Redis>>,
+    pub nodes: Vec<Node>,
+    pub network: Option<Network>,
+    pub windows: Mutex<Vec<Window>>,
+    pub failures: Mutex<Vec<String>>,
+    pub notes: Mutex<Vec<String>>,
+    pub is_over: AtomicBool,
+    pub writes: AtomicBool,
+    pub reads: AtomicU64,
+}
+
+impl World {
+    /// Starts everything, and waits until each node knows the log's end.
+    pub fn open(plan: Plan, network: Option<Network>) -> Self {
+        let address = if network.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+        let shop = Shop::open(&plan, address);
+        let mut arguments: Vec<&str> = plan.redis_arguments.iter().map(String::as_str).collect();
+        if network.is_some() {
+            arguments.extend(["--bind", address, "--protected-mode", "no"]);
+        }
+        let redis = Redis::in_environment(&arguments, &plan.redis_environment);
+        let host = network.as_ref().map_or("127.0.0.1", |_| super::network::REDIS);
+        let ports = (host, redis.port, shop.origin.port);
+        let nodes: Vec<_> =
+            (0..NODES).map(|at| Node::new(at, &plan, ports, network.as_ref())).collect();
+        let world = Self {
+            plan,
+            origin: Instant::now(),
+            shop,
+            redis: Mutex::new(VecDeque::from([redis])),
+            nodes,
+            network,
+            windows: Mutex::default(),
+            failures: Mutex::default(),
+            notes: Mutex::default(),
+            is_over: AtomicBool::new(false),
+            writes: AtomicBool::new(true),
+            reads: AtomicU64::new(0),
+        };
+        world.nodes.iter().for_each(Node::start);
+        world.settle();
+        world
+    }
+
+    pub fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Waits until each node says that it knows the log's end and keeps no purges.
+    pub fn settle(&self) {
+        let is_current = |node: &Node| node.poll(self.origin).is_some_and(|poll| poll.is_current);
+        let end = Instant::now() + PATIENCE;
+        let mut in_a_row = 0;
+        while in_a_row < 3 {
+            in_a_row = if self.nodes.iter().all(is_current) { in_a_row + 1 } else { 0 };
+            if Instant::now() > end {
+                let said: Vec<_> = self.nodes.iter().map(Node::said).collect();
+                panic!("the nodes do not become current again:\n{}", said.join("\n\n"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Something that went wrong beside the versions.
+    pub fn fail(&self, what: String) {
+        let mut failures = self.failures.lock().expect("not poisoned");
+        if failures.len() < 20 {
+            failures.push(what);
+        }
+    }
+
+    /// A figure for the table.
+    pub fn note(&self, figure: String) {
+        self.notes.lock().expect("not poisoned").push(figure);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Does something with the master.
+    pub fn with_redis<T>(&self, action: impl FnOnce(&mut Redis) -> T) -> T {
+        action(self.redis.lock().expect("not poisoned").front_mut().expect("a master"))
+    }
+}
