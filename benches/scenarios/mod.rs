@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot run may stop")]
 
 mod misses;
+mod passes;
 mod pieces;
 mod shop;
 pub mod stored;
@@ -22,7 +23,7 @@ pub struct Scenario {
     pub prepare: fn() -> Operation,
 }
 
-/// All of them, whole hits first.
+/// All of them, whole hits and passes first.
 pub const ALL: &[Scenario] = &[
     Scenario { name: "hit_page_gzip", rounds: 2_000, prepare: visit::page_gzip },
     Scenario {
@@ -32,6 +33,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario { name: "hit_page_not_modified", rounds: 2_000, prepare: visit::page_not_modified },
     Scenario { name: "hit_file_1_kib", rounds: 2_000, prepare: visit::file_1_kib },
+    Scenario { name: "pass_http", rounds: 1_000, prepare: passes::pass_http },
+    Scenario { name: "pass_fastcgi", rounds: 1_000, prepare: passes::pass_fastcgi },
     Scenario { name: "http1_head", rounds: 4_000, prepare: pieces::http1_head },
     Scenario { name: "policy_plan", rounds: 4_000, prepare: pieces::policy_plan },
     Scenario { name: "policy_plan_of_query", rounds: 4_000, prepare: pieces::policy_plan_of_query },

@@ -17,6 +17,9 @@ mod corpus;
 /// Where a page names its menu.
 const MENU: &str = "/page_cache/block/esi/blocks/%5B%22catalog.topnav%22%5D/";
 
+/// The target of a page that is never stored.
+pub const CART: &str = "/checkout/cart/";
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -104,15 +107,26 @@ pub fn origin_response(target: &str) -> Vec<u8> {
 /// Bytes of HTML which gzip makes about 24 KiB of.
 pub const PAGE_BYTES: usize = 160_000;
 
-/// The recorded head before this content.
-fn recorded_response(exchange: &Exchange, content: &[u8]) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {} OK\r\n", exchange.status);
-    let framing = ["Transfer-Encoding", "Connection", "Content-Encoding", "Date", "Expires"];
+/// The field lines of a cart, as they came from PHP.
+pub fn cart_head() -> String {
+    recorded_lines(&recorded("22-cart-empty"))
+}
+
+/// The recorded field lines, without those that frame or date the response.
+fn recorded_lines(exchange: &Exchange) -> String {
+    let left_out = ["Transfer-Encoding", "Connection", "Content-Encoding", "Date", "Expires"];
+    let mut lines = String::new();
     for (name, value) in &exchange.response_headers {
-        if !framing.contains(&name.as_str()) {
-            let _ = write!(head, "{name}: {value}\r\n");
+        if !left_out.contains(&name.as_str()) {
+            let _ = write!(lines, "{name}: {value}\r\n");
         }
     }
+    lines
+}
+
+/// The recorded head before this content.
+fn recorded_response(exchange: &Exchange, content: &[u8]) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} OK\r\n{}", exchange.status, recorded_lines(exchange));
     let _ = write!(head, "ETag: \"recorded\"\r\nContent-Length: {}\r\n", content.len());
     head.push_str("Connection: close\r\n\r\n");
     [head.as_bytes(), content].concat()

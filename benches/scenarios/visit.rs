@@ -10,7 +10,7 @@ use parvis::app::build_node;
 use parvis::listener::{Limits, serve_pipe};
 use parvis::observe::State;
 use parvis::pipeline::Node;
-use parvis::settings::{AccessLog, Endpoint, Settings};
+use parvis::settings::{AccessLog, Endpoint, Origin, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::Runtime;
 
@@ -43,17 +43,17 @@ pub fn file_1_kib() -> Operation {
 }
 
 /// A node behind a pipe, with one runtime for both ends.
-struct Visitor {
+pub(super) struct Visitor {
     runtime: Runtime,
     node: Node,
     pipe: DuplexStream,
 }
 
 impl Visitor {
-    fn new() -> Self {
+    pub(super) fn new(origin: Origin) -> Self {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let node = runtime.block_on(async { node(start_origin()) });
+        let node = runtime.block_on(async { node(origin) });
         let (pipe, far_end) = tokio::io::duplex(PIPE_BYTES);
         let limits = Arc::new(Limits::from(&parvis::settings::Listen::default()));
         runtime.spawn(serve_pipe(far_end, Arc::new(node.clone()), limits));
@@ -61,7 +61,7 @@ impl Visitor {
     }
 
     /// Asks and gives back the whole response.
-    fn ask(&mut self, request: &[u8]) -> Vec<u8> {
+    pub(super) fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         let Self { runtime, pipe, .. } = self;
         runtime.block_on(async {
             pipe.write_all(request).await.expect("the listener reads");
@@ -89,6 +89,19 @@ impl Visitor {
         assert_eq!(stored, objects, "it is stored in time");
     }
 
+    /// Asks and reads up to the end of a chunked response, which is `response` from then on.
+    pub(super) fn repeat_chunked(&mut self, request: &[u8], response: &mut Vec<u8>) {
+        let Self { runtime, pipe, .. } = self;
+        response.clear();
+        runtime.block_on(async {
+            pipe.write_all(request).await.expect("the listener reads");
+            while !response.ends_with(b"\r\n0\r\n\r\n") {
+                let read = pipe.read_buf(response).await.expect("the listener writes");
+                assert!(read > 0, "the listener has closed");
+            }
+        });
+    }
+
     /// Asks and reads as many bytes as are expected.
     fn repeat(&mut self, request: &[u8], response: &mut [u8]) {
         let Self { runtime, pipe, .. } = self;
@@ -108,7 +121,8 @@ impl Drop for Visitor {
 
 /// A visitor who asks again and again for what is stored.
 fn hit(kind: Kind, fields: &[(&str, &str)]) -> Operation {
-    let mut visitor = Visitor::new();
+    let origin = Origin { http: Some(Endpoint::Tcp(start_origin())), ..Origin::default() };
+    let mut visitor = Visitor::new(origin);
     let request = request_bytes(kind.target(), fields);
     visitor.ask(&request);
     visitor.wait_until_stored(if kind == Kind::PageWithMenu { 2 } else { 1 });
@@ -134,9 +148,8 @@ fn is_whole(response: &[u8]) -> bool {
 }
 
 /// A node as a shop has it, with its access log on.
-fn node(origin: SocketAddr) -> Node {
-    let mut settings = Settings::default();
-    settings.origin.http = Some(Endpoint::Tcp(origin));
+fn node(origin: Origin) -> Node {
+    let mut settings = Settings { origin, ..Settings::default() };
     settings.log.access = AccessLog::File("/dev/null".into());
     build_node(settings, Arc::new(State::new())).expect("settings are right")
 }
