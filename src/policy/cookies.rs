@@ -17,6 +17,12 @@ pub(super) fn pairs(fields: &Fields) -> impl Iterator<Item = Pair<'_>> {
     fields.all("cookie").flat_map(|line| line.split(|&byte| byte == b';')).filter_map(pair)
 }
 
+/// The raw value of the first cookie of that name in one line, as a slice of the line.
+pub(super) fn value_in(line: &Bytes, wanted: &[u8]) -> Option<Bytes> {
+    let mut pairs = line.split(|&byte| byte == b';').filter_map(pair);
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| line.slice_ref(value))
+}
+
 /// One name and value; nothing where the name is empty.
 fn pair(text: &[u8]) -> Option<Pair<'_>> {
     let text = text.trim_ascii_start();

@@ -36,9 +36,9 @@ fn pass_reason(policy: &Policy, subject: &Subject<'_>) -> Option<Reason> {
         Some(Reason::StoreOff)
     } else if seen.has_content {
         Some(Reason::RequestBody)
-    } else if path::is_ambiguous(subject.target) {
+    } else if path::is_ambiguous(subject.path, subject.query) {
         Some(Reason::AmbiguousPath)
-    } else if policy.bypass_paths.iter().any(|run| run.is_within(subject.path())) {
+    } else if policy.bypass_paths.iter().any(|run| run.is_within(subject.path)) {
         Some(Reason::BypassPath)
     } else if seen.authorization.is_some() && policy.site.authorization == AuthorizationRule::Pass {
         Some(Reason::Authorization)

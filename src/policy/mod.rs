@@ -85,17 +85,16 @@ struct Subject<'a> {
     request: &'a Request,
     /// The request's own, or that of a fragment of its page.
     target: &'a Bytes,
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
     client: &'a Client,
     seen: Seen<'a>,
 }
 
 impl<'a> Subject<'a> {
-    fn path(&self) -> &'a [u8] {
-        split_target(self.target).0
-    }
-
-    fn query(&self) -> Option<&'a [u8]> {
-        split_target(self.target).1
+    fn new(request: &'a Request, target: &'a Bytes, client: &'a Client, seen: Seen<'a>) -> Self {
+        let (path, query) = split_target(target);
+        Self { request, target, path, query, client, seen }
     }
 }
 
@@ -134,14 +133,14 @@ impl Policy {
     /// What to do with a request.
     pub fn plan(&self, request: &Request, client: &Client) -> Plan {
         let seen = Seen::of(request);
-        self.plan_subject(&Subject { request, target: &request.target, client, seen })
+        self.plan_subject(&Subject::new(request, &request.target, client, seen))
     }
 
     /// What to do about a fragment of the page that was asked for: a GET for `target` with the
     /// fields of that request, but for its Range.
     pub fn plan_fragment(&self, request: &Request, target: &Bytes, client: &Client) -> Plan {
         let seen = Seen { range: None, ..Seen::of(request) };
-        self.plan_subject(&Subject { request, target, client, seen })
+        self.plan_subject(&Subject::new(request, target, client, seen))
     }
 
     fn plan_subject(&self, subject: &Subject<'_>) -> Plan {
@@ -222,7 +221,7 @@ impl Policy {
     /// The names of fields that no client gets, of whatever response.
     pub fn hidden_fields(&self) -> &'static [&'static str] {
         match self.site.policy {
-            PolicyKind::Magento => &delivered::REMOVED,
+            PolicyKind::Magento => delivered::REMOVED.as_slice(),
             PolicyKind::Generic => &[],
         }
     }
@@ -386,7 +385,7 @@ impl Policy {
             method if method.as_str() == "PURGE" => Some(Plan::Purge),
             &Method::GET | &Method::HEAD => {
                 let health_path = self.health_path.as_bytes();
-                let asked = !health_path.is_empty() && subject.path() == health_path;
+                let asked = !health_path.is_empty() && subject.path == health_path;
                 asked.then_some(Plan::Health)
             }
             _ => None,

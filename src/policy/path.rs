@@ -11,8 +11,7 @@ use percent_encoding::percent_decode;
 /// among them), a broken percent encoding, a backslash or `#`, and a target which does not begin
 /// with exactly one slash (`//host/path` is a host to some). Repeated slashes further on are
 /// tolerated: the key keeps them, and the rules by segment skip the empty ones.
-pub(super) fn is_ambiguous(target: &[u8]) -> bool {
-    let (path, query) = crate::exchange::split_target(target);
+pub(super) fn is_ambiguous(path: &[u8], query: Option<&[u8]>) -> bool {
     if path.first() != Some(&b'/') || path.get(1) == Some(&b'/') {
         return true;
     }
@@ -57,7 +56,15 @@ fn encoded_byte(after: &[u8]) -> Option<u8> {
 
 /// The segments that are not empty.
 pub(super) fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        while let Some(b'/') = rest.first() {
+            rest = &rest[1..];
+        }
+        let (segment, after) = rest.split_at(memchr::memchr(b'/', rest).unwrap_or(rest.len()));
+        rest = after;
+        (!segment.is_empty()).then_some(segment)
+    })
 }
 
 /// A segment as one sees it who decodes it, so that `/%63ustomer` is `/customer` to the rules that
@@ -79,25 +86,24 @@ impl Run {
 
     /// Does the run stand anywhere in the path? A store's code or `index.php` may come before.
     pub(super) fn is_within(&self, path: &[u8]) -> bool {
+        let Some((first, rest)) = self.0.split_first() else { return false };
         let mut from = segments(path);
-        loop {
-            if self.is_next(from.clone()) {
+        while let Some(segment) = from.next() {
+            if names(segment, first) && are_next(rest, from.clone()) {
                 return true;
             }
-            if from.next().is_none() {
-                return false;
-            }
         }
+        false
     }
 
     /// Does the path begin with the run?
     pub(super) fn begins(&self, path: &[u8]) -> bool {
-        self.is_next(segments(path))
+        are_next(&self.0, segments(path))
     }
+}
 
-    fn is_next<'a>(&self, mut segments: impl Iterator<Item = &'a [u8]>) -> bool {
-        self.0.iter().all(|own| segments.next().is_some_and(|other| names(other, own)))
-    }
+fn are_next<'a>(run: &[Box<[u8]>], mut segments: impl Iterator<Item = &'a [u8]>) -> bool {
+    run.iter().all(|own| segments.next().is_some_and(|other| names(other, own)))
 }
 
 /// Is a raw segment this one, as one sees it who decodes it?
@@ -110,7 +116,13 @@ fn names(raw: &[u8], own: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::split_target;
     use proptest::prelude::*;
+
+    fn target_is_ambiguous(target: &[u8]) -> bool {
+        let (path, query) = split_target(target);
+        is_ambiguous(path, query)
+    }
 
     #[test]
     fn a_path_on_which_two_readers_may_disagree_is_ambiguous() {
@@ -142,7 +154,7 @@ mod tests {
             "/a?b#c",
         ];
         for target in ambiguous {
-            assert!(is_ambiguous(target.as_bytes()), "{target:?}");
+            assert!(target_is_ambiguous(target.as_bytes()), "{target:?}");
         }
         let clear = [
             "/",
@@ -159,7 +171,7 @@ mod tests {
             "/a%252f",
         ];
         for target in clear {
-            assert!(!is_ambiguous(target.as_bytes()), "{target:?}");
+            assert!(!target_is_ambiguous(target.as_bytes()), "{target:?}");
         }
     }
 
@@ -192,13 +204,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(target in prop::collection::vec(any::<u8>(), 0..48)) {
-            is_ambiguous(&target);
+            target_is_ambiguous(&target);
             Run(vec![b"a"[..].into()]).is_within(&target);
         }
 
         #[test]
         fn what_is_clear_decodes_to_the_same_segments(path in "/[a-z.%2eEfF]{1,10}") {
-            if !is_ambiguous(path.as_bytes()) {
+            if !target_is_ambiguous(path.as_bytes()) {
                 let decoded: Vec<u8> = percent_decode(path.as_bytes()).collect();
                 prop_assert_eq!(segments(&decoded).count(), segments(path.as_bytes()).count());
                 prop_assert!(segments(&decoded).all(|segment| segment != b".." && segment != b"."));

@@ -1,6 +1,9 @@
 //! Requests: pass or key.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use memchr::memmem::Finder;
 
 use super::VARY_COOKIE;
 use crate::exchange::Request;
@@ -9,6 +12,8 @@ use crate::policy::seen::Seen;
 use crate::policy::{LookupPlan, Plan, Policy, Refusal, Subject, cookies, host, path, query};
 use crate::reason::Reason;
 use crate::settings::AuthorizationRule;
+
+static IN_COOKIES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(VARY_COOKIE));
 
 /// Which part of Magento a path belongs to, as far as the key depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +41,7 @@ impl Area {
 
 /// What to do with a GET or HEAD.
 pub(in crate::policy) fn plan(policy: &Policy, subject: &Subject<'_>) -> Plan {
-    let area = Area::of(subject.path());
+    let area = Area::of(subject.path);
     let host = subject.seen.host;
     match pass_reason(policy, subject, area) {
         Some(reason) => Plan::Pass(reason),
@@ -47,9 +52,9 @@ pub(in crate::policy) fn plan(policy: &Policy, subject: &Subject<'_>) -> Plan {
 }
 
 fn pass_reason(policy: &Policy, subject: &Subject<'_>, area: Area) -> Option<Reason> {
-    let (path, seen) = (subject.path(), &subject.seen);
+    let (path, seen) = (subject.path, &subject.seen);
     // Ambiguity comes first: a path that can be read in two ways must not choose its rule.
-    if path::is_ambiguous(subject.target) {
+    if path::is_ambiguous(subject.path, subject.query) {
         Some(Reason::AmbiguousPath)
     } else if is_health_check(path) {
         Some(Reason::HealthCheck)
@@ -61,7 +66,7 @@ fn pass_reason(policy: &Policy, subject: &Subject<'_>, area: Area) -> Option<Rea
         Some(Reason::BypassPath)
     } else if let Some(reason) = authorization_reason(policy, seen, area) {
         Some(reason)
-    } else if subject.query().is_some_and(query::has_session_id) {
+    } else if subject.query.is_some_and(query::has_session_id) {
         Some(Reason::SessionInUrl)
     } else if policy.carries_bypass_cookie(subject.request) {
         Some(Reason::BypassCookie)
@@ -104,7 +109,7 @@ fn without_pub(path: &[u8]) -> &[u8] {
 }
 
 fn is_bypassed(policy: &Policy, subject: &Subject<'_>) -> bool {
-    if policy.bypass_paths.iter().any(|run| run.is_within(subject.path())) {
+    if policy.bypass_paths.iter().any(|run| run.is_within(subject.path)) {
         return true;
     }
     // The VCL's `req.url ~ "/customer"`: anywhere, also in the query.
@@ -175,11 +180,7 @@ fn push_area_parts(key: &mut KeyBuilder, seen: &Seen<'_>, area: Area) {
 
 /// The X-Magento-Vary cookie, raw; empty where there is none.
 fn magento_vary(request: &Request) -> Bytes {
-    // The cookie is a slice of one of the lines; it shares that line's buffer.
-    let Some((_, value)) = cookies::pairs(&request.fields).find(|(name, _)| *name == VARY_COOKIE)
-    else {
-        return Bytes::new();
-    };
-    let within = |line: &&Bytes| line.as_ptr_range().contains(&value.as_ptr());
-    request.fields.all("cookie").find(within).map_or_else(Bytes::new, |line| line.slice_ref(value))
+    // Most visitors are guests: the lines are taken apart only where the name stands in them.
+    let mut lines = request.fields.all("cookie").filter(|line| IN_COOKIES.find(line).is_some());
+    lines.find_map(|line| cookies::value_in(line, VARY_COOKIE)).unwrap_or_default()
 }
