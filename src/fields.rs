@@ -1,15 +1,18 @@
 //! Header fields as they came: order, case and duplicates are kept.
 //!
-//! Names and values are slices of the buffer in which the head arrived, so that a head costs one
-//! allocation for its bytes and one for the list. Names compare without case (RFC 9110 5.1).
+//! Values, and names that few send, are slices of the buffer in which the head arrived, so that a head
+//! costs one allocation for its bytes and one for the list. Names compare without case (RFC 9110 5.1).
 
 pub mod accept_encoding;
+mod names;
 pub mod range;
 pub mod representation;
 pub mod validators;
 pub mod weight;
 
 use bytes::Bytes;
+
+pub use names::{Names, well_known};
 
 /// One field line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub(in crate::listener) use target::is_target_byte;
 
 use super::Refused;
 use super::body::Framing;
-use crate::fields::Fields;
+use crate::fields::{Fields, well_known};
 
 /// Options of Connection: a request has two or three, and each is looked for among all fields.
 const CONNECTION_OPTIONS_MAX: usize = 32;
@@ -67,13 +67,16 @@ pub fn parse(bytes: &Bytes) -> Result<Head, Refused> {
     let line_start = request_line.start;
     let target = line_start + target.start..line_start + target.end;
 
-    let field_lines = memchr::memchr_iter(b'\n', bytes).count().saturating_sub(2);
-    let mut fields = Fields::with_capacity(field_lines);
+    let line_ends = memchr::memchr_iter(b'\n', bytes).count();
+    // The CRLF of each line, if each has one, and nothing else.
+    let is_text = control_characters(bytes) == 2 * line_ends;
+    let mut fields = Fields::with_capacity(line_ends.saturating_sub(2));
     let mut special = Special::default();
     for line in lines {
-        let (name, value) = split_field(&bytes[line.clone()])?;
+        let (name, value) = split_field(&bytes[line.clone()], is_text)?;
         let value = line.start + value.start..line.start + value.end;
-        let name = bytes.slice(line.start..line.start + name);
+        let name = line.start..line.start + name;
+        let name = well_known(&bytes[name.clone()]).unwrap_or_else(|| bytes.slice(name));
         let value = bytes.slice(value);
         special.note(&name, &value)?;
         fields.push(name, value);
@@ -175,8 +178,19 @@ fn split_request_line(line: &[u8]) -> Result<(Method, std::ops::Range<usize>, Ve
     Ok((method, target, version))
 }
 
-/// The end of the name, and where the value is.
-fn split_field(line: &[u8]) -> Result<(usize, std::ops::Range<usize>), Refused> {
+/// How many bytes no value may have. One pass over the whole head without a branch, which the compiler
+/// makes into wide instructions; values are too short for them.
+fn control_characters(head: &[u8]) -> usize {
+    // As many as a byte can count.
+    let counted = head.chunks(128).map(|chunk| {
+        chunk.iter().fold(0_u8, |count, &byte| count + u8::from(is_forbidden_in_value(byte)))
+    });
+    counted.map(usize::from).sum()
+}
+
+/// The end of the name, and where the value is. `is_text`: the head has no more control characters
+/// than its line ends, so only a line that has kept its LF can have another.
+fn split_field(line: &[u8], is_text: bool) -> Result<(usize, std::ops::Range<usize>), Refused> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refused::Folded);
     }
@@ -186,8 +200,7 @@ fn split_field(line: &[u8]) -> Result<(usize, std::ops::Range<usize>), Refused> 
         .filter(|&at| at > 0 && line[at] == b':')
         .ok_or(Refused::FieldName)?;
     let value = &line[colon + 1..];
-    // One pass without a branch, which the compiler makes into wide instructions.
-    if value.iter().fold(false, |found, &byte| found | is_forbidden_in_value(byte)) {
+    if (!is_text || line.ends_with(b"\n")) && value.iter().copied().any(is_forbidden_in_value) {
         return Err(Refused::FieldValue);
     }
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
