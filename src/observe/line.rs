@@ -11,6 +11,7 @@ use http::Version;
 
 use super::record::{Record, end_word};
 use super::redact::redact;
+use crate::exchange::write_address;
 use crate::settings::AccessFormat;
 
 const MONTHS: [&[u8; 3]; 12] = [
@@ -129,18 +130,7 @@ impl LineWriter {
 
     fn address(&self, out: &mut Vec<u8>, client: IpAddr) {
         let client = if self.shorten { shortened(client) } else { client.to_canonical() };
-        match client {
-            IpAddr::V4(address) => {
-                for (place, part) in address.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        out.push(b'.');
-                    }
-                    out.extend_from_slice(itoa::Buffer::new().format(part).as_bytes());
-                }
-            }
-            // Writing to a Vec cannot fail.
-            IpAddr::V6(address) => drop(write!(out, "{address}")),
-        }
+        write_address(out, client);
     }
 }
 

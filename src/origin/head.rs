@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::decoder::Fault;
-use crate::fields::{Field, Fields};
+use crate::fields::{Field, Fields, Names, well_known};
 
 /// Fields that belong to one connection (RFC 9110 7.6.1) and never travel on.
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: Names = Names::new(&[
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -20,12 +20,12 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
     "proxy-authenticate",
     "proxy-authentication-info",
-];
+]);
 
 /// Fields that mean nothing, or something else, after the content (RFC 9110 6.5.1): they frame or
 /// route a message, steer what is done with it, authenticate, or belong to one connection.
 /// Besides these all that begin with `content-`, `if-`, `proxy-`, `x-forwarded-` or `x-magento-`.
-const NEVER_TRAILERS: [&str; 32] = [
+const NEVER_TRAILERS: Names = Names::new(&[
     "accept-ranges",
     "age",
     "authentication-info",
@@ -58,12 +58,12 @@ const NEVER_TRAILERS: [&str; 32] = [
     "via",
     "warning",
     "www-authenticate",
-];
+]);
 const NEVER_TRAILERS_PREFIXES: [&str; 5] =
     ["content-", "if-", "proxy-", "x-forwarded-", "x-magento-"];
 
 /// Fields that `Connection` cannot name: without them a response would mean something else.
-const NOT_TO_BE_NAMED: [&str; 19] = [
+const NOT_TO_BE_NAMED: Names = Names::new(&[
     "age",
     "cdn-cache-control",
     "clear-site-data",
@@ -83,13 +83,13 @@ const NOT_TO_BE_NAMED: [&str; 19] = [
     "location",
     "www-authenticate",
     "x-magento-tags",
-];
+]);
 
 /// Options of Connection that are looked for among the fields; a response has two at most.
 const CONNECTION_OPTIONS_MAX: usize = 100;
 
-/// Fields for which there is room before they are read: a head may be all line ends.
-const FIELDS_AT_ONCE_MAX: usize = 128;
+/// Fields for which there is room before they are read: PHP sends a dozen.
+const FIELDS_AT_ONCE: usize = 24;
 
 /// How lines may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,46 +168,56 @@ pub(super) fn head_end(bytes: &[u8], searched: &mut usize, line_end: LineEnd) ->
     None
 }
 
-/// Splits the first line off `head`, without its end.
-pub(super) fn take_line(head: &mut Bytes, line_end: LineEnd) -> Result<Bytes, Fault> {
-    let at = memchr::memchr(b'\n', head).ok_or(Fault::Malformed("a head line has no end"))?;
-    let mut line = head.split_to(at + 1);
-    line.truncate(at);
-    if line.ends_with(b"\r") {
-        line.truncate(at - 1);
-    } else if line_end == LineEnd::Strict {
-        return Err(Fault::Malformed("a head line ends without CR"));
+/// Splits the first line off `rest`, without its end.
+pub(super) fn next_line<'a>(rest: &mut &'a [u8], line_end: LineEnd) -> Result<&'a [u8], Fault> {
+    let at = memchr::memchr(b'\n', rest).ok_or(Fault::Malformed("a head line has no end"))?;
+    let line = &rest[..at];
+    *rest = &rest[at + 1..];
+    match line.strip_suffix(b"\r") {
+        Some(line) => Ok(line),
+        None if line_end == LineEnd::Strict => Err(Fault::Malformed("a head line ends without CR")),
+        None => Ok(line),
     }
-    Ok(line)
 }
 
-/// Reads field lines up to the empty line.
-pub(super) fn read_fields(mut head: Bytes, line_end: LineEnd) -> Result<Fields, Fault> {
-    let lines = memchr::memchr_iter(b'\n', &head).count();
-    let mut fields = Fields::with_capacity(lines.min(FIELDS_AT_ONCE_MAX));
+/// Reads the field lines of `head`, from `rest` on, up to the empty line.
+pub(super) fn read_fields(
+    head: &Bytes,
+    mut rest: &[u8],
+    line_end: LineEnd,
+) -> Result<Fields, Fault> {
+    let mut fields = Fields::with_capacity(FIELDS_AT_ONCE);
     loop {
-        let line = take_line(&mut head, line_end)?;
+        let line = next_line(&mut rest, line_end)?;
         if line.is_empty() {
             return Ok(fields);
         }
-        let field = read_field(&line)?;
-        fields.extend([field]);
+        fields.extend([field_of(head, line)?]);
     }
 }
 
 /// One field line, without its end.
 pub(super) fn read_field(line: &Bytes) -> Result<Field, Fault> {
+    field_of(line, line)
+}
+
+/// The field of a line of `head`, as slices of that.
+fn field_of(head: &Bytes, line: &[u8]) -> Result<Field, Fault> {
     let colon =
         memchr::memchr(b':', line).ok_or(Fault::Malformed("a head line has no colon in it"))?;
-    let name = line.slice(..colon);
-    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
-        return Err(Fault::Malformed("a field name has a character that it may not have"));
-    }
+    let name = &line[..colon];
+    let name = match well_known(name) {
+        Some(name) => name,
+        None if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) => {
+            return Err(Fault::Malformed("a field name has a character that it may not have"));
+        }
+        None => head.slice_ref(name),
+    };
     let value = without_white_space(&line[colon + 1..]);
     if !is_field_value(value) {
         return Err(Fault::Malformed("a field value has a control character"));
     }
-    Ok(Field { name, value: line.slice_ref(value) })
+    Ok(Field { name, value: head.slice_ref(value) })
 }
 
 /// Spaces and tabs around a value are not part of it (RFC 9110 5.5). Other white space is a control
@@ -271,7 +281,7 @@ pub(super) fn may_be_trailer(field: &Field) -> bool {
         let start = field.name.get(..prefix.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    !NEVER_TRAILERS.iter().any(|name| field.is(name)) && !NEVER_TRAILERS_PREFIXES.iter().any(begins)
+    !NEVER_TRAILERS.have(&field.name) && !NEVER_TRAILERS_PREFIXES.iter().any(begins)
 }
 
 /// Takes out what belongs to the connection, with what `Connection` names.
@@ -279,9 +289,8 @@ pub(super) fn remove_hop_by_hop(fields: &mut Fields) {
     let named = fields.list("connection").take(CONNECTION_OPTIONS_MAX);
     let named: Vec<Vec<u8>> = named.map(<[u8]>::to_ascii_lowercase).collect();
     fields.retain(|field| {
-        let is_one_of = |names: &[&str]| names.iter().any(|name| field.is(name));
         let is_named = named.iter().any(|name| field.name.eq_ignore_ascii_case(name));
-        !is_one_of(&HOP_BY_HOP) && (!is_named || is_one_of(&NOT_TO_BE_NAMED))
+        !HOP_BY_HOP.have(&field.name) && (!is_named || NOT_TO_BE_NAMED.have(&field.name))
     });
 }
 
@@ -290,7 +299,8 @@ mod tests {
     use super::*;
 
     fn fields(head: &'static str, line_end: LineEnd) -> Result<Fields, Fault> {
-        read_fields(Bytes::from(head), line_end)
+        let head = Bytes::from(head);
+        read_fields(&head, &head, line_end)
     }
 
     #[test]

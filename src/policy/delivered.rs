@@ -1,12 +1,12 @@
 //! What a client gets of the fields that the origin sent.
 
-use crate::fields::{Field, Fields};
+use crate::fields::{Field, Fields, Names};
 use crate::policy::cache_control::CacheControl;
 use crate::policy::plan::Delivery;
 use crate::settings::{BrowserCache, Site};
 
 /// What Magento and its servers say to the cache, or about themselves.
-pub(super) const REMOVED: [&str; 9] = [
+pub(super) const REMOVED: Names = Names::new(&[
     "x-magento-tags",
     "x-magento-debug",
     "x-magento-cache-debug",
@@ -16,7 +16,10 @@ pub(super) const REMOVED: [&str; 9] = [
     "server",
     "via",
     "age",
-];
+]);
+
+/// What says to browsers how long a response may be kept.
+const CACHING: Names = Names::new(&["cache-control", "pragma", "expires"]);
 
 /// The generic policy: the fields as they are. Of a stored response its Age goes, since each
 /// delivery has another.
@@ -34,10 +37,9 @@ pub(super) fn magento(site: &Site, delivery: Delivery, fields: Fields) -> Fields
         fields.list("cache-control").any(|word| word.eq_ignore_ascii_case(b"no-transform"));
     let mut kept = Fields::with_capacity(fields.len() + 2);
     for field in fields {
-        let dropped = REMOVED.iter().any(|name| field.is(name))
+        let dropped = REMOVED.have(&field.name)
             || (delivery == Delivery::Stored && field.is("set-cookie"))
-            || (rewritten
-                && ["cache-control", "pragma", "expires"].iter().any(|name| field.is(name)));
+            || (rewritten && CACHING.have(&field.name));
         if dropped {
             continue;
         }

@@ -27,8 +27,8 @@
 
 use bytes::Bytes;
 
-use crate::exchange::{Client, Request, Scheme, split_target};
-use crate::fields::{Field, Fields};
+use crate::exchange::{ADDRESS_MAX_BYTES, Client, Request, Scheme, split_target, write_address};
+use crate::fields::{Field, Fields, Names};
 use crate::policy::client::default_port;
 use crate::policy::magento::{Area, is_static_file};
 use crate::policy::plan::Purpose;
@@ -41,7 +41,7 @@ const CONNECTION_OPTIONS_MAX: usize = 32;
 
 /// Fields that end here (RFC 9110 7.6.1), with Expect, which each connection does anew, and `Proxy`,
 /// which CGI would turn into `HTTP_PROXY`. Host has a rule of its own.
-const ENDING_HERE: [&str; 12] = [
+const ENDING_HERE: Names = Names::new(&[
     "connection",
     "keep-alive",
     "proxy-authorization",
@@ -54,10 +54,10 @@ const ENDING_HERE: [&str; 12] = [
     "expect",
     "proxy",
     "host",
-];
+]);
 
 /// Headers by which a proxy or a framework names another client, host, URL or method.
-const OVERRIDING: [&str; 16] = [
+const OVERRIDING: Names = Names::new(&[
     "forwarded",
     "front-end-https",
     "ssl-offloaded",
@@ -74,17 +74,17 @@ const OVERRIDING: [&str; 16] = [
     "x-original-url",
     "x-rewrite-url",
     "x-url-scheme",
-];
+]);
 
 /// Of them those that no hop has a reason to send: a URL other than the one the rules looked at.
-const OVERRIDING_URL: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+const OVERRIDING_URL: Names = Names::new(&["x-original-url", "x-rewrite-url"]);
 
 /// Of them those that a client may send on a request of its own.
-const OVERRIDING_METHOD: [&str; 3] =
-    ["x-http-method", "x-http-method-override", "x-method-override"];
+const OVERRIDING_METHOD: Names =
+    Names::new(&["x-http-method", "x-http-method-override", "x-method-override"]);
 
 /// What a fill never carries: it wants the whole response in identity, and has no content.
-const NOT_FOR_FILLS: [&str; 10] = [
+const NOT_FOR_FILLS: Names = Names::new(&[
     "accept-encoding",
     "cache-control",
     "content-length",
@@ -95,11 +95,11 @@ const NOT_FOR_FILLS: [&str; 10] = [
     "if-unmodified-since",
     "pragma",
     "range",
-];
+]);
 
 /// Fields that Connection may not name, besides those that begin as in [`PROTECTED_PREFIXES`]: they
 /// are meant for the origin (RFC 9110 7.6.1 forbids to name them), and the rules have read them.
-const PROTECTED: [&str; 12] = [
+const PROTECTED: Names = Names::new(&[
     "authorization",
     "cache-control",
     "cookie",
@@ -112,7 +112,7 @@ const PROTECTED: [&str; 12] = [
     "store",
     "user-agent",
     "x-real-ip",
-];
+]);
 const PROTECTED_PREFIXES: [&str; 6] =
     ["accept", "content-", "if-", "x-forwarded-", "x-magento-", "x-requested-"];
 
@@ -253,9 +253,11 @@ fn rebuilt(field: &Field, client: &Client) -> Option<Bytes> {
     } else if field.is("x-forwarded-proto") {
         Some(Bytes::from_static(client.scheme.as_str().as_bytes()))
     } else if field.is("x-forwarded-port") {
-        Some(client.server_port.to_string().into())
+        Some(port(client))
     } else if field.is("x-real-ip") {
-        Some(client.address.to_string().into())
+        let mut address = Vec::with_capacity(ADDRESS_MAX_BYTES);
+        write_address(&mut address, client.address);
+        Some(address.into())
     } else {
         None
     }
@@ -269,8 +271,12 @@ fn push_missing_forwarding(client: &Client, fields: &mut Fields) {
         fields.push_static("X-Forwarded-Proto", client.scheme.as_str());
     }
     if !fields.contains("x-forwarded-port") {
-        fields.push_static("X-Forwarded-Port", client.server_port.to_string());
+        fields.push_static("X-Forwarded-Port", port(client));
     }
+}
+
+fn port(client: &Client) -> Bytes {
+    Bytes::copy_from_slice(itoa::Buffer::new().format(client.server_port).as_bytes())
 }
 
 fn ends_here(field: &Field, connection_options: &[&[u8]]) -> bool {
@@ -304,13 +310,14 @@ fn may_override(field: &Field, client: &Client) -> bool {
 pub(super) fn is_configurable(name: &str) -> bool {
     let rebuilt = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
     !name.contains('_')
-        && ![&ENDING_HERE[..], &NOT_FOR_FILLS, &OVERRIDING_URL, &rebuilt]
+        && !rebuilt.iter().any(|own| name.eq_ignore_ascii_case(own))
+        && ![ENDING_HERE, NOT_FOR_FILLS, OVERRIDING_URL]
             .iter()
-            .any(|list| list.iter().any(|own| name.eq_ignore_ascii_case(own)))
+            .any(|list| list.have(name.as_bytes()))
 }
 
-fn is_one_of(field: &Field, names: &[&str]) -> bool {
-    names.iter().any(|name| field.is(name))
+fn is_one_of(field: &Field, names: &Names) -> bool {
+    names.have(&field.name)
 }
 
 /// Is it a URL of this host, so that a redirect to it leads nobody away?

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use http::Method;
 
-use crate::exchange::{Scheme, split_target};
+use crate::exchange::{ADDRESS_MAX_BYTES, Scheme, split_target, write_address};
 use crate::fields::Field;
 use crate::origin::OriginRequest;
 use crate::settings::{self, Endpoint};
@@ -92,7 +92,10 @@ impl ParamRules {
         host: &'a [u8],
     ) {
         let https = request.client.scheme == Scheme::Https;
-        let port = |port: u16| if port == 0 { String::new() } else { port.to_string() };
+        let port = |port: u16| match port {
+            0 => Vec::new(),
+            port => itoa::Buffer::new().format(port).into(),
+        };
         // The place may have a query of its own, as `static.php` has.
         let own_query = script.params.iter().any(|(name, _)| name == "QUERY_STRING");
         let query = split_target(&request.target).1.unwrap_or_default();
@@ -118,7 +121,7 @@ impl ParamRules {
         }
         push(params, "GATEWAY_INTERFACE", b"CGI/1.1");
         push(params, "SERVER_SOFTWARE", concat!("parvis/", env!("CARGO_PKG_VERSION")).as_bytes());
-        push_text(params, "REMOTE_ADDR", request.client.address.to_string());
+        push_text(params, "REMOTE_ADDR", address(request.client.address));
         push_text(params, "REMOTE_PORT", port(request.client.port));
         push(params, "REMOTE_USER", b"");
         push(params, "SERVER_ADDR", self.server_address.as_bytes());
@@ -224,6 +227,12 @@ fn push<'a>(params: &mut Params<'a>, name: &'a str, value: &'a [u8]) {
     params.push((name.as_bytes().into(), value.into()));
 }
 
-fn push_text<'a>(params: &mut Params<'a>, name: &'a str, value: String) {
-    params.push((name.as_bytes().into(), value.into_bytes().into()));
+fn push_text<'a>(params: &mut Params<'a>, name: &'a str, value: impl Into<Vec<u8>>) {
+    params.push((name.as_bytes().into(), value.into().into()));
+}
+
+fn address(address: IpAddr) -> Vec<u8> {
+    let mut text = Vec::with_capacity(ADDRESS_MAX_BYTES);
+    write_address(&mut text, address);
+    text
 }

@@ -178,21 +178,43 @@ pub(super) fn write_begin(out: &mut Vec<u8>, keep_connection: bool) {
 /// A pair is never spread over two records as long as it fits into one: PHP reads the pairs of
 /// each record by itself.
 pub(super) fn write_params(out: &mut Vec<u8>, params: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) {
-    let mut record = Vec::with_capacity(2_048);
+    let mut start = begin_params(out);
     for (name, value) in params {
         let (name, value) = (name.as_ref(), value.as_ref());
         let pair_bytes = 8 + name.len() + value.len();
-        if !record.is_empty() && record.len() + pair_bytes > CHUNK_BYTES {
-            write_stream(out, PARAMS, &record);
-            record.clear();
+        if out.len() > start && out.len() - start + pair_bytes > CHUNK_BYTES {
+            end_params(out, start);
+            start = begin_params(out);
         }
-        write_length(&mut record, name.len());
-        write_length(&mut record, value.len());
-        record.extend_from_slice(name);
-        record.extend_from_slice(value);
+        write_length(out, name.len());
+        write_length(out, value.len());
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
     }
-    write_stream(out, PARAMS, &record);
+    end_params(out, start);
+    if out.len() > start {
+        write_head(out, PARAMS, 0);
+    }
+}
+
+/// Begins a record whose length is not known yet, and says where its content begins.
+fn begin_params(out: &mut Vec<u8>) -> usize {
     write_head(out, PARAMS, 0);
+    out.len()
+}
+
+/// Ends it. Content that one record cannot hold is spread over several; none is left as it is, the
+/// empty record.
+fn end_params(out: &mut Vec<u8>, start: usize) {
+    let length = out.len() - start;
+    if length > CHUNK_BYTES {
+        let content = out.split_off(start);
+        out.truncate(start - HEAD_BYTES);
+        return write_stream(out, PARAMS, &content);
+    }
+    out[start - 4..start - 2].copy_from_slice(&(length as u16).to_be_bytes());
+    out[start - 2] = padding(length) as u8;
+    out.put_bytes(0, padding(length));
 }
 
 /// Writes a piece of the request's content.

@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use super::errors::ErrorText;
 use super::record::{Ending, Event, Records};
-use crate::fields::Fields;
+use crate::fields::{Fields, Names};
 use crate::origin::decoder::{Fault, Step};
 use crate::origin::head::{
     Content, LineEnd, ResponseHead, content_length, head_end, read_fields, read_status,
@@ -13,14 +13,14 @@ use crate::origin::head::{
 };
 
 /// Fields by which a script speaks to its web server alone, as nginx hides them.
-const TO_THE_SERVER: [&str; 6] = [
+const TO_THE_SERVER: Names = Names::new(&[
     "status",
     "x-accel-buffering",
     "x-accel-charset",
     "x-accel-expires",
     "x-accel-limit-rate",
     "x-accel-redirect",
-];
+]);
 
 /// A reply that is being read.
 #[derive(Debug)]
@@ -95,16 +95,24 @@ impl Reply {
         let Phase::Head { gathered, searched } = &mut self.phase else {
             return Ok(self.content(piece));
         };
-        gathered.extend_from_slice(&piece);
-        let end = head_end(gathered, searched, LineEnd::CgiTolerant);
-        if end.unwrap_or(gathered.len()) > self.head_max_bytes {
+        // Nearly always the head comes in one piece, which is then none that needs to be copied.
+        let is_first = gathered.is_empty();
+        if !is_first {
+            gathered.extend_from_slice(&piece);
+        }
+        let known: &[u8] = if is_first { &piece } else { gathered };
+        let end = head_end(known, searched, LineEnd::CgiTolerant);
+        if end.unwrap_or(known.len()) > self.head_max_bytes {
             return Err(Fault::Malformed("the head is larger than origin.head_max"));
         }
         let Some(end) = end else {
+            if is_first {
+                gathered.extend_from_slice(&piece);
+            }
             return Ok(None);
         };
-        let mut rest = std::mem::take(gathered).freeze();
-        let head = read_head(rest.split_to(end), self.head_request)?;
+        let mut rest = if is_first { piece } else { std::mem::take(gathered).freeze() };
+        let head = read_head(&rest.split_to(end), self.head_request)?;
         self.phase = Phase::Content { rest, remaining_bytes: head.content.length() };
         Ok(Some(Step::Head(head)))
     }
@@ -141,8 +149,8 @@ impl Reply {
 }
 
 /// Reads a CGI head (RFC 3875 6.2, 6.3).
-fn read_head(head: Bytes, head_request: bool) -> Result<ResponseHead, Fault> {
-    let mut fields = read_fields(head, LineEnd::CgiTolerant)?;
+fn read_head(head: &Bytes, head_request: bool) -> Result<ResponseHead, Fault> {
+    let mut fields = read_fields(head, head, LineEnd::CgiTolerant)?;
     if fields.is_empty() {
         return Err(Fault::Malformed("the head is empty"));
     }
@@ -150,7 +158,7 @@ fn read_head(head: Bytes, head_request: bool) -> Result<ResponseHead, Fault> {
     let length = content_length(&fields)?;
     let unbuffered =
         fields.first("x-accel-buffering").is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
-    fields.retain(|field| !TO_THE_SERVER.iter().any(|name| field.is(name)));
+    fields.retain(|field| !TO_THE_SERVER.have(&field.name));
     remove_hop_by_hop(&mut fields);
     if status == StatusCode::NO_CONTENT {
         fields.remove("content-length");

@@ -7,8 +7,8 @@ use super::chunked::{Chunk, Chunked};
 use crate::fields::Fields;
 use crate::origin::decoder::{Fault, Step};
 use crate::origin::head::{
-    Content, LineEnd, ResponseHead, content_length, head_end, is_field_value, read_fields,
-    read_status, remove_hop_by_hop, take_line,
+    Content, LineEnd, ResponseHead, content_length, head_end, is_field_value, next_line,
+    read_fields, read_status, remove_hop_by_hop,
 };
 
 /// A reply that is being read.
@@ -58,7 +58,7 @@ impl Reply {
                     let Some(end) = end else {
                         return Ok(Step::More);
                     };
-                    let step = self.head(input.split_to(end).freeze())?;
+                    let step = self.head(&input.split_to(end).freeze())?;
                     if matches!(step, Step::More) {
                         self.skipped_bytes += end;
                         continue;
@@ -114,9 +114,10 @@ impl Reply {
     }
 
     /// Reads a head; [`Step::More`] for a 100, which each connection has for itself.
-    fn head(&mut self, mut head: Bytes) -> Result<Step, Fault> {
-        let (version, status) = read_status_line(&take_line(&mut head, LineEnd::Strict)?)?;
-        let mut fields = read_fields(head, LineEnd::Strict)?;
+    fn head(&mut self, head: &Bytes) -> Result<Step, Fault> {
+        let mut rest = &head[..];
+        let (version, status) = read_status_line(next_line(&mut rest, LineEnd::Strict)?)?;
+        let mut fields = read_fields(head, rest, LineEnd::Strict)?;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(version, fields).map(Step::Head);
         }

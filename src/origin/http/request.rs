@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use http::Method;
 
-use crate::fields::Field;
+use crate::fields::{Field, Names};
 use crate::origin::OriginRequest;
 use crate::origin::head::{is_field_value, is_token};
 
 /// Fields that frame a message or belong to one connection: ours are written anew.
-const OURS: [&str; 10] = [
+const OURS: Names = Names::new(&[
     "host",
     "connection",
     "content-length",
@@ -19,7 +19,7 @@ const OURS: [&str; 10] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
-];
+]);
 
 /// What the connection is to become after the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) fn serialise(request: &OriginRequest, persistence: Persistence<'_>) -
 }
 
 fn is_passed(field: &Field) -> bool {
-    !OURS.iter().any(|name| field.is(name))
+    !OURS.have(&field.name)
         && !field.name.is_empty()
         && field.name.iter().all(|&byte| is_token(byte))
 }
