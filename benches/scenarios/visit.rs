@@ -89,13 +89,13 @@ impl Visitor {
         assert_eq!(stored, objects, "it is stored in time");
     }
 
-    /// Asks and reads up to the end of a chunked response, which is `response` from then on.
-    pub(super) fn repeat_chunked(&mut self, request: &[u8], response: &mut Vec<u8>) {
+    /// Asks and reads a whole response, of that many bytes or up to the end of its chunks.
+    pub(super) fn repeat_whole(&mut self, request: &[u8], bytes: usize, response: &mut Vec<u8>) {
         let Self { runtime, pipe, .. } = self;
         response.clear();
         runtime.block_on(async {
             pipe.write_all(request).await.expect("the listener reads");
-            while !response.ends_with(b"\r\n0\r\n\r\n") {
+            while response.len() < bytes && !response.ends_with(b"\r\n0\r\n\r\n") {
                 let read = pipe.read_buf(response).await.expect("the listener writes");
                 assert!(read > 0, "the listener has closed");
             }

@@ -69,6 +69,18 @@ impl Body {
         Self(Kind::Parts { parts: parts.into(), next: 0 })
     }
 
+    /// Content in these pieces, however few they are.
+    pub fn of_pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        let mut pieces = pieces.into_iter();
+        let Some(first) = pieces.next() else { return Self::empty() };
+        match pieces.next() {
+            None => Self::from(first),
+            Some(second) => {
+                Self::parts([first, second].into_iter().chain(pieces).collect::<Arc<[Bytes]>>())
+            }
+        }
+    }
+
     /// The bytes that are still to come, where that is known.
     pub fn len(&self) -> Option<u64> {
         match &self.0 {

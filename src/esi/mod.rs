@@ -20,7 +20,7 @@ pub use mistakes::{Mistake, MistakeLog, Mistakes};
 pub use parser::{Event, Parser};
 pub use resolve::{PageUrl, Refused, resolve};
 pub use split::{Split, split, whole};
-pub use stream::{FragmentFailed, Listeners, StreamLimits, stream};
+pub use stream::{FragmentFailed, Listeners, StreamLimits, at_once, stream};
 
 use crate::exchange::has_whole_content;
 use crate::settings;

@@ -76,6 +76,25 @@ where
     joined
 }
 
+/// Content as it leaves, where it is in memory in whole and names no fragment, and what was wrong in
+/// it. `None`: it is to be streamed.
+pub fn at_once(body: &Body, limits: Limits) -> Option<(Body, Mistakes)> {
+    let mut parser = Parser::new(limits);
+    let mut events = Vec::new();
+    for piece in body.ready_parts()? {
+        parser.feed(piece, &mut events);
+    }
+    parser.end(&mut events);
+    if events.iter().any(|event| matches!(event, Event::Include(_))) {
+        return None;
+    }
+    let literals = events.into_iter().filter_map(|event| match event {
+        Event::Literal(bytes) => Some(bytes),
+        Event::Include(_) => None,
+    });
+    Some((Body::of_pieces(literals), parser.mistakes()))
+}
+
 /// What leaves next.
 enum Piece {
     Literal(Bytes),
@@ -264,6 +283,19 @@ mod tests {
         let joined = stream(Body::parts(pieces), LIMITS, fragment, nothing());
         assert_eq!(joined.len(), None);
         assert_eq!(text(joined).await.as_deref(), Ok("aMNbcMNdMNe"));
+    }
+
+    #[tokio::test]
+    async fn content_without_fragments_that_is_there_in_whole_leaves_at_once() {
+        let limits = LIMITS.parse;
+        let pieces = vec![Bytes::from("a<es"), Bytes::from("i:vars>b<!--esi c-->d")];
+        let (body, mistakes) = at_once(&Body::parts(pieces), limits).expect("it is there");
+        assert_eq!((body.len(), mistakes.count), (Some(5), 1));
+        assert_eq!(text(body).await.as_deref(), Ok("ab cd"));
+        let include = Body::from(Bytes::from("a<esi:include src='/parts'/>"));
+        assert!(at_once(&include, limits).is_none(), "a fragment is to be fetched");
+        let (_sender, arriving) = channel(1, Some(1));
+        assert!(at_once(&arriving, limits).is_none(), "it is still arriving");
     }
 
     #[tokio::test]

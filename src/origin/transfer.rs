@@ -1,5 +1,7 @@
 //! One exchange on one connection: the request goes out while the reply comes in.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -17,7 +19,7 @@ use super::gate::Place;
 use super::head::ResponseHead;
 use super::pool::Pool;
 use super::sending::{Sending, WriteFault};
-use crate::body::{BodyError, BodySender, Spooled};
+use crate::body::{Body, BodyError, BodySender, Spooled};
 use crate::exchange::{Interim, Tunnel};
 use crate::fields::Fields;
 
@@ -29,6 +31,12 @@ const READ_MIN_BYTES: usize = 4 << 10;
 
 /// Content that is taken in one turn, after which it is the client's and other requests' turn.
 const TURN_BYTES: usize = 2 * READ_BYTES;
+
+thread_local! {
+    /// The last exchange's buffer: most replies have left when the next one comes, and then it is free
+    /// again. Blocks of this size are none that the allocator keeps at hand.
+    static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
+}
 
 /// A request, ready to be sent as often as it takes.
 #[derive(Clone, Debug)]
@@ -69,6 +77,8 @@ pub(super) struct Exchange {
     writing: Writing,
     input: BytesMut,
     decoder: Decoder,
+    /// What has been decoded and not been handed on.
+    ahead: VecDeque<Result<Step, Fault>>,
     waits: Waits,
     interim: Interim,
     answered: bool,
@@ -100,8 +110,9 @@ impl Exchange {
         Self {
             connection,
             writing: Writing::Active(Sending::new(message, waits.between_bytes)),
-            input: BytesMut::new(),
+            input: spare_buffer(),
             decoder,
+            ahead: VecDeque::new(),
             waits,
             interim,
             answered: false,
@@ -147,6 +158,33 @@ impl Exchange {
         }
     }
 
+    /// The content, where all of it has come, nothing follows it and the connection stays. Otherwise
+    /// it is to be relayed, which begins with what was looked at here.
+    pub(super) fn whole_content(&mut self) -> Option<Body> {
+        let reusable = loop {
+            match self.decoder.next(&mut self.input) {
+                Ok(Step::More) => return None,
+                Ok(Step::End { reusable }) => break reusable,
+                step => {
+                    let is_content = matches!(step, Ok(Step::Content(_)));
+                    self.ahead.push_back(step);
+                    if !is_content {
+                        return None;
+                    }
+                }
+            }
+        };
+        if !reusable {
+            self.ahead.push_back(Ok(Step::End { reusable }));
+            return None;
+        }
+        let content = self.ahead.drain(..).filter_map(|step| match step {
+            Ok(Step::Content(piece)) => Some(piece),
+            _ => None,
+        });
+        Some(Body::of_pieces(content))
+    }
+
     /// Moves the content to `sender` until its end, then gives the connection back.
     ///
     /// When nobody reads any more the connection is closed, which is how the origin learns of it;
@@ -164,6 +202,7 @@ impl Exchange {
                     self.give_back(&pool);
                     None
                 } else {
+                    self.keep_buffer();
                     Some(self)
                 };
                 drop(place);
@@ -209,7 +248,8 @@ impl Exchange {
     }
 
     async fn next_step(&mut self, sender: &mut BodySender) -> Result<Step, Interrupted> {
-        match self.decoder.next(&mut self.input) {
+        let known = self.ahead.pop_front();
+        match known.unwrap_or_else(|| self.decoder.next(&mut self.input)) {
             Ok(Step::More) => {}
             step => return Ok(step?),
         }
@@ -292,12 +332,27 @@ impl Exchange {
         Some(Tunnel { io: Box::new(connection), ahead, protocol })
     }
 
-    /// Gives the connection back, unless the request is not out in whole.
-    fn give_back(self, pool: &std::sync::Arc<Pool>) {
+    /// Gives the connection back, unless the request is not out in whole, and its buffer.
+    pub(super) fn give_back(mut self, pool: &std::sync::Arc<Pool>) {
         if matches!(self.writing, Writing::Sent) && self.input.is_empty() {
+            self.keep_buffer();
             pool.put(self.connection);
         }
     }
+
+    /// For the next exchange, where nothing is left in it.
+    fn keep_buffer(&mut self) {
+        if self.input.is_empty() {
+            SPARE.set(std::mem::take(&mut self.input));
+        }
+    }
+}
+
+/// An empty buffer with room for a read, or with none.
+fn spare_buffer() -> BytesMut {
+    let mut spare = SPARE.take();
+    // Slices of it may still be on their way to a client.
+    if spare.try_reclaim(READ_BYTES) { spare } else { BytesMut::new() }
 }
 
 enum Interrupted {

@@ -179,11 +179,20 @@ impl Upstream {
         }
     }
 
-    fn respond(&self, head: ResponseHead, exchange: Exchange, place: Place) -> OriginResponse {
+    fn respond(&self, head: ResponseHead, mut exchange: Exchange, place: Place) -> OriginResponse {
         let ahead_max_bytes =
             if head.unbuffered { UNBUFFERED_BYTES } else { self.response_memory_max_bytes };
-        let (sender, mut body) = channel(ahead_max_bytes, head.content.length());
-        produce(exchange.relay(sender, place, Arc::clone(&self.pool)));
+        // Where the origin does not say how long its content is, we do not either.
+        let is_told = matches!(head.content, Content::Bytes(_));
+        let whole = is_told.then(|| exchange.whole_content()).flatten();
+        let mut body = if let Some(body) = whole {
+            exchange.give_back(&self.pool);
+            body
+        } else {
+            let (sender, body) = channel(ahead_max_bytes, head.content.length());
+            produce(exchange.relay(sender, place, Arc::clone(&self.pool)));
+            body
+        };
         if head.content == Content::Never {
             // Nobody need wait for the end of what has no content.
             body = Body::empty();

@@ -169,6 +169,11 @@ impl Node {
         if visit.request.method == Method::HEAD {
             return (Body::empty(), None);
         }
+        let limits = StreamLimits::from(&*visit.rules.settings);
+        if let Some((body, mistakes)) = esi::at_once(&body, limits.parse) {
+            self.parts.esi_mistakes.note(url(visit), mistakes);
+            return (body, None);
+        }
         let may_fail = visit.rules.settings.esi.on_error == FragmentError::Fail;
         let (told, begins) = may_fail.then(oneshot::channel).unzip();
         let (node, page) = (self.clone(), Arc::clone(visit));
@@ -188,7 +193,7 @@ impl Node {
         let (node, page) = (self.clone(), Arc::clone(visit));
         let mistakes = move |mistakes| node.parts.esi_mistakes.note(url(&page), mistakes);
         let listeners = Listeners { mistakes, begins: told };
-        (esi::stream(body, StreamLimits::from(&*visit.rules.settings), fetch, listeners), begins)
+        (esi::stream(body, limits, fetch, listeners), begins)
     }
 
     /// One fragment: the source, else what stands in for it, else what the settings say.

@@ -39,6 +39,31 @@ fn a_refresh_never_delays_the_end_of_the_stale_body_that_goes_out() {
 }
 
 #[test]
+fn a_pass_that_has_come_in_whole_leaves_with_its_length_and_one_that_goes_on_in_chunks() {
+    let origin = Origin::start(|seen, stream| {
+        let content = "x".repeat(20_000);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: private\r\n";
+        let whole = format!("{head}Content-Length: {}\r\n\r\n{content}", content.len());
+        if seen.target == "/customer/whole" {
+            let _ = stream.write_all(whole.as_bytes());
+        } else {
+            let _ = stream.write_all(&whole.as_bytes()[..10_000]);
+            thread::sleep(Duration::from_millis(200));
+            let _ = stream.write_all(&whole.as_bytes()[10_000..]);
+        }
+    });
+    let parvis = Parvis::before_http(origin.port).start();
+    let mut client = Client::connect(parvis.port);
+    let whole = client.ask("GET", "/customer/whole", &[], b"");
+    assert_eq!(whole.header("content-length"), Some("20000"));
+    let slow = client.ask("GET", "/customer/slow", &[], b"");
+    assert_eq!(slow.header("transfer-encoding"), Some("chunked"));
+    for reply in [whole, slow] {
+        assert_eq!((reply.status, reply.text()), (200, "x".repeat(20_000)));
+    }
+}
+
+#[test]
 fn a_truncated_reply_reaches_an_http2_client_as_a_reset_and_is_not_stored() {
     let origin = Origin::start(|seen, stream| {
         let control = match seen.target.as_str() {
