@@ -219,15 +219,15 @@ impl History {
         // What an owner gave in the meantime is purged again when the owner does that.
         let echo = if is_early { rules.echo + 2 * ECHO_TOGETHER } else { Duration::ZERO };
         let connected = if is_early { 2 * CONNECTED } else { CONNECTED };
-        let known = acked.max(write.visible);
+        let (known, work) = (acked.max(write.visible), echo + connected);
         if node == write.node {
-            let at = if is_early { self.extended(known, echo + connected) } else { acked };
+            let at = if is_early { self.extended(known, work, Duration::ZERO) } else { acked };
             return Some(Due { at, as_grace: false });
         }
-        let until = self.extended(known, CONNECTED);
+        let until = self.extended(known, CONNECTED, Duration::ZERO);
         if reach != Reach::Journaled && !self.is_disturbed(write.node, node, (acked, until)) {
             let is_applied = reach == Reach::Fleet && !is_early;
-            let at = if is_applied { acked } else { self.extended(known, echo + connected) };
+            let at = if is_applied { acked } else { self.extended(known, work, Duration::ZERO) };
             return Some(Due { at, as_grace: false });
         }
         let mut base = known;
@@ -241,19 +241,16 @@ impl History {
             base = base.max(window.over + APPENDED_AGAIN);
         }
         let trusted = if rules.is_strict[node] { Duration::ZERO } else { rules.refill_trust };
-        let bound = rules.proof_max + trusted + rules.render_max + echo + connected;
-        Some(Due { at: self.extended(base, bound), as_grace: !rules.is_strict[node] })
+        let waiting = rules.proof_max + trusted + rules.render_max;
+        Some(Due { at: self.extended(base, work, waiting), as_grace: !rules.is_strict[node] })
     }
 
-    /// A bound counts from a time, and is longer by what the machine lost of its first and of its last
-    /// hops; what lies between is a clock's.
-    fn extended(&self, from: Duration, bound: Duration) -> Duration {
-        let began = from + HOPS * self.late.within(from, from + CONNECTED);
-        let end = began + bound;
-        if bound <= CONNECTED {
-            return end + HOPS * self.late.within(from + CONNECTED, end);
-        }
-        end + HOPS * self.late.within(end.saturating_sub(CONNECTED), end)
+    /// A bound counts from a time. What nodes do in it takes longer by what the machine was late of
+    /// it, at its begin and at its end; what they wait for in between does not.
+    fn extended(&self, from: Duration, work: Duration, waiting: Duration) -> Duration {
+        let began = from + HOPS * self.late.within(from, from + work);
+        let end = began + waiting + work;
+        end + HOPS * self.late.within(end.saturating_sub(work).max(from + work), end)
     }
 
     /// Was there a fault in this time, or was one of these nodes not current for any other reason?
