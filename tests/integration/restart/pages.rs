@@ -64,6 +64,20 @@ fn the_new_process_has_what_the_old_one_had_stored() {
 }
 
 #[test]
+fn pages_that_are_not_waited_for_come_while_the_new_process_serves() {
+    let origin = shop();
+    let mut parvis =
+        Parvis::before_http(origin.port).with("lifecycle.restart_fill", "\"0s\"").start();
+    fill(&parvis, PAGES);
+    let mut successors = Successors::new();
+    successors.restart(&parvis);
+    wait_until("the pages", Duration::from_secs(20), || {
+        parvis.metric("parvis_snapshot_restored_total ") == Some(PAGES as f64)
+    });
+    first_ends(&mut parvis);
+}
+
+#[test]
 fn nothing_goes_over_where_keys_mean_something_else_now() {
     let origin = shop();
     let mut parvis = Parvis::before_http(origin.port).start();
