@@ -1,6 +1,7 @@
 //! What the control API sees of a node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -55,11 +56,14 @@ impl control::Node for Controlled {
     }
 
     fn departure(&self) -> Departure {
-        let lifecycle = &self.node.parts().rules.load().settings.lifecycle;
+        let settings = &self.node.parts().rules.load().settings;
+        let lifecycle = &settings.lifecycle;
+        let hands_on = self.node.parts().fleet.warm_figures().is_some();
+        let leave_max = if hands_on { settings.fleet.warm.leave_max } else { Duration::ZERO };
         Departure {
             phase: self.node.parts().readiness.readiness().phase(),
             connections: self.connections.count(),
-            at_most: lifecycle.drain.saturating_add(lifecycle.deadline),
+            at_most: lifecycle.drain.max(leave_max).saturating_add(lifecycle.deadline),
         }
     }
 

@@ -38,6 +38,7 @@ impl Server {
         server.state.enter(Phase::Serving);
         server.node.parts().fleet.stand_aside(false);
         server.begin()?;
+        server.join_fleet(None);
         predecessor.serving().await;
         tracing::info!("this process has taken over");
         let node = server.node.clone();

@@ -80,12 +80,15 @@ impl Server {
         file: Option<PathBuf>,
     ) -> Result<Self, AppError> {
         let server = Self::prepare(doors, settings, level, file)?;
+        // Before anybody can ask whether it is ready.
+        server.node.parts().fleet.hold(&server.state);
         let found = server.keeper.open().await;
         server.begin()?;
-        if let Some(found) = found {
+        let reading = found.map(|found| {
             let keeper = Arc::clone(&server.keeper);
-            drop(tokio::task::spawn_blocking(move || keeper.read_in(found)));
-        }
+            tokio::task::spawn_blocking(move || keeper.read_in(found))
+        });
+        server.join_fleet(reading);
         Ok(server)
     }
 
@@ -243,6 +246,22 @@ impl Server {
         self.node.parts().fleet.start(Arc::clone(&self.state), load, &self.stop.subscribe());
     }
 
+    /// Takes from the other nodes what this one is asked for, once what it had itself has been read.
+    pub(super) fn join_fleet(&self, reading: Option<JoinHandle<()>>) {
+        let (node, mut stopped) = (self.node.clone(), self.stop.subscribe());
+        let restored = async {
+            if let Some(reading) = reading {
+                drop(reading.await);
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = node.join_fleet(restored) => {}
+            }
+        });
+    }
+
     /// Cleans the store, and makes this server not ready while its own PHP-FPM refuses.
     fn start_upkeep(&self, mut stopped: watch::Receiver<bool>) {
         let (node, state) = (self.node.clone(), Arc::clone(&self.state));
@@ -254,7 +273,8 @@ impl Server {
                 let limit = parts.rules.load().settings.health.refused;
                 if refused.is_some_and(|refused| refused >= limit) {
                     if state.raise(Cause::OriginRefused) {
-                        tracing::error!("the origin's socket refuses: not ready");
+                        let ready = state.ready();
+                        tracing::error!(ready, "the origin's socket refuses");
                     }
                 } else if state.clear(Cause::OriginRefused) {
                     tracing::info!("the origin's socket accepts again");
@@ -315,6 +335,10 @@ impl Service for Server {
         if let Some(plan) = lifecycle::accept(&old, read) {
             self.put_in_force(plan.settings);
         }
+    }
+
+    async fn hand_on(&self) {
+        self.node.parts().fleet.hand_on().await;
     }
 
     fn stop_accepting(&self) {

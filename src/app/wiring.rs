@@ -104,6 +104,8 @@ pub fn register_readings(
             readings.set(Reading::FleetLag, fleet.lag);
             readings.set(Reading::FleetApplied, fleet.applied);
             readings.set(Reading::FleetSoftened, fleet.softened);
+            let excused = parts.readiness.readiness().excused().count();
+            readings.set_count(Reading::FleetExcused, excused);
             readings.set_count(Reading::FleetJournal, fleet.journal);
             readings.set(Reading::FleetJournalBytes, fleet.journal_bytes);
         }
@@ -116,6 +118,16 @@ pub fn register_readings(
             readings.set(Reading::PeersRefused, peers.refused);
         }
         show_snapshots(readings, &keeper, parts.clock.now());
+        if let Some(warm) = parts.fleet.warm_figures() {
+            if let Some(percent) = warm.percent {
+                readings.set(Reading::WarmPercent, percent);
+            }
+            readings.set(Reading::WarmTaken, warm.taken);
+            readings.set(Reading::WarmTakenBytes, warm.taken_bytes);
+            readings.set(Reading::WarmRefused, warm.refused);
+            readings.set(Reading::WarmGiven, warm.given);
+            readings.set(Reading::WarmGivenBytes, warm.given_bytes);
+        }
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
         readings.set_count(Reading::ListenUpgrades, limits.upgrades_in_use());

@@ -7,7 +7,7 @@ use http::Method;
 use serde::Deserialize;
 
 use super::client::{Server, ServerError};
-use crate::fleet::Member;
+use crate::fleet::{Member, Stand};
 
 /// What of the answer is shown.
 #[derive(Deserialize)]
@@ -32,8 +32,10 @@ pub(super) fn fleet(server: &Server, json: bool) -> Result<String, ServerError> 
     Ok(table(&overview))
 }
 
-const HEAD: [&str; 9] =
-    ["NODE", "ADDRESS", "VERSION", "RELEASE", "POSITION", "LAG", "STATE", "LOAD", "HITS"];
+const COLUMNS: usize = 10;
+
+const HEAD: [&str; COLUMNS] =
+    ["NODE", "ADDRESS", "VERSION", "RELEASE", "READY", "POSITION", "LAG", "STATE", "LOAD", "HITS"];
 
 fn table(overview: &Overview) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
@@ -62,7 +64,7 @@ fn table(overview: &Overview) -> String {
     text
 }
 
-fn row(member: &Member, overview: &Overview) -> [String; 9] {
+fn row(member: &Member, overview: &Overview) -> [String; COLUMNS] {
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { shown(text) };
     let state = match (member.soft, member.journal) {
         (false, 0) => "current".to_owned(),
@@ -70,11 +72,16 @@ fn row(member: &Member, overview: &Overview) -> [String; 9] {
         (false, waiting) => format!("current, {waiting} in the journal"),
         (true, waiting) => format!("soft, {waiting} in the journal"),
     };
+    let stand = match (member.stand, member.warm_percent) {
+        (Stand::Joining, Some(percent)) => format!("joining, {percent} % warm"),
+        (stand, _) => stand.as_str().to_owned(),
+    };
     [
         shown(&member.name),
         or_dash(&member.address),
         or_dash(&member.version),
         or_dash(&member.release),
+        stand,
         member.sequence.to_string(),
         overview.sequence.saturating_sub(member.sequence).to_string(),
         state,
@@ -102,6 +109,11 @@ mod tests {
             soft,
             ..Member::default()
         };
+        let joining = Member {
+            stand: Stand::Joining,
+            warm_percent: Some(40),
+            ..member("web\u{1b}[2", 4, true)
+        };
         let overview = Overview {
             name: "web-1".to_owned(),
             redis: "127.0.0.1:6379".to_owned(),
@@ -109,12 +121,13 @@ mod tests {
             soft: false,
             sequence: 9,
             error: None,
-            nodes: vec![member("web-1", 9, false), member("web\u{1b}[2", 4, true)],
+            nodes: vec![member("web-1", 9, false), joining],
         };
         let text = table(&overview);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("NODE") && lines[0].ends_with("HITS"), "{text}");
         assert!(lines[1].contains("web-1") && lines[1].contains("current"), "{text}");
+        assert!(lines[1].contains("  ready ") && lines[2].contains("joining, 40 % warm"), "{text}");
         assert!(lines[2].contains("web?[2") && lines[2].contains("  5    "), "{text}");
         assert!(lines[3].contains("the log ends at 9"), "{text}");
         assert!(!text.contains('\u{1b}'));

@@ -9,13 +9,15 @@ use std::time::Duration;
 use super::Load;
 use super::link::{Link, SHORT_PAUSE, token};
 use super::members::Member;
+use super::stand::Stand;
 use super::stream::beat_of;
 use crate::clock::Moment;
 use crate::observe::{Cause, State, Verdict};
 use crate::redis_pool::RedisError;
 
-/// The time over which the hit ratio is taken.
-const RATIO_OVER: Duration = Duration::from_secs(60);
+/// The times over which hits are counted.
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// After so many beats in a row another process of this name is no one that this one takes over
 /// from, or follows.
@@ -26,10 +28,12 @@ type Asked = dyn Fn() -> Load + Send + Sync;
 
 /// Beats for as long as the process lives.
 pub(super) async fn run(link: Arc<Link>, state: Arc<State>, load: Box<Asked>) {
-    let mut heart = Heart { ratio: Ratio::default(), doubles_seen: 0 };
+    let mut heart = Heart { ratio: Ratio::of(MINUTE), hour: Ratio::of(HOUR), doubles_seen: 0 };
     let require = link.redis_is_required();
+    let mut readiness = state.watch();
     loop {
-        let went_well = heart.beat(&link, &*load).await;
+        let stand = Stand::of(&readiness.borrow_and_update());
+        let went_well = heart.beat(&link, stand, &*load).await;
         if require {
             if went_well {
                 state.clear(Cause::RedisAway)
@@ -41,6 +45,8 @@ pub(super) async fn run(link: Arc<Link>, state: Arc<State>, load: Box<Asked>) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = link.beat_now.notified() => {}
+            // The others are to know at once. It does not end before the process does.
+            _ = readiness.changed() => {}
         }
     }
 }
@@ -52,14 +58,15 @@ pub(super) async fn leave(link: &Link) {
 
 struct Heart {
     ratio: Ratio,
+    hour: Ratio,
     /// So many beats in a row found another process of this name.
     doubles_seen: u32,
 }
 
 impl Heart {
     /// False: Redis did not answer.
-    async fn beat(&mut self, link: &Arc<Link>, load: &Asked) -> bool {
-        let member = self.member(link, load());
+    async fn beat(&mut self, link: &Arc<Link>, stand: Stand, load: &Asked) -> bool {
+        let member = Member { stand, ..self.member(link, load()) };
         let announced = if link.is_aside.load(Ordering::Relaxed) {
             String::new()
         } else {
@@ -97,7 +104,10 @@ impl Heart {
         let totals = link.observer().totals();
         let hits = totals.requests(Verdict::Hit) + totals.requests(Verdict::Grace);
         let asked = [Verdict::Miss, Verdict::HitForMiss].iter().map(|one| totals.requests(*one));
-        let hit_percent = self.ratio.percent(now, hits, hits + asked.sum::<u64>());
+        let all = hits + asked.sum::<u64>();
+        let (recent_hits, recent) = self.ratio.recent(now, hits, all);
+        let hit_percent = (recent_hits * 100).checked_div(recent);
+        let (hits_hour, _) = self.hour.recent(now, hits, all);
         let position = link.position();
         let figures = link.figures();
         Member {
@@ -113,6 +123,9 @@ impl Heart {
             journal: figures.journal as u64,
             load_percent: (load.in_use * 100 / load.places.max(1)) as u64,
             hit_percent,
+            hits_hour,
+            stand: Stand::default(),
+            warm_percent: link.warmth.figures().percent,
         }
     }
 
@@ -130,25 +143,30 @@ impl Heart {
     }
 }
 
-/// Hits of the last minute.
-#[derive(Default)]
-struct Ratio(VecDeque<(Moment, u64, u64)>);
+/// Hits of the last minute or hour.
+struct Ratio {
+    over: Duration,
+    seen: VecDeque<(Moment, u64, u64)>,
+}
 
 impl Ratio {
-    /// In percent; `None`: nothing was asked.
-    fn percent(&mut self, now: Moment, hits: u64, all: u64) -> Option<u64> {
-        while self.0.len() > 1 && self.0.front().is_some_and(|(at, ..)| now.since(*at) > RATIO_OVER)
-        {
-            self.0.pop_front();
+    fn of(over: Duration) -> Self {
+        Self { over, seen: VecDeque::new() }
+    }
+
+    /// Hits, and what was asked.
+    fn recent(&mut self, now: Moment, hits: u64, all: u64) -> (u64, u64) {
+        let (over, seen) = (self.over, &mut self.seen);
+        while seen.len() > 1 && seen.front().is_some_and(|(at, ..)| now.since(*at) > over) {
+            seen.pop_front();
         }
         // Beats may be more frequent than this wants to know.
-        let is_due = |(at, ..): &(Moment, u64, u64)| now.since(*at) >= RATIO_OVER / 60;
-        if self.0.back().is_none_or(is_due) {
-            self.0.push_back((now, hits, all));
+        let is_due = |(at, ..): &(Moment, u64, u64)| now.since(*at) >= over / 60;
+        if seen.back().is_none_or(is_due) {
+            seen.push_back((now, hits, all));
         }
-        let (_, hits_before, all_before) = self.0.front().copied()?;
-        let (hits, all) = (hits.saturating_sub(hits_before), all.saturating_sub(all_before));
-        (hits * 100).checked_div(all)
+        let (_, hits_before, all_before) = seen.front().copied().unwrap_or((now, hits, all));
+        (hits.saturating_sub(hits_before), all.saturating_sub(all_before))
     }
 }
 
@@ -157,15 +175,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hit_ratio_is_that_of_the_last_minute() {
-        let mut ratio = Ratio::default();
+    fn hits_are_those_of_the_last_minute() {
+        let mut ratio = Ratio::of(MINUTE);
         let at = Moment::from_milliseconds;
-        assert_eq!(ratio.percent(at(0), 0, 0), None);
-        assert_eq!(ratio.percent(at(1_000), 9, 10), Some(90));
+        assert_eq!(ratio.recent(at(0), 0, 0), (0, 0));
+        assert_eq!(ratio.recent(at(1_000), 9, 10), (9, 10));
         for second in 2..70 {
-            ratio.percent(at(second * 1_000), 9, 10);
+            ratio.recent(at(second * 1_000), 9, 10);
         }
-        assert_eq!(ratio.percent(at(70_000), 10, 12), Some(50));
-        assert!(ratio.0.len() <= 62);
+        assert_eq!(ratio.recent(at(70_000), 10, 12), (1, 2));
+        assert!(ratio.seen.len() <= 62);
     }
 }

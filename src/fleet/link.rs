@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply::Applier;
 use super::log::{Action, Entry, Limits, Machine, Order, Position, Question, Token};
+use super::members::Member;
 use super::stream::{Keys, Read};
+use super::warmth::Warmth;
 use super::{Bell, Figures, Reach, Wait, members};
 use crate::clock::Clock;
 use crate::observe::Observer;
@@ -59,11 +62,17 @@ pub(super) struct Link {
     /// Of this process, to notice another one of the same name.
     pub(super) instance: Token,
     pub(super) release: ArcSwap<String>,
+    /// Has the release been looked for?
+    pub(super) is_release_read: AtomicBool,
     pub(super) clock: Clock,
     pub(super) applier: Arc<Applier>,
     machine: Mutex<Machine>,
     jobs: mpsc::Sender<Job>,
     pub(super) queue: Mutex<Option<mpsc::Receiver<Job>>>,
+    /// Who was there at the last look; `None`: nobody has looked yet.
+    pub(super) members: ArcSwapOption<Vec<Member>>,
+    /// How far it is with the pages of others.
+    pub(super) warmth: Warmth,
     /// Rung to announce this node now.
     pub(super) beat_now: Bell,
     /// Rung when the position has moved otherwise than by reading.
@@ -105,11 +114,14 @@ impl Link {
             address: listen.map(ToString::to_string).unwrap_or_default(),
             instance: token(),
             release: ArcSwap::default(),
+            is_release_read: AtomicBool::new(fleet.release_file.as_os_str().is_empty()),
             clock: clock.clone(),
             applier,
             machine: Mutex::new(machine(limits)),
             jobs,
             queue: Mutex::new(Some(queue)),
+            members: ArcSwapOption::empty(),
+            warmth: Warmth::default(),
             beat_now: Bell::new(),
             moved: Bell::new(),
             deliver: Bell::new(),
@@ -298,6 +310,11 @@ impl Link {
     /// Is this node not ready without Redis?
     pub(super) fn redis_is_required(&self) -> bool {
         self.require
+    }
+
+    /// The release of the shop, as it is told to others.
+    pub(super) fn release_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.release.load().as_bytes())
     }
 
     pub(super) fn observer(&self) -> &Observer {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Reach;
 use super::link::Link;
 use super::log::Token;
+use super::stand::Stand;
 use crate::redis_pool::RedisError;
 
 /// Nodes that are listed; a fleet has tens.
@@ -44,6 +45,23 @@ pub struct Member {
     pub load_percent: u64,
     /// Hits in percent of the last minute; `None`: nothing was asked.
     pub hit_percent: Option<u64>,
+    /// Hits of the last hour.
+    #[serde(default)]
+    pub hits_hour: u64,
+    /// How it stands towards its visitors.
+    #[serde(default)]
+    pub stand: Stand,
+    /// While it starts: the share of what the others' visitors ask for that it has, in percent.
+    #[serde(default)]
+    pub warm_percent: Option<u64>,
+}
+
+impl Member {
+    /// Is it another node with which pages may be exchanged?
+    pub(super) fn is_like(&self, own_name: &str, release: &str) -> bool {
+        let is_same = self.release == release && self.version == env!("CARGO_PKG_VERSION");
+        is_same && self.name != own_name
+    }
 }
 
 /// The fleet as one node sees it.

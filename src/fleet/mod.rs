@@ -11,21 +11,26 @@
 //! | `stream` | keys and scripts in Redis |
 //! | `writer`, `reader`, `beat` | the tasks: append, read and apply, prove and announce |
 //! | `apply`, `echo`, `trust` | purging, purging again, and what stored responses are worth |
-//! | `members` | who is there |
+//! | `members`, `look`, `stand` | who is there, and how many may be not ready at once |
+//! | `join`, `warmth` | what a node that comes or goes asks of the others, and how far it is |
 //! | `release` | which release of the shop this is |
 //! | `peer/` | pages from node to node |
 
 mod apply;
 mod beat;
 mod echo;
+mod join;
 mod link;
 pub mod log;
+mod look;
 mod members;
 pub mod peer;
 mod reader;
 pub mod release;
+mod stand;
 mod stream;
 mod trust;
+mod warmth;
 mod writer;
 
 use std::net::SocketAddr;
@@ -36,9 +41,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 pub use echo::Due;
+pub use join::Host;
 pub use link::Unlogged;
 pub use members::{Member, Overview};
+pub use stand::{Stand, may_be_out, out_max};
 pub use trust::Trust;
+pub use warmth::WarmFigures;
 
 use crate::clock::Clock;
 use crate::observe::{Observer, State};
@@ -140,9 +148,10 @@ pub struct Owner {
     pub release: Arc<String>,
 }
 
-/// Stored forms of a page, and what is around them, beside its content.
+/// Stored forms of a page, and what is around them, beside its content; a list of pages alone is no
+/// longer.
 const STORED_FORMS: u64 = 3;
-const AROUND_MAX_BYTES: u64 = 4 << 20;
+const AROUND_MAX_BYTES: u64 = 17 << 20;
 
 /// Between two looks whether the log has been read far enough, and how many there are.
 const LOOK: Duration = Duration::from_millis(2);
@@ -174,7 +183,7 @@ impl Fleet {
                 let page_max_bytes = settings.store.object_max_bytes.saturating_mul(STORED_FORMS);
                 let answer_max = usize::try_from(page_max_bytes.saturating_add(AROUND_MAX_BYTES));
                 let answer_max = answer_max.unwrap_or(usize::MAX);
-                Peers::new(&settings.fleet.peers, &link.name, answer_max, clock)?
+                Peers::new(&settings.fleet, &link.name, answer_max, clock)?
             }
         };
         Ok(Self { applier, link, peers: peers.map(Arc::new) })
@@ -195,12 +204,13 @@ impl Fleet {
             return;
         };
         link.introduce();
+        // Until it is known who else has a fault.
+        state.excuse(true);
         spawn_until(stopped.clone(), writer::run(Arc::clone(link)));
         spawn_until(stopped.clone(), reader::run(Arc::clone(link)));
         spawn_until(stopped.clone(), release::run(Arc::clone(link)));
-        if let Some(peers) = &self.peers {
-            spawn_until(stopped.clone(), peer::run(Arc::clone(link), Arc::clone(peers)));
-        }
+        let (looking, peers) = (Arc::clone(link), self.peers.clone());
+        spawn_until(stopped.clone(), look::run(looking, peers, Arc::clone(&state)));
         spawn_until(stopped.clone(), beat::run(Arc::clone(link), state, Box::new(load)));
     }
 
@@ -326,12 +336,10 @@ impl Fleet {
     ///
     /// # Errors
     /// [`Why::Release`], [`Why::Behind`].
-    pub async fn may_answer(&self, ask: &Ask) -> Result<(), Why> {
+    pub async fn may_answer(&self, release: &[u8], place: Place) -> Result<(), Why> {
         let link = self.link.as_ref().ok_or(Why::Behind)?;
-        if link.release.load().as_bytes() != &ask.release[..] {
-            return Err(Why::Release);
-        }
-        let (epoch, sequence) = ask.place;
+        self.is_of_release(release)?;
+        let (epoch, sequence) = place;
         for _ in 0..LOOKS_MAX {
             if self.trust().is_soft(link.clock.now()) {
                 return Err(Why::Behind);
@@ -344,6 +352,15 @@ impl Fleet {
             }
         }
         Err(Why::Behind)
+    }
+
+    /// Is who asks of the same release?
+    ///
+    /// # Errors
+    /// [`Why::Release`].
+    pub fn is_of_release(&self, release: &[u8]) -> Result<(), Why> {
+        let link = self.link.as_ref().ok_or(Why::Release)?;
+        if link.release.load().as_bytes() == release { Ok(()) } else { Err(Why::Release) }
     }
 
     /// How what has one of these tags, or this URL, will be purged again shortly.

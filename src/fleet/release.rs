@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::link::Link;
@@ -27,6 +28,7 @@ pub(super) async fn run(link: Arc<Link>) {
             tracing::info!(release, "the release of the shop");
             link.release.store(Arc::new(release));
         }
+        link.is_release_read.store(true, Ordering::Release);
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -5,7 +5,7 @@
 //! | start | sockets are bound or taken over, then the phase is `Serving` and systemd hears `READY=1` |
 //! | SIGHUP | the configuration is read again; access log and TLS files are opened again |
 //! | SIGUSR2, `POST /restart` | a new process is started and takes the sockets over ([`handover`]); where it cannot, this one goes on |
-//! | SIGTERM, SIGINT, `POST /drain` | not ready at once; requests are served for `lifecycle.drain`; then no connection is accepted and what is in flight has `lifecycle.deadline` |
+//! | SIGTERM, SIGINT, `POST /drain` | not ready at once; requests are served for `lifecycle.drain`, and pages are handed on; then no connection is accepted and what is in flight has `lifecycle.deadline` |
 //! | a second one | hurries: the wait for the load balancer ends, or what is in flight is given up |
 
 mod activation;

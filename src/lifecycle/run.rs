@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::handover::Gone;
 use super::service_manager::Notice;
@@ -33,6 +33,10 @@ pub trait Service {
     /// Reads the configuration again and opens logs again. It says itself what came of it. It is
     /// dropped where it has not ended when the server is told to stop.
     fn reload(&self) -> impl Future<Output = ()> + Send;
+
+    /// Hands what only this server has to those that will be asked for it. It bounds itself, and is
+    /// dropped where the server is told to stop again.
+    fn hand_on(&self) -> impl Future<Output = ()> + Send;
 
     /// Accepts no more connections, and ends each kept one after its response.
     fn stop_accepting(&self);
@@ -104,7 +108,7 @@ pub async fn run(
         tell(Notice::Draining);
         let timing = service.timing();
         tracing::info!(drain = ?timing.drain, "told to stop; serving on as not ready");
-        drain(&mut signals, timing.drain).await;
+        drain(service, &mut signals, timing.drain).await;
         state.enter(Phase::Stopping);
         tell(Notice::Finishing);
         service.stop_accepting();
@@ -227,9 +231,15 @@ async fn leave(service: &impl Service, signals: &mut mpsc::Receiver<Signal>) -> 
     }
 }
 
-async fn drain(signals: &mut mpsc::Receiver<Signal>, drain: Duration) {
-    if timeout(drain, stop(signals)).await.is_ok() {
-        tracing::info!("told to stop again; not waiting for the load balancer any more");
+/// Waits until the load balancer has noticed, and what is handed on has been taken.
+async fn drain(service: &impl Service, signals: &mut mpsc::Receiver<Signal>, drain: Duration) {
+    let steps = async { tokio::join!(tokio::time::sleep(drain), service.hand_on()) };
+    tokio::select! {
+        biased;
+        () = stop(signals) => {
+            tracing::info!("told to stop again; not waiting for the load balancer any more");
+        }
+        _ = steps => {}
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use tokio::sync::watch;
 
 macro_rules! causes {
@@ -33,6 +34,12 @@ macro_rules! causes {
 causes! {
     /// It has not begun to serve.
     Starting = "starting" "The server is starting.",
+    /// It does not know the log's end yet.
+    LogUnknown = "log-unknown"
+        "The server starts, and does not know yet where the log of purges ends.",
+    /// It takes pages from the other nodes.
+    Warming = "warming"
+        "The server starts, and takes the pages that are asked for most from the other nodes.",
     /// It was told to stop.
     Draining = "draining" "The server was told to stop and waits for the load balancer to notice.",
     /// The origin's socket refuses connections: a fault of this server.
@@ -41,6 +48,23 @@ causes! {
     /// Redis cannot be reached, and `redis.require` is set.
     RedisAway = "redis-away" "Redis cannot be reached, and redis.require says that it must.",
 }
+
+impl Cause {
+    /// Is it a fault of this server which others may have at the same time, so that it may leave it
+    /// ready ([`State::excuse`])?
+    pub const fn is_bounded(self) -> bool {
+        matches!(self, Self::OriginRefused)
+    }
+
+    /// Does it belong to the start, and go by itself?
+    pub const fn is_of_start(self) -> bool {
+        matches!(self, Self::LogUnknown | Self::Warming)
+    }
+}
+
+/// Why a server with a fault is ready all the same.
+const EXCUSE: &str =
+    "The server stays ready, since more of the nodes than fleet.out_share would be not ready.";
 
 /// Where a server stands between start and stop; it only goes forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +85,7 @@ pub enum Phase {
 pub struct Readiness {
     phase: Phase,
     faults: BTreeSet<Cause>,
+    is_excused: bool,
 }
 
 impl Readiness {
@@ -71,7 +96,34 @@ impl Readiness {
 
     /// May the load balancer send requests?
     pub fn ready(&self) -> bool {
-        self.phase == Phase::Serving && self.faults.is_empty()
+        self.phase == Phase::Serving && self.faults.iter().all(|fault| self.excuses(*fault))
+    }
+
+    /// Faults that leave it ready, since too many others have one.
+    pub fn excused(&self) -> impl Iterator<Item = Cause> + '_ {
+        self.faults.iter().copied().filter(|fault| self.excuses(*fault))
+    }
+
+    /// Is there a fault that others may have too?
+    pub fn has_bounded_fault(&self) -> bool {
+        self.faults.iter().any(|fault| fault.is_bounded())
+    }
+
+    fn excuses(&self, fault: Cause) -> bool {
+        self.is_excused && fault.is_bounded()
+    }
+
+    /// One line: `ready`, or why not.
+    pub fn to_line(&self) -> String {
+        let words = |causes: &mut dyn Iterator<Item = Cause>| {
+            causes.map(Cause::as_str).collect::<Vec<_>>().join(", ")
+        };
+        let excused = words(&mut self.excused());
+        match (self.ready(), excused.as_str()) {
+            (true, "") => "ready".to_owned(),
+            (true, excused) => format!("ready, in spite of {excused}: too many would be not ready"),
+            (false, _) => format!("not ready: {}", words(&mut self.causes().into_iter())),
+        }
     }
 
     /// Why not.
@@ -81,17 +133,25 @@ impl Readiness {
             Phase::Serving => None,
             Phase::Draining | Phase::Stopping => Some(Cause::Draining),
         };
-        phase.into_iter().chain(self.faults.iter().copied()).collect()
+        let faults = self.faults.iter().copied().filter(|fault| !self.excuses(*fault));
+        phase.into_iter().chain(faults).collect()
     }
 
-    /// `{"ready":false,"causes":[{"cause":"origin-refused","why":"..."}]}`
+    /// `{"ready":false,"causes":[{"cause":"origin-refused","why":"..."}]}`, and what is there beside:
+    /// `"excused":[...],"excuse":"..."`
     pub fn to_json(&self) -> serde_json::Value {
-        let causes: Vec<_> = self
-            .causes()
-            .into_iter()
-            .map(|cause| serde_json::json!({ "cause": cause.as_str(), "why": cause.why() }))
-            .collect();
-        serde_json::json!({ "ready": self.ready(), "causes": causes })
+        let list = |causes: &mut dyn Iterator<Item = Cause>| {
+            let one = |cause: Cause| json!({ "cause": cause.as_str(), "why": cause.why() });
+            causes.map(one).collect::<Vec<_>>()
+        };
+        let causes = list(&mut self.causes().into_iter());
+        let mut json = json!({ "ready": self.ready(), "causes": causes });
+        let excused = list(&mut self.excused());
+        if !excused.is_empty() {
+            json["excused"] = excused.into();
+            json["excuse"] = EXCUSE.into();
+        }
+        json
     }
 }
 
@@ -124,6 +184,14 @@ impl State {
     /// The fault is gone; says whether it was there.
     pub fn clear(&self, fault: Cause) -> bool {
         self.0.send_if_modified(|readiness| readiness.faults.remove(&fault))
+    }
+
+    /// From now on faults that others may have too leave it ready, or no longer; says whether that
+    /// is new.
+    pub fn excuse(&self, is_excused: bool) -> bool {
+        self.0.send_if_modified(|readiness| {
+            std::mem::replace(&mut readiness.is_excused, is_excused) != is_excused
+        })
     }
 
     /// How it stands.
@@ -171,6 +239,27 @@ mod tests {
         let json = state.readiness().to_json();
         assert_eq!(json["causes"][0]["cause"], "origin-refused");
         assert!(json["causes"][0]["why"].as_str().is_some_and(|why| why.ends_with('.')));
+    }
+
+    #[test]
+    fn an_excused_fault_leaves_it_ready_and_is_told() {
+        let state = State::new();
+        state.enter(Phase::Serving);
+        state.raise(Cause::OriginRefused);
+        assert_eq!(state.readiness().to_line(), "not ready: origin-refused");
+        assert!(state.excuse(true) && !state.excuse(true));
+        assert!(state.ready());
+        assert_eq!(state.readiness().causes(), []);
+        let line = state.readiness().to_line();
+        assert!(line.starts_with("ready, in spite of origin-refused"), "{line}");
+        let json = state.readiness().to_json();
+        assert_eq!(json["excused"][0]["cause"], "origin-refused");
+        assert!(json["excuse"].as_str().is_some_and(|excuse| excuse.ends_with('.')));
+        state.raise(Cause::Warming);
+        assert_eq!(state.readiness().to_line(), "not ready: warming", "that is no fault");
+        state.clear(Cause::Warming);
+        state.enter(Phase::Draining);
+        assert!(!state.ready(), "an order is none either");
     }
 
     #[tokio::test]

@@ -73,6 +73,8 @@ readings! {
         "Times that everything tagged became stale, since purges may have been missed.",
     FleetJournal = Gauge "fleet" "journal" "Purges that wait in the journal for Redis.",
     FleetJournalBytes = Gauge "fleet" "journal_bytes" "Bytes that they take.",
+    FleetExcused = Gauge "fleet" "excused"
+        "Faults of this node that leave it ready, since too many nodes would be not ready otherwise.",
     PeersKnown = Gauge "peers" "known" "Other nodes from which this one may get pages.",
     PeersAsked = Counter "peers" "asked_total" "Pages that were asked for at the nodes that own them.",
     PeersBorrowed = Counter "peers" "borrowed_total" "Pages that came from there.",
@@ -81,6 +83,14 @@ readings! {
     PeersLent = Counter "peers" "lent_total" "Pages that were given to other nodes.",
     PeersRefused = Counter "peers" "refused_total"
         "Requests and connections on fleet.listen that no node of this fleet made, or made before (403).",
+    WarmPercent = Gauge "warm" "percent"
+        "What this node had of the weight of the others' hits when it started, in percent.",
+    WarmTaken = Counter "warm" "taken_total" "Pages that were taken from other nodes in advance.",
+    WarmTakenBytes = Counter "warm" "taken_bytes_total" "Their bytes.",
+    WarmRefused = Counter "warm" "refused_total"
+        "Pages that came in advance and were not stored, purged meanwhile in most cases.",
+    WarmGiven = Counter "warm" "given_total" "Pages that were given to nodes in advance.",
+    WarmGivenBytes = Counter "warm" "given_bytes_total" "Their bytes.",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenUpgrades = Gauge "listen" "upgrades"
         "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",

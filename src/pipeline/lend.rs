@@ -17,6 +17,9 @@ use crate::exchange::{Beside, Client, Connection, Peer, Request};
 use crate::fill::{FillWait, Joined, Release};
 use crate::fleet::peer::Lender;
 use crate::fleet::peer::message::{Answer, Ask, Why};
+use crate::fleet::peer::warm_message::{
+    Hottest, HottestAsk, Inherited, LeavingAsk, Parcel, TakeAsk,
+};
 use crate::policy::{LookupPlan, Plan};
 use crate::snapshot::record;
 use crate::store::{Entry, Found};
@@ -31,12 +34,24 @@ impl Lender for Node {
             Err(why) => Answer::Nothing(why),
         }
     }
+
+    async fn hottest(&self, ask: HottestAsk) -> Result<Hottest, Why> {
+        self.list_hottest(ask).await
+    }
+
+    async fn give(&self, ask: TakeAsk) -> Result<Vec<Option<Parcel>>, Why> {
+        self.give_pages(ask).await
+    }
+
+    async fn inherit(&self, ask: LeavingAsk) -> Result<Inherited, Why> {
+        self.inherit_from(ask).await
+    }
 }
 
 impl Node {
     async fn find_or_render(&self, ask: Ask, from: IpAddr) -> Result<Answer, Why> {
         let rules = self.parts.rules.load_full();
-        self.parts.fleet.may_answer(&ask).await?;
+        self.parts.fleet.may_answer(&ask.release, ask.place).await?;
         let (request, client) = request_of(&ask, from);
         let plan = if ask.is_fragment {
             rules.policy.plan_fragment(&request, &ask.target, &client)

@@ -8,6 +8,7 @@ mod answer;
 mod borrow;
 mod fetch;
 mod fragments;
+mod give;
 mod hit;
 mod lend;
 mod lookup;
@@ -19,6 +20,7 @@ mod stamp;
 mod upgrade;
 mod validate;
 mod visit;
+mod warm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,12 +184,11 @@ impl Node {
     }
 
     fn health_answer(&self) -> Outcome {
-        let response = if self.parts.readiness.ready() {
-            Response::text(StatusCode::OK, "ready\n")
-        } else {
-            Response::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-        };
-        Outcome::new(response, Verdict::Synth, None)
+        let readiness = self.parts.readiness.readiness();
+        let status =
+            if readiness.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let line = readiness.to_line() + "\n";
+        Outcome::new(Response::text(status, line), Verdict::Synth, None)
     }
 }
 

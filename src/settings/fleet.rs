@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::peers::Peers;
 use super::syntax::{self, Syntax};
+use super::warm::Warm;
 
 /// `[redis]`: the server that the fleet shares.
 #[derive(Clone, PartialEq)]
@@ -318,6 +319,8 @@ pub struct Fleet {
     pub recent_age: Duration,
     /// What nodes say to each other directly.
     pub peers: Peers,
+    /// Nodes that come and go.
+    pub warm: Warm,
 }
 
 impl Default for Fleet {
@@ -339,6 +342,7 @@ impl Default for Fleet {
             recent_max: 1_000,
             recent_age: Duration::from_mins(10),
             peers: Peers::default(),
+            warm: Warm::default(),
         }
     }
 }

@@ -15,7 +15,8 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::{
     Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Origin, Peers,
-    PolicyKind, Purge, Redis, Settings, Site, Store, Tls, cross_checks, fleet, machine, syntax,
+    PolicyKind, Purge, Redis, Settings, Site, Store, Tls, Warm, cross_checks, fleet, machine,
+    syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -295,6 +296,20 @@ fn fleet(reader: &mut Reader, settings: &mut Fleet) {
     reader.number("fleet.recent_max", &mut settings.recent_max, 0..=1_000_000);
     reader.duration("fleet.recent_age", &mut settings.recent_age, SECOND..=DAY);
     self::peers(reader, &mut settings.peers);
+    self::warm(reader, &mut settings.warm);
+}
+
+fn warm(reader: &mut Reader, warm: &mut Warm) {
+    reader.duration("fleet.join_wait", &mut warm.join_wait, ZERO..=HOUR);
+    reader.duration("fleet.warm_max", &mut warm.warm_max, ZERO..=HOUR);
+    reader.number("fleet.warm_share", &mut warm.share_percent, 1..=100);
+    reader.size("fleet.warm_rate", &mut warm.rate_bytes, 64 * KIB..=16 * GIB);
+    reader.number("fleet.warm_pages_max", &mut warm.pages_max, 1..=1_000_000);
+    reader.number("fleet.warm_peers_max", &mut warm.peers_max, 1..=100);
+    reader.number("fleet.warm_streams_max", &mut warm.streams_max, 1..=100);
+    reader.duration("fleet.leave_max", &mut warm.leave_max, ZERO..=HOUR);
+    reader.size("fleet.leave_bytes_max", &mut warm.leave_max_bytes, 0..=1_024 * GIB);
+    reader.number("fleet.out_share", &mut warm.out_share_percent, 1..=100);
 }
 
 fn peers(reader: &mut Reader, peers: &mut Peers) {

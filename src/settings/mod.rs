@@ -23,6 +23,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod units;
+mod warm;
 mod words;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub use site::{
 };
 pub use sources::process_environment;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use warm::Warm;
 
 /// All settings, valid.
 #[derive(Clone, Debug, Default, PartialEq)]

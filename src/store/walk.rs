@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::entry::Entry;
+use super::entry::{Entry, Freshness};
 use super::slots::Slot;
 use super::uses::{Used, places_to_halve};
 use super::{RESPONSES_PER_TURN, Store};
+use crate::clock::Moment;
+use crate::policy::CacheKey;
 
 /// Responses that are looked up in one turn at the lock, and kept alive until they were given.
 const AHEAD: usize = 64;
@@ -93,6 +95,13 @@ impl std::fmt::Debug for Walk {
 }
 
 impl Store {
+    /// What is stored under a key and fresh. Nobody asks for it, so that it counts as no use.
+    pub fn peek(&self, key: &CacheKey, now: Moment) -> Option<Arc<Entry>> {
+        let entry = self.caches.load().pages.get(key.as_bytes())?;
+        let is_fresh = !self.is_purged(&entry) && entry.freshness(now) == Freshness::Fresh;
+        is_fresh.then_some(entry)
+    }
+
     /// Halves the weights whose turn has come since the last time.
     pub(super) fn halve_weights(&self) {
         let now = self.clock.now();

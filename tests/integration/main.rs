@@ -48,3 +48,4 @@ mod upgrades;
 mod validation;
 mod variants;
 mod visitors;
+mod warm;

@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::message::{Answer, Arriving, Ask};
+use super::message::{Answer, Arriving, Ask, Question};
 use super::seal::{SEAL_BYTES, Seal, Secret, Subject};
-use super::server::{CHALLENGE_FIELD, CHALLENGE_PATH, PAGE_PATH, SEAL_FIELD};
+use super::server::{CHALLENGE_FIELD, CHALLENGE_PATH, SEAL_FIELD};
 use crate::fleet::link::token;
 use crate::fleet::log::Token;
 use crate::settings;
@@ -100,10 +100,29 @@ impl Client {
         self.lines.lock().retain(|address, _| is_there(*address));
     }
 
-    /// The head of an answer is the promise that there will be one; it comes within
-    /// `fleet.owner_wait`. After that something comes each `fleet.owner_silence`.
+    /// Asks for a page: a visitor waits for it. The head of an answer is the promise that there will
+    /// be one; it comes within `fleet.owner_wait`. After that something comes each
+    /// `fleet.owner_silence`.
     pub(super) async fn ask(&self, to: SocketAddr, ask: &Ask) -> Result<Answer, Failure> {
-        let begun = timeout(self.wait, self.begin(to, ask.encode())).await;
+        self.exchange(to, ask, self.wait).await
+    }
+
+    /// Asks what no visitor waits for: the answer may begin as late as it may go on.
+    pub(super) async fn ask_beside<Q: Question>(
+        &self,
+        to: SocketAddr,
+        question: &Q,
+    ) -> Result<Q::Answer, Failure> {
+        self.exchange(to, question, self.wait.max(self.silence)).await
+    }
+
+    async fn exchange<Q: Question>(
+        &self,
+        to: SocketAddr,
+        question: &Q,
+        wait: Duration,
+    ) -> Result<Q::Answer, Failure> {
+        let begun = timeout(wait, self.begin(to, Q::PATH, question.encode())).await;
         let (mut body, seal) = begun.map_err(|_| Failure::Slow)??;
         let mut arriving = Arriving::new(self.answer_max_bytes);
         loop {
@@ -118,15 +137,20 @@ impl Client {
         {
             return Err(Failure::Wrong);
         }
-        Answer::decode(content).ok_or(Failure::Wrong)
+        Q::answer(content).ok_or(Failure::Wrong)
     }
 
-    async fn begin(&self, to: SocketAddr, content: Bytes) -> Result<(RecvStream, Seal), Failure> {
+    async fn begin(
+        &self,
+        to: SocketAddr,
+        path: &'static str,
+        content: Bytes,
+    ) -> Result<(RecvStream, Seal), Failure> {
         let line = self.line(to).await?;
-        let (response, seal) = match self.send(&line, content.clone()).await {
+        let (response, seal) = match self.send(&line, path, content.clone()).await {
             Ok(sent) => sent,
             // The other end has closed what was kept; what was not sent may be sent again.
-            Err(_) => self.send(&*self.line(to).await?, content).await?,
+            Err(_) => self.send(&*self.line(to).await?, path, content).await?,
         };
         let response = response.await?;
         match response.status() {
@@ -135,18 +159,19 @@ impl Client {
         }
     }
 
-    async fn send(&self, line: &Line, content: Bytes) -> Result<(ResponseFuture, Seal), Failure> {
+    async fn send(
+        &self,
+        line: &Line,
+        path: &'static str,
+        content: Bytes,
+    ) -> Result<(ResponseFuture, Seal), Failure> {
         let ready = line.sender.clone().ready().await;
         let mut sender = ready.inspect_err(|_| line.is_over.store(true, Ordering::Relaxed))?;
-        let mut request = request(Method::POST, PAGE_PATH);
+        let mut request = request(Method::POST, path);
         let mut seal = [0; SEAL_BYTES];
         if let Some(secret) = &self.secret {
-            let subject = Subject {
-                challenge: line.challenge,
-                method: "POST",
-                path: PAGE_PATH,
-                content: &content,
-            };
+            let challenge = line.challenge;
+            let subject = Subject { challenge, method: "POST", path, content: &content };
             let number = line.number.fetch_add(1, Ordering::Relaxed) + 1;
             let sealed = secret.seal(subject, number, token());
             seal = sealed.seal;

@@ -62,6 +62,40 @@ pub enum Answer {
     Nothing(Why),
 }
 
+/// A question between nodes, with the kind of answer that it has.
+pub trait Question: Sized {
+    /// Where it is asked.
+    const PATH: &'static str;
+    /// What comes back.
+    type Answer;
+
+    /// As it is sent.
+    fn encode(&self) -> Bytes;
+
+    /// Reads what [`Question::encode`] writes.
+    fn decode(content: Bytes) -> Option<Self>;
+
+    /// Reads an answer to it.
+    fn answer(content: Bytes) -> Option<Self::Answer>;
+}
+
+impl Question for Ask {
+    const PATH: &'static str = "/page";
+    type Answer = Answer;
+
+    fn encode(&self) -> Bytes {
+        Self::encode(self)
+    }
+
+    fn decode(content: Bytes) -> Option<Self> {
+        Self::decode(content)
+    }
+
+    fn answer(content: Bytes) -> Option<Answer> {
+        Answer::decode(content)
+    }
+}
+
 /// Why a node gives nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -101,8 +135,7 @@ impl Ask {
         ];
         out.push(flags.iter().filter(|flag| flag.1).map(|flag| flag.0).sum());
         out.extend_from_slice(&self.server_port.to_le_bytes());
-        out.extend_from_slice(&self.place.0.bytes());
-        out.extend_from_slice(&self.place.1.to_le_bytes());
+        put_place(&mut out, self.place);
         for text in [&self.key, &self.target, &self.authority, &self.release] {
             put(&mut out, text);
         }
@@ -118,9 +151,7 @@ impl Ask {
     pub fn decode(mut content: Bytes) -> Option<Self> {
         let flags = content.try_get_u8().ok()?;
         let server_port = content.try_get_u16_le().ok()?;
-        let mut epoch = [0; 16];
-        content.try_copy_to_slice(&mut epoch).ok()?;
-        let place = (Token::new(epoch), content.try_get_u64_le().ok()?);
+        let place = take_place(&mut content)?;
         let mut text = || take(&mut content);
         let (key, target, authority, release) = (text()?, text()?, text()?, text()?);
         let number = content.try_get_u32_le().ok()? as usize;
@@ -152,13 +183,11 @@ impl Answer {
     pub fn encode(&self) -> Bytes {
         match self {
             Self::Page { record, echo } => {
-                let (kind, after) = match echo {
-                    Due::Nothing => (0, Duration::ZERO),
-                    Due::Soft(after) => (1, *after),
-                    Due::Hard(after) => (2, *after),
-                };
-                let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
-                [&[PAGE, kind], &after.to_le_bytes()[..], &record[..]].concat().into()
+                let mut out = Vec::with_capacity(1 + DUE_BYTES + record.len());
+                out.push(PAGE);
+                put_due(&mut out, *echo);
+                out.extend_from_slice(record);
+                out.into()
             }
             Self::Uncacheable(reason) => {
                 [&[UNCACHEABLE], reason.as_str().as_bytes()].concat().into()
@@ -171,14 +200,7 @@ impl Answer {
     pub fn decode(mut content: Bytes) -> Option<Self> {
         match content.try_get_u8().ok()? {
             PAGE => {
-                let kind = content.try_get_u8().ok()?;
-                let after = Duration::from_millis(content.try_get_u32_le().ok()?.into());
-                let echo = match kind {
-                    0 if after.is_zero() => Due::Nothing,
-                    1 => Due::Soft(after),
-                    2 => Due::Hard(after),
-                    _ => return None,
-                };
+                let echo = take_due(&mut content)?;
                 Some(Self::Page { record: content, echo })
             }
             UNCACHEABLE => {
@@ -186,18 +208,19 @@ impl Answer {
                 let reason = Reason::ALL.iter().find(|reason| reason.as_str() == word);
                 reason.copied().map(Self::Uncacheable)
             }
-            NOTHING => {
-                let number = content.try_get_u8().ok()?;
-                Why::ALL.into_iter().find(|why| *why as u8 == number).map(Self::Nothing)
-            }
+            NOTHING => Why::of_number(content.try_get_u8().ok()?).map(Self::Nothing),
             _ => None,
         }
     }
 }
 
 impl Why {
-    const ALL: [Self; 6] =
+    pub(super) const ALL: [Self; 6] =
         [Self::Busy, Self::Behind, Self::Release, Self::Key, Self::NotStored, Self::Failed];
+
+    pub(super) fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| *why as u8 == number)
+    }
 }
 
 /// What of an answer has arrived: it comes as pieces of any size. While a page is being made a byte
@@ -262,14 +285,50 @@ pub fn answer_head(content: &[u8], seal: &[u8; super::seal::SEAL_BYTES]) -> Byte
     head.into()
 }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
-fn take(from: &mut Bytes) -> Option<Bytes> {
+pub(super) fn take(from: &mut Bytes) -> Option<Bytes> {
     let length = from.try_get_u32_le().ok()? as usize;
     (length <= from.len()).then(|| from.split_to(length))
+}
+
+/// Bytes that [`put_due`] writes.
+const DUE_BYTES: usize = 5;
+
+pub(super) fn put_due(out: &mut Vec<u8>, due: Due) {
+    let (kind, after) = match due {
+        Due::Nothing => (0, Duration::ZERO),
+        Due::Soft(after) => (1, after),
+        Due::Hard(after) => (2, after),
+    };
+    out.push(kind);
+    let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&after.to_le_bytes());
+}
+
+pub(super) fn take_due(from: &mut Bytes) -> Option<Due> {
+    let kind = from.try_get_u8().ok()?;
+    let after = Duration::from_millis(from.try_get_u32_le().ok()?.into());
+    match kind {
+        0 if after.is_zero() => Some(Due::Nothing),
+        1 => Some(Due::Soft(after)),
+        2 => Some(Due::Hard(after)),
+        _ => None,
+    }
+}
+
+pub(super) fn put_place(out: &mut Vec<u8>, (epoch, sequence): Place) {
+    out.extend_from_slice(&epoch.bytes());
+    out.extend_from_slice(&sequence.to_le_bytes());
+}
+
+pub(super) fn take_place(from: &mut Bytes) -> Option<Place> {
+    let mut epoch = [0; 16];
+    from.try_copy_to_slice(&mut epoch).ok()?;
+    Some((Token::new(epoch), from.try_get_u64_le().ok()?))
 }
 
 #[cfg(test)]

@@ -16,35 +16,51 @@
 //! | `owner` | whose a key is |
 //! | `message`, `seal` | what is said, and how a node proves that it is one |
 //! | `tls` | the same by certificates |
-//! | `client`, `server` | both ends of a connection |
+//! | `client`, `server`, `asked` | both ends of a connection |
+//! | `warm_message`, `haul` | pages before they are asked for: what is said, and what is taken next |
 
+mod asked;
 mod client;
+pub mod haul;
 pub mod message;
 pub mod owner;
 pub mod seal;
 mod server;
 mod tls;
+pub mod warm_message;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
-use super::link::Link;
-use super::members::{self, Member};
+use super::members::Member;
+use super::warmth::Pace;
 use crate::clock::{Clock, Moment};
 use crate::settings;
 use client::{Client, Failure};
-use message::{Answer, Ask};
+use message::{Answer, Ask, Question, Why};
 pub use server::PeerDoor;
+use warm_message::{Heir, Hottest, HottestAsk, Inherited, LeavingAsk, Parcel, TakeAsk};
 
 /// Who answers what other nodes ask for.
 pub trait Lender: Send + Sync + 'static {
     /// The page, if it may be given.
     fn lend(&self, ask: Ask, from: IpAddr) -> impl Future<Output = Answer> + Send;
+
+    /// What is asked for most, for a node that joins.
+    fn hottest(&self, ask: HottestAsk) -> impl Future<Output = Result<Hottest, Why>> + Send;
+
+    /// Pages for a node that joins.
+    fn give(&self, ask: TakeAsk) -> impl Future<Output = Result<Vec<Option<Parcel>>, Why>> + Send;
+
+    /// Takes what is this node's when another one leaves.
+    fn inherit(&self, ask: LeavingAsk) -> impl Future<Output = Result<Inherited, Why>> + Send;
 }
 
 /// Why this node can neither ask nor answer.
@@ -104,6 +120,12 @@ pub(super) struct Peers {
     others: ArcSwap<Vec<Peer>>,
     /// Nodes that are not asked up to a moment.
     paused: Mutex<HashMap<SocketAddr, Moment>>,
+    /// This node owns nothing any more.
+    is_leaving: AtomicBool,
+    pub(super) taking: Pace,
+    pub(super) giving: Pace,
+    /// Places for those to whom this node gives in advance.
+    pub(super) streams: Semaphore,
     settings: settings::Peers,
     clock: Clock,
     counts: Arc<Counts>,
@@ -112,11 +134,12 @@ pub(super) struct Peers {
 impl Peers {
     /// `None`: there is no `fleet.listen`. `answer_max_bytes`: the largest page.
     pub(super) fn new(
-        settings: &settings::Peers,
+        fleet: &settings::Fleet,
         name: &str,
         answer_max_bytes: usize,
         clock: &Clock,
     ) -> Result<Option<Self>, PeerError> {
+        let (settings, warm) = (&fleet.peers, &fleet.warm);
         let Some(address) = settings.listen else { return Ok(None) };
         let tls = tls::load(settings)?;
         let counts = Arc::<Counts>::default();
@@ -127,6 +150,10 @@ impl Peers {
             door: Arc::new(PeerDoor::new(address, settings, acceptor, Arc::clone(&counts))),
             others: ArcSwap::default(),
             paused: Mutex::default(),
+            is_leaving: AtomicBool::new(false),
+            taking: Pace::new(warm.rate_bytes),
+            giving: Pace::new(warm.rate_bytes),
+            streams: Semaphore::new(warm.streams_max),
             settings: settings.clone(),
             clock: clock.clone(),
             counts,
@@ -148,7 +175,8 @@ impl Peers {
         let is_asked = |peer: &&Peer| paused.get(&peer.address).is_none_or(|until| now >= *until);
         let asked: Vec<&Peer> = others.iter().filter(is_asked).collect();
         drop(paused);
-        let numbers = asked.iter().map(|peer| peer.number).chain([self.own_number]);
+        let own_number = (!self.is_leaving.load(Ordering::Relaxed)).then_some(self.own_number);
+        let numbers = asked.iter().map(|peer| peer.number).chain(own_number);
         let place = owner::owner(numbers, owner::number_of(key))?;
         asked.get(place).map(|peer| peer.address)
     }
@@ -174,6 +202,33 @@ impl Peers {
         }
     }
 
+    /// Asks what no visitor waits for. `None`: there was no answer.
+    pub(super) async fn ask_beside<Q: Question>(
+        &self,
+        node: SocketAddr,
+        question: &Q,
+    ) -> Option<Q::Answer> {
+        let answer = self.client.ask_beside(node, question).await;
+        answer.inspect_err(|failure| tracing::debug!(%node, ?failure, "no answer")).ok()
+    }
+
+    /// This node owns nothing any more; gives where those are that do.
+    pub(super) fn leave(&self) -> Vec<SocketAddr> {
+        self.is_leaving.store(true, Ordering::Relaxed);
+        self.others.load().iter().map(|peer| peer.address).collect()
+    }
+
+    /// Another node leaves: it is not asked any more, whatever its last announcement says. Gives how
+    /// this node is its heir.
+    pub(super) fn without(&self, leaving: &Member, announced_for: Duration) -> Option<Heir> {
+        let address = leaving.peer.parse().ok()?;
+        let until = self.clock.now().plus(announced_for);
+        self.paused.lock().insert(address, until);
+        let others = self.others.load();
+        let others = others.iter().filter(|peer| peer.address != address).map(|peer| peer.number);
+        Some(Heir { number: self.own_number, others: others.collect() })
+    }
+
     fn pause(&self, owner: SocketAddr) {
         let until = self.clock.now().plus(self.settings.owner_pause);
         if self.paused.lock().insert(owner, until).is_none() {
@@ -182,10 +237,9 @@ impl Peers {
     }
 
     /// Takes note of who is there.
-    fn see(&self, own_name: &str, release: &str, members: &[Member]) {
+    pub(super) fn see(&self, own_name: &str, release: &str, members: &[Member]) {
         let is_other = |member: &&Member| {
-            let is_same = member.release == release && member.version == env!("CARGO_PKG_VERSION");
-            is_same && member.name != own_name && !member.soft
+            member.is_like(own_name, release) && !member.soft && member.stand.renders()
         };
         let peer = |member: &Member| {
             let number = owner::number_of(member.name.as_bytes());
@@ -194,7 +248,12 @@ impl Peers {
         let others: Vec<_> = members.iter().filter(is_other).filter_map(peer).collect();
         let now = self.clock.now();
         self.paused.lock().retain(|_, until| now < *until);
-        self.client.keep(|address| others.iter().any(|peer| peer.address == address));
+        let like: Vec<SocketAddr> = members
+            .iter()
+            .filter(|member| member.is_like(own_name, release))
+            .filter_map(|member| member.peer.parse().ok())
+            .collect();
+        self.client.keep(|address| like.contains(&address));
         if **self.others.load() != others {
             self.others.store(Arc::new(others));
         }
@@ -210,15 +269,5 @@ impl Peers {
             lent: of(&self.counts.lent),
             refused: of(&self.counts.refused),
         }
-    }
-}
-
-/// Looks who is there, for as long as the process lives. While Redis is away the last view stays.
-pub(super) async fn run(link: Arc<Link>, peers: Arc<Peers>) {
-    loop {
-        if let Ok(members) = members::list(&link).await {
-            peers.see(&link.name, &link.release.load(), &members);
-        }
-        tokio::time::sleep(link.settings.heartbeat).await;
     }
 }

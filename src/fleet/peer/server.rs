@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::message::{Answer, Ask, WORKING, answer_head};
+use super::asked::Asked;
+use super::message::{WORKING, answer_head};
 use super::seal::{SEAL_BYTES, Seal, Sealed, Secret, Subject, Used};
 use super::{Counts, Lender, PeerError};
 use crate::fleet::link::token;
@@ -28,8 +29,6 @@ use crate::settings;
 
 /// Where a node learns what is to stand in its seals.
 pub(super) const CHALLENGE_PATH: &str = "/challenge";
-/// Where a page is asked for.
-pub(super) const PAGE_PATH: &str = "/page";
 /// The field with the seal of a request.
 pub(super) const SEAL_FIELD: &str = "parvis-seal";
 /// The field with the challenge.
@@ -210,21 +209,19 @@ impl PeerDoor {
             tracing::warn!(from = %guest.address, "a request of no node of this fleet");
             return refuse(&mut respond, StatusCode::FORBIDDEN, None);
         };
-        if head.method != Method::POST || head.uri.path() != PAGE_PATH {
+        if head.method != Method::POST {
             return refuse(&mut respond, StatusCode::NOT_FOUND, None);
         }
-        let Some(ask) = Ask::decode(content) else {
-            return refuse(&mut respond, StatusCode::BAD_REQUEST, None);
+        let asked = match Asked::read(head.uri.path(), content) {
+            Ok(asked) => asked,
+            Err(status) => return refuse(&mut respond, status, None),
         };
         let Ok(_place) = self.requests.try_acquire() else {
             return refuse(&mut respond, StatusCode::SERVICE_UNAVAILABLE, None);
         };
         let Ok(mut send) = respond.send_response(Response::new(()), false) else { return };
-        let Some(answer) = self.work(&mut send, lender.lend(ask, guest.address)).await else {
-            return;
-        };
-        let is_page = matches!(answer, Answer::Page { .. });
-        let content = answer.encode();
+        let answer = asked.answered_by(lender, guest.address);
+        let Some((content, is_page)) = self.work(&mut send, answer).await else { return };
         let answer_seal = match &self.secret {
             Some(secret) => secret.answer(&seal, &content),
             None => [0; SEAL_BYTES],
@@ -252,8 +249,8 @@ impl PeerDoor {
     async fn work(
         &self,
         send: &mut SendStream<Bytes>,
-        answer: impl Future<Output = Answer>,
-    ) -> Option<Answer> {
+        answer: impl Future<Output = (Bytes, bool)>,
+    ) -> Option<(Bytes, bool)> {
         let mut answer = pin!(answer);
         loop {
             tokio::select! {

@@ -22,6 +22,7 @@ struct Shop {
     restarts: Mutex<usize>,
     successor_fails: Notify,
     resumed: AtomicBool,
+    hands_on_for: Duration,
 }
 
 impl Service for Shop {
@@ -46,6 +47,10 @@ impl Service for Shop {
         *self.restarts.lock() += 1;
         sleep(self.restart_takes).await;
         self.successor_serves.load(Ordering::SeqCst)
+    }
+
+    async fn hand_on(&self) {
+        sleep(self.hands_on_for).await;
     }
 
     async fn successor_gone(&self) -> Gone {
@@ -124,6 +129,25 @@ async fn sigterm_makes_it_not_ready_at_once_and_it_goes_on_serving_for_the_drain
     server.shop.finished.notify_one();
     assert_eq!(server.running.await.expect("joined"), Outcome::Finished);
     assert_eq!(*server.told.lock(), [Notice::Ready, Notice::Draining, Notice::Finishing]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_serves_on_until_its_pages_are_handed_on_or_it_is_told_again() {
+    for is_told_again in [false, true] {
+        let hands_on_for = DRAIN + Duration::from_secs(5);
+        let server = server_of(Shop { hands_on_for, ..Shop::default() }, None);
+        server.signal(Signal::Stop).await;
+        sleep(DRAIN + Duration::from_secs(4)).await;
+        assert!(server.accepting());
+        if is_told_again {
+            server.signal(Signal::Stop).await;
+        } else {
+            sleep(Duration::from_secs(2)).await;
+        }
+        assert!(!server.accepting());
+        server.shop.finished.notify_one();
+        assert_eq!(server.running.await.expect("joined"), Outcome::Finished);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ fn a_wrong_password_is_one_line_without_it_and_the_node_goes_on_alone_until_it_i
     let said = node.stderr();
     assert_eq!(said.matches("Redis cannot be used").count(), 1, "{said}");
     assert!(!said.contains("wr0ng-secret"), "{said}");
-    assert!(node.get("/.parvis/ready", &[]).status == 200);
+    wait_until("ready, alone", PATIENCE, || node.get("/.parvis/ready", &[]).status == 200);
     redis.ask(&["config", "set", "requirepass", "wr0ng-secret"]);
     wait_until_current(&node);
     assert!(node.stderr().contains("Redis answers again"));

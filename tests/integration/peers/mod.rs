@@ -2,7 +2,7 @@
 
 mod faults;
 mod once;
-mod played;
+pub mod played;
 mod purges;
 mod stale;
 mod strangers;
@@ -48,8 +48,12 @@ impl Shop {
             let version = committed.load(Ordering::SeqCst);
             std::thread::sleep(takes(seen));
             let tags = seen.target.trim_start_matches('/');
-            // Long enough to be compressed.
-            let text = format!("{version} {}", "all work and no play ".repeat(100));
+            // Long enough to be compressed, or so that it cannot be.
+            let text = if tags.starts_with("large") {
+                format!("{version} {}", noise(seen.number as u64))
+            } else {
+                format!("{version} {}", "all work and no play ".repeat(100))
+            };
             let response = if tags.starts_with("private") {
                 format!(
                     "HTTP/1.1 200 OK\r\nCache-Control: private\r\nConnection: close\r\n\
@@ -94,6 +98,25 @@ impl Shop {
     /// How often these were rendered.
     pub fn renders(&self, prefix: &str) -> usize {
         self.origin.seen().iter().filter(|seen| seen.target.starts_with(prefix)).count()
+    }
+}
+
+/// 16 KiB which no coding makes much smaller.
+fn noise(seed: u64) -> String {
+    let mut random = Random(seed + 1);
+    (0..1_024).map(|_| format!("{:016x}", random.next())).collect()
+}
+
+/// Numbers without a pattern, the same each time (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut number = self.0;
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
     }
 }
 

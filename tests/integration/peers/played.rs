@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use parvis::fleet::Due;
 use parvis::fleet::log::Token;
-use parvis::fleet::peer::message::{Answer, Arriving, Ask, answer_head};
+use parvis::fleet::peer::message::{Answer, Arriving, Ask, Question, answer_head};
 use parvis::fleet::peer::seal::{Sealed, Secret, Subject};
+use parvis::fleet::peer::warm_message::{Hottest, HottestAsk, TakeAsk};
 use parvis::snapshot::{Literal, Segment, StoredResponse, record};
 use tokio::runtime::Runtime;
 
@@ -26,10 +27,47 @@ pub struct Played {
 }
 
 /// A question that waits.
-pub struct Asked {
-    pub ask: Ask,
+pub struct Asked<Q = Ask> {
+    pub ask: Q,
     seal: [u8; 32],
     answer: Sender<Bytes>,
+}
+
+/// A node from which another takes pages in advance. It lists what it is told to.
+pub struct Giver {
+    pub asked: Receiver<Asked<TakeAsk>>,
+    _runtime: Runtime,
+}
+
+impl Giver {
+    /// Announces itself, before anybody is there.
+    pub fn with(list: Hottest, redis: &Redis) -> Self {
+        let (port, runtime, (asked, receiver)) = (free_port(), runtime(), channel());
+        let list = Hottest::encode(&Ok(list));
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("bound");
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let (asked, list) = (asked.clone(), list.clone());
+                    tokio::spawn(welcome(stream, move |path, content, seal, answer| {
+                        match path {
+                            HottestAsk::PATH => {
+                                let _ = answer.send(sealed(&list, seal, SECRET));
+                            }
+                            TakeAsk::PATH => {
+                                let ask = TakeAsk::decode(content).expect("a question");
+                                let _ = asked.send(Asked { ask, seal, answer });
+                            }
+                            // A page that it owns: it has none.
+                            _ => {}
+                        }
+                    }));
+                }
+            });
+        });
+        announce(port, redis);
+        Self { asked: receiver, _runtime: runtime }
+    }
 }
 
 impl Played {
@@ -40,19 +78,18 @@ impl Played {
             let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("bound");
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(welcome(stream, asked.clone()));
+                    let asked = asked.clone();
+                    tokio::spawn(welcome(stream, move |path, content, seal, answer| {
+                        // It says nothing to nodes that come and go.
+                        if path == Ask::PATH {
+                            let ask = Ask::decode(content).expect("a question");
+                            let _ = asked.send(Asked { ask, seal, answer });
+                        }
+                    }));
                 }
             });
         });
-        let member = parvis::fleet::Member {
-            name: "played".to_owned(),
-            peer: format!("127.0.0.1:{port}"),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..parvis::fleet::Member::default()
-        };
-        let member = serde_json::to_string(&member).expect("JSON");
-        redis.ask(&["set", "{parvis}:node:played", &member]);
-        redis.ask(&["sadd", "{parvis}:nodes", "played"]);
+        announce(port, redis);
         wait_until("the played node", PATIENCE, || node.metric("parvis_peers_known ") == Some(1.0));
         Self { asked: receiver, _runtime: runtime }
     }
@@ -116,11 +153,31 @@ impl Asked {
 
     /// Answers, sealed with that secret.
     pub fn answer(self, answer: &Answer, secret: &str) {
-        let content = answer.encode();
-        let seal = Secret::new(secret).answer(&self.seal, &content);
-        let sent = [&answer_head(&content, &seal)[..], &content].concat();
-        let _ = self.answer.send(sent.into());
+        self.answer_with(&answer.encode(), secret);
     }
+}
+
+impl<Q> Asked<Q> {
+    pub fn answer_with(self, content: &Bytes, secret: &str) {
+        let _ = self.answer.send(sealed(content, self.seal, secret));
+    }
+}
+
+fn sealed(content: &Bytes, seal: [u8; 32], secret: &str) -> Bytes {
+    let seal = Secret::new(secret).answer(&seal, content);
+    [&answer_head(content, &seal)[..], content].concat().into()
+}
+
+fn announce(port: u16, redis: &Redis) {
+    let member = parvis::fleet::Member {
+        name: "played".to_owned(),
+        peer: format!("127.0.0.1:{port}"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..parvis::fleet::Member::default()
+    };
+    let member = serde_json::to_string(&member).expect("JSON");
+    redis.ask(&["set", "{parvis}:node:played", &member]);
+    redis.ask(&["sadd", "{parvis}:nodes", "played"]);
 }
 
 /// One whose tasks run while the test does something else.
@@ -129,7 +186,12 @@ fn runtime() -> Runtime {
     builder.worker_threads(1).enable_all().build().expect("a runtime")
 }
 
-async fn welcome(stream: tokio::net::TcpStream, asked: Sender<Asked>) {
+/// Answers as `take` says, which gets path, content and seal of each question, and where the answer
+/// goes.
+async fn welcome(
+    stream: tokio::net::TcpStream,
+    take: impl Fn(&str, Bytes, [u8; 32], Sender<Bytes>) + Clone + Send + 'static,
+) {
     let challenge = Token::new([5; 16]);
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, mut respond))) = connection.accept().await {
@@ -139,8 +201,9 @@ async fn welcome(stream: tokio::net::TcpStream, asked: Sender<Asked>) {
             let _ = respond.send_response(response.body(()).expect("a response"), true);
             continue;
         }
-        let asked = asked.clone();
+        let take = take.clone();
         tokio::spawn(async move {
+            let path = request.uri().path().to_owned();
             let sealed = request.headers()["parvis-seal"].as_bytes();
             let seal = Sealed::parse(sealed).expect("a seal").seal;
             let mut body = request.into_body();
@@ -150,8 +213,7 @@ async fn welcome(stream: tokio::net::TcpStream, asked: Sender<Asked>) {
             }
             let mut send = respond.send_response(Response::new(()), false).expect("sent");
             let (answer, answered) = channel();
-            let ask = Ask::decode(content.into()).expect("a question");
-            let _ = asked.send(Asked { ask, seal, answer });
+            take(&path, content.into(), seal, answer);
             let answered = tokio::task::spawn_blocking(move || answered.recv());
             if let Ok(Ok(content)) = answered.await {
                 let _ = send.send_data(content, true);
@@ -160,8 +222,8 @@ async fn welcome(stream: tokio::net::TcpStream, asked: Sender<Asked>) {
     }
 }
 
-/// Asks a node for a page, as another one does.
-pub fn ask(port: u16, ask: &Ask) -> Answer {
+/// Asks a node something, as another one does.
+pub fn ask<Q: Question>(port: u16, question: &Q) -> Q::Answer {
     runtime().block_on(async {
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("open");
         let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
@@ -173,11 +235,11 @@ pub fn ask(port: u16, ask: &Ask) -> Answer {
         let (response, _) = sender.send_request(first, true).expect("sent");
         let response = response.await.expect("an answer");
         let challenge = Token::parse(response.headers()["parvis-challenge"].as_bytes());
-        let (content, secret) = (ask.encode(), Secret::new(SECRET));
+        let (content, secret) = (question.encode(), Secret::new(SECRET));
         let challenge = challenge.expect("a challenge");
-        let subject = Subject { challenge, method: "POST", path: "/page", content: &content };
+        let subject = Subject { challenge, method: "POST", path: Q::PATH, content: &content };
         let sealed = secret.seal(subject, 1, Token::new([6; 16]));
-        let second = request(Method::POST, "/page").header("parvis-seal", &sealed.to_value()[..]);
+        let second = request(Method::POST, Q::PATH).header("parvis-seal", &sealed.to_value()[..]);
         let mut sender = sender.ready().await.expect("open");
         let second = second.body(()).expect("a request");
         let (response, mut send) = sender.send_request(second, false).expect("sent");
@@ -190,6 +252,6 @@ pub fn ask(port: u16, ask: &Ask) -> Answer {
         }
         let (seal, content) = arriving.whole().expect("whole");
         assert!(secret.is_answer(&sealed.seal, &content, &seal));
-        Answer::decode(content).expect("an answer")
+        Q::answer(content).expect("an answer")
     })
 }

@@ -114,7 +114,10 @@ fn every_path_is_closed_to_strangers() {
     for path in ["/", "/page", "/metrics", "/.parvis/ready", "/challenge/"] {
         assert_eq!(Stranger::connect(port).ask(Method::GET, path, None, b"").0, 403, "{path}");
     }
-    assert_eq!(refused(&node), Some(5.0));
+    for path in ["/page", "/hottest", "/take", "/leaving"] {
+        assert_eq!(Stranger::connect(port).ask(Method::POST, path, None, b"").0, 403, "{path}");
+    }
+    assert_eq!(refused(&node), Some(9.0));
     // Nor is HTTP/1.1 spoken.
     let said = raw(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(!said.starts_with(b"HTTP/1.1"), "{}", String::from_utf8_lossy(&said));
