@@ -31,7 +31,9 @@ fn read_stream(stream: &[u8]) {
         }
     }
     // What is longer than a writer writes is read all the same.
-    let Ok(mut writer) = Writer::begin(Vec::new(), &head, u64::MAX, RECORD_MAX_BYTES) else { return };
+    let Ok(mut writer) = Writer::begin(Vec::new(), &head, u64::MAX, RECORD_MAX_BYTES) else {
+        return;
+    };
     for response in &responses {
         assert_eq!(writer.push(response).expect("memory"), Pushed::Written);
     }

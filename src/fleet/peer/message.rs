@@ -208,7 +208,10 @@ impl Answer {
                 let reason = Reason::ALL.iter().find(|reason| reason.as_str() == word);
                 reason.copied().map(Self::Uncacheable)
             }
-            NOTHING => Why::of_number(content.try_get_u8().ok()?).map(Self::Nothing),
+            NOTHING => {
+                let why = Why::of_number(content.try_get_u8().ok()?)?;
+                content.is_empty().then_some(Self::Nothing(why))
+            }
             _ => None,
         }
     }
@@ -402,6 +405,8 @@ mod tests {
         for answer in answers {
             assert_eq!(Answer::decode(answer.encode()), Some(answer));
         }
+        let more = [&Answer::Nothing(Why::Busy).encode()[..], b"more"].concat();
+        assert_eq!(Answer::decode(more.into()), None);
     }
 
     #[test]
