@@ -148,9 +148,7 @@ pub struct Owner {
     pub release: Arc<String>,
 }
 
-/// Stored forms of a page, and what is around them, beside its content; a list of pages alone is no
-/// longer.
-const STORED_FORMS: u64 = 3;
+/// What is around the content of a page in an answer; a list of pages alone is no longer.
 const AROUND_MAX_BYTES: u64 = 17 << 20;
 
 /// Between two looks whether the log has been read far enough, and how many there are.
@@ -180,8 +178,8 @@ impl Fleet {
         let peers = match &link {
             None => None,
             Some(link) => {
-                let page_max_bytes = settings.store.object_max_bytes.saturating_mul(STORED_FORMS);
-                let answer_max = usize::try_from(page_max_bytes.saturating_add(AROUND_MAX_BYTES));
+                let answer_max = settings.store.forms_max_bytes().saturating_add(AROUND_MAX_BYTES);
+                let answer_max = usize::try_from(answer_max);
                 let answer_max = answer_max.unwrap_or(usize::MAX);
                 Peers::new(&settings.fleet, &link.name, answer_max, clock)?
             }

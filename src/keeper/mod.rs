@@ -24,8 +24,7 @@ use crate::store::{FillMark, Walk};
 pub use file::Found;
 pub use handover::Receiving;
 
-/// Stored forms of a page, and what is around them, beside its content.
-const STORED_FORMS: u64 = 3;
+/// What is around the content of a page.
 const AROUND_MAX_BYTES: u64 = 4 << 20;
 
 /// Keeps what a node has stored; shared by `Arc`.
@@ -110,8 +109,9 @@ impl Keeper {
     }
 
     fn record_max_bytes(&self) -> usize {
-        let page_max_bytes = self.settings().store.object_max_bytes.saturating_mul(STORED_FORMS);
-        usize::try_from(page_max_bytes.saturating_add(AROUND_MAX_BYTES)).unwrap_or(usize::MAX)
+        let record_max_bytes =
+            self.settings().store.forms_max_bytes().saturating_add(AROUND_MAX_BYTES);
+        usize::try_from(record_max_bytes).unwrap_or(usize::MAX)
     }
 
     /// Begins with what is stored now. The place in the log is asked for first: what is purged from here

@@ -250,6 +250,14 @@ pub struct Store {
     pub snapshot_timeout: Duration,
 }
 
+impl Store {
+    /// Bytes that the content of a stored response takes at most, in all the forms that are kept of it.
+    pub fn forms_max_bytes(&self) -> u64 {
+        const FORMS: u64 = 3;
+        self.object_max_bytes.saturating_mul(FORMS)
+    }
+}
+
 impl Default for Store {
     fn default() -> Self {
         Self {
