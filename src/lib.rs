@@ -9,6 +9,7 @@
 //! | 1 | [`snapshot`] | stored responses as bytes, on their way |
 //! | 2 | [`store`], [`observe`], [`redis_pool`] | stored responses and their tags; logs and metrics; connections to Redis |
 //! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
+//! | 3 | [`sessions`] | the sessions of the shop, on their way between PHP and Redis |
 //! | 4 | [`pipeline`] | the order of the steps; errors become responses here alone |
 //! | 5 | [`listener`], [`control`], [`lifecycle`], [`keeper`] | sockets, the admin's API, from start to stop, what is stored over a restart |
 //! | 6 | [`app`], [`cli`], [`demo`] | construct and wire, subcommands |
@@ -33,6 +34,7 @@ pub mod esi;
 pub mod fill;
 pub mod fleet;
 pub mod origin;
+pub mod sessions;
 
 pub mod pipeline;
 

@@ -1,14 +1,15 @@
 //! Settings that do not go together.
 
 use super::reader::Reader;
-use super::units::format_duration;
+use super::units::{format_duration, format_size};
 use super::{
-    Endpoint, Fleet, Health, Listen, Origin, PolicyKind, Redis, RedisServer, Settings, Store, Tls,
+    Endpoint, Fleet, Health, Listen, Origin, PolicyKind, Redis, RedisServer, Sessions, Settings,
+    Store, Tls,
 };
 
 /// Notes the settings that contradict each other.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
-    listeners(&settings.listen, reader);
+    listeners(settings, reader);
     tls(&settings.listen, &settings.tls, reader);
     origin(&settings.origin, settings.site.policy, reader);
     store(&settings.store, reader);
@@ -16,13 +17,17 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     redis(&settings.redis, reader);
     fleet(&settings.fleet, reader);
     peers(settings, reader);
+    sessions(&settings.sessions, reader);
 }
 
-fn listeners(listen: &Listen, reader: &mut Reader) {
+fn listeners(settings: &Settings, reader: &mut Reader) {
+    let listen = &settings.listen;
     let http = listen.http.iter().map(|endpoint| ("listen.http", endpoint));
     let https = listen.https.iter().map(|endpoint| ("listen.https", endpoint));
     let mut seen: Vec<(&str, &Endpoint)> = Vec::new();
-    for (key, endpoint) in http.chain(https).chain([("listen.control", &listen.control)]) {
+    let sessions = settings.sessions.listen.iter().map(|endpoint| ("sessions.listen", endpoint));
+    let control = [("listen.control", &listen.control)];
+    for (key, endpoint) in http.chain(https).chain(control).chain(sessions) {
         // Port 0 stands for any free port, another one each time.
         let is_any = matches!(endpoint, Endpoint::Tcp(address) if address.port() == 0);
         let first = seen.iter().find(|(_, other)| *other == endpoint && !is_any);
@@ -129,5 +134,33 @@ fn peers(settings: &Settings, reader: &mut Reader) {
     if !settings.redis.is_set() {
         let text = "needs redis.url, by which the nodes find each other".to_owned();
         reader.conflict(&["fleet.listen", "redis.url"], text);
+    }
+}
+
+fn sessions(sessions: &Sessions, reader: &mut Reader) {
+    if sessions.database >= sessions.databases {
+        let text = format!(
+            "sessions.database ({}) is none of the {} of sessions.databases, which begin at 0",
+            sessions.database, sessions.databases
+        );
+        reader.conflict(&["sessions.database", "sessions.databases"], text);
+    }
+    if sessions.trunks_max < sessions.trunks {
+        let text = format!(
+            "sessions.trunks ({}) is more than sessions.trunks_max ({})",
+            sessions.trunks, sessions.trunks_max
+        );
+        reader.conflict(&["sessions.trunks", "sessions.trunks_max"], text);
+    }
+    if sessions.buffers_max_bytes < sessions.request_max_bytes {
+        let (all, one) = (sessions.buffers_max_bytes, sessions.request_max_bytes);
+        let (all, one) = (format_size(all as u64), format_size(one as u64));
+        let text =
+            format!("sessions.buffers_max ({all}) is less than sessions.request_max ({one})");
+        reader.conflict(&["sessions.buffers_max", "sessions.request_max"], text);
+    }
+    if sessions.listen.is_some() && sessions.cookies.is_empty() {
+        let text = "names no cookie, so that no request has a session".to_owned();
+        reader.conflict(&["sessions.cookies", "sessions.listen"], text);
     }
 }

@@ -15,8 +15,8 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::{
     Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Origin, Peers,
-    PolicyKind, Purge, Redis, Settings, Site, Store, Tls, Warm, cross_checks, fleet, machine,
-    syntax,
+    PolicyKind, Purge, Redis, Sessions, Settings, Site, Store, Tls, Warm, cross_checks, fleet,
+    machine, sessions, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -92,6 +92,7 @@ fn read(
     purge(&mut reader, &mut settings.purge);
     redis(&mut reader, &mut settings.redis);
     self::fleet(&mut reader, &mut settings.fleet);
+    self::sessions(&mut reader, &mut settings.sessions);
     health(&mut reader, &mut settings.health);
     control(&mut reader, &mut settings.control);
     log(&mut reader, &mut settings.log);
@@ -327,6 +328,44 @@ fn peers(reader: &mut Reader, peers: &mut Peers) {
     reader.duration("fleet.owner_pause", &mut peers.owner_pause, ZERO..=HOUR);
     reader.number("fleet.connections_max", &mut peers.connections_max, 1..=100_000);
     reader.number("fleet.requests_max", &mut peers.requests_max, 1..=100_000);
+}
+
+fn sessions(reader: &mut Reader, settings: &mut Sessions) {
+    reader.unset_if_empty("sessions.listen", &mut settings.listen, &sessions::LISTEN);
+    reader.text("sessions.mode", &mut settings.mode, &sessions::MODE);
+    reader.secret("sessions.password", &mut settings.password, &fleet::PASSWORD);
+    reader.secret_unset_if_empty("sessions.url", &mut settings.url, &fleet::REDIS_URL);
+    reader.text("sessions.master", &mut settings.master, &fleet::WORD_OR_EMPTY);
+    reader.number("sessions.database", &mut settings.database, 0..=9_999);
+    reader.number("sessions.databases", &mut settings.databases, 1..=10_000);
+    reader.duration("sessions.timeout", &mut settings.timeout, 10 * MILLISECOND..=TEN_MINUTES);
+    reader.duration("sessions.failover_wait", &mut settings.failover_wait, ZERO..=TEN_MINUTES);
+    reader.number("sessions.trunks", &mut settings.trunks, 1..=64);
+    reader.number("sessions.trunks_max", &mut settings.trunks_max, 1..=10_000);
+    reader.number("sessions.pinned_max", &mut settings.pinned_max, 1..=100_000);
+    reader.number("sessions.clients_max", &mut settings.clients_max, 1..=1_000_000);
+    reader.duration("sessions.idle_timeout", &mut settings.idle_timeout, ZERO..=DAY);
+    reader.duration("sessions.write_timeout", &mut settings.write_timeout, SECOND..=HOUR);
+    reader.size("sessions.request_max", &mut settings.request_max_bytes, 64 * KIB..=512 * MIB);
+    reader.number("sessions.arguments_max", &mut settings.arguments_max, 100..=1_048_576);
+    reader.size("sessions.reply_max", &mut settings.reply_max_bytes, 64 * KIB..=4 * GIB);
+    reader.number("sessions.pipeline_max", &mut settings.pipeline_max, 1..=1_000_000);
+    reader.size("sessions.buffers_max", &mut settings.buffers_max_bytes, MIB..=1_024 * GIB);
+    reader.text("sessions.key_prefix", &mut settings.key_prefix, &sessions::KEY_PREFIX);
+    reader.duration("sessions.wait_max", &mut settings.wait_max, ZERO..=TEN_MINUTES);
+    reader.duration("sessions.hold_max", &mut settings.hold_max, ZERO..=TEN_MINUTES);
+    reader.number("sessions.waiters_max", &mut settings.waiters_max, 1..=100_000);
+    reader.duration("sessions.orphan_after", &mut settings.orphan_after, SECOND..=HOUR);
+    reader.list("sessions.cookies", &mut settings.cookies, &syntax::COOKIE);
+    reader.number("sessions.queue_max", &mut settings.queue_max, 0..=100_000);
+    reader.duration("sessions.queue_wait", &mut settings.queue_wait, ZERO..=HOUR);
+    reader.duration("sessions.lockless_after", &mut settings.lockless_after, MILLISECOND..=HOUR);
+    reader.list("sessions.lockless_paths", &mut settings.lockless_paths, &syntax::SEGMENTS);
+    reader.word("sessions.fill_cookie", &mut settings.fill_cookie);
+    reader.word("sessions.bots", &mut settings.bots);
+    reader.list("sessions.bot_agents", &mut settings.bot_agents, &sessions::AGENT);
+    reader.text("sessions.journal", &mut settings.journal, &syntax::FILE_PATH);
+    reader.size("sessions.memory", &mut settings.memory_bytes, MIB..=1_024 * GIB);
 }
 
 fn health(reader: &mut Reader, health: &mut Health) {

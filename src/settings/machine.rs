@@ -50,6 +50,11 @@ pub(super) fn check_files(settings: &Settings, reader: &mut Reader) {
     expect("fleet.key", &peers.key, readable_file, reader);
     expect("fleet.authority", &peers.authority, readable_file, reader);
     expect("listen.body_directory", &settings.listen.body_directory, writable_directory, reader);
+    let sessions = &settings.sessions;
+    if sessions.listen.is_some() && settings.sessions_redis().is_none() {
+        let directory = sessions.journal.parent().unwrap_or(&sessions.journal);
+        expect("sessions.journal", directory, writable_directory, reader);
+    }
     if let AccessLog::File(path) = &settings.log.access {
         let directory = path.parent().unwrap_or(path);
         expect("log.access", directory, writable_directory, reader);

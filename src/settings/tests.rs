@@ -401,3 +401,32 @@ proptest! {
         let _ = load(&text, &[(&format!("PARVIS__{name}"), &value)]);
     }
 }
+
+#[test]
+fn sessions_that_do_not_go_together_are_refused() {
+    let conflicts = mistakes(
+        "[listen]\ncontrol = \"127.0.0.1:6379\"\n[sessions]\nlisten = \"127.0.0.1:6379\"\n\
+         database = 16\ntrunks = 3\ntrunks_max = 2\nbuffers_max = \"8MiB\"\ncookies = []\n",
+        &[("PARVIS__SESSIONS__PASSWORD", "x")],
+    );
+    let wrong: Vec<_> =
+        conflicts.iter().map(|line| line.split(": ").nth(1).expect("has a key")).collect();
+    assert_eq!(
+        wrong,
+        [
+            "sessions.listen = \"127.0.0.1:6379\"",
+            "sessions.database = 16",
+            "sessions.trunks = 3",
+            "sessions.buffers_max = \"8MiB\"",
+            "sessions.cookies = []",
+        ]
+    );
+    assert_eq!(
+        mistakes("[sessions]\nlisten = \"0.0.0.0:6379\"\n", &[]),
+        [
+            "parvis.toml:2: sessions.listen = \"0.0.0.0:6379\": other machines reach this address, and \
+          sessions are for PHP on this one; allowed: unix:/path, or an address of this machine alone \
+          with a port, such as 127.0.0.1:6379, or nothing"
+        ]
+    );
+}

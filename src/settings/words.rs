@@ -1,8 +1,8 @@
 //! The words of the settings that are one of a few.
 
 use super::{
-    AccessFormat, AuthorizationRule, BrowserCache, DebugHeader, FragmentError, MalformedAge,
-    PolicyKind, PurgeWithoutPattern, UnknownMethods,
+    AccessFormat, AuthorizationRule, Bots, BrowserCache, DebugHeader, FillCookie, FragmentError,
+    MalformedAge, PolicyKind, PurgeWithoutPattern, UnknownMethods,
 };
 
 /// A setting whose value is one of a few words.
@@ -47,6 +47,15 @@ impl Word for PurgeWithoutPattern {
 impl Word for FragmentError {
     const WORDS: &'static [(&'static str, Self)] =
         &[("continue", Self::Continue), ("fail", Self::Fail)];
+}
+
+impl Word for FillCookie {
+    const WORDS: &'static [(&'static str, Self)] = &[("drop", Self::Drop), ("keep", Self::Keep)];
+}
+
+impl Word for Bots {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("session", Self::Session), ("none", Self::None)];
 }
 
 impl Word for AccessFormat {

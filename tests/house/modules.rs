@@ -6,7 +6,7 @@ const LEVELS: &[&[&str]] = &[
     &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
     &["policy", "snapshot"],
     &["store", "observe", "redis_pool"],
-    &["fill", "fleet", "origin", "esi", "delivery"],
+    &["fill", "fleet", "origin", "esi", "delivery", "sessions"],
     &["pipeline"],
     &["listener", "control", "lifecycle", "keeper"],
     &["app", "cli", "demo", "main"],

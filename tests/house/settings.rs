@@ -59,7 +59,7 @@ fn the_reference_equals_the_defaults_in_code() {
 }
 
 /// Settings that have no value, or one that depends on others, unless they are given one.
-const UNSET: [&str; 12] = [
+const UNSET: [&str; 13] = [
     "encoding.brotli",
     "encoding.gzip",
     "fleet.listen",
@@ -69,6 +69,7 @@ const UNSET: [&str; 12] = [
     "origin.keep_alive",
     "origin.params",
     "redis.url",
+    "sessions.url",
     "site.ttl",
     "tls.certificate",
     "tls.key",

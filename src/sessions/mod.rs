@@ -1,0 +1,1 @@
+//! The sessions of the shop, on their way between PHP and the Redis that has them.
