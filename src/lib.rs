@@ -7,6 +7,7 @@
 //! | 0 | [`settings`], [`clock`], [`body`], [`fields`], [`exchange`], [`reason`], [`random`] | shared primitives; they know no routes |
 //! | 1 | [`policy`] | pure rules: request -> `Plan`, response -> `Storable` or a reason |
 //! | 1 | [`snapshot`] | stored responses as bytes, on their way |
+//! | 1 | [`resp`] | the protocol of Redis as bytes |
 //! | 2 | [`store`], [`observe`], [`redis_pool`] | stored responses and their tags; logs and metrics; connections to Redis |
 //! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
 //! | 3 | [`sessions`] | the sessions of the shop, on their way between PHP and Redis |
@@ -23,6 +24,7 @@ pub mod reason;
 pub mod settings;
 
 pub mod policy;
+pub mod resp;
 pub mod snapshot;
 
 pub mod observe;

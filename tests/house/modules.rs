@@ -4,7 +4,7 @@ use super::sources;
 
 const LEVELS: &[&[&str]] = &[
     &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
-    &["policy", "snapshot"],
+    &["policy", "snapshot", "resp"],
     &["store", "observe", "redis_pool"],
     &["fill", "fleet", "origin", "esi", "delivery", "sessions"],
     &["pipeline"],
