@@ -1,6 +1,8 @@
 //! Connections to Redis: the one place that knows addresses, sentinels, TLS, passwords, timeouts and
 //! how to connect again. It does not know what keys mean.
 //!
+//! A [`Dialer`] gives connections as streams of bytes, logged in, to who passes on what others say.
+//!
 //! [`Redis`] has one connection that all share, whose commands are pipelined; who waits for
 //! something (`XREAD BLOCK`) gets one of its own. Both are dropped at the first sign of trouble: a
 //! connection whose answer is overdue may be half open, or may answer the wrong question later.
@@ -8,6 +10,8 @@
 mod backoff;
 mod command;
 mod connect;
+mod raw;
+mod stream;
 mod version;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +21,8 @@ use parking_lot::Mutex;
 
 pub use backoff::Backoff;
 pub use command::{Command, Reply};
+pub use raw::Dialer;
+pub use stream::Stream;
 
 use crate::clock::{Clock, Moment};
 use crate::random;
@@ -89,14 +95,14 @@ impl RedisError {
 
 /// A connection of one's own.
 pub struct Link {
-    connection: redis::aio::MultiplexedConnection,
+    shared: connect::Shared,
 }
 
 impl Link {
     /// Sends a command and waits for its answer; after an error that is none of the server's the
     /// link is of no more use.
     pub async fn ask(&mut self, command: &Command, timeout: Duration) -> Result<Reply, RedisError> {
-        let sent = self.connection.send_packed_command(command.packed());
+        let sent = self.shared.connection.send_packed_command(command.packed());
         match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(value)) => Reply::of(value).into_result(),
             Ok(Err(error)) => Err(command::error_of(&error)),
@@ -110,7 +116,7 @@ impl Link {
         timeout: Duration,
     ) -> Result<Vec<Reply>, RedisError> {
         let pipeline = command::pipeline(commands);
-        let sent = self.connection.send_packed_commands(&pipeline, 0, commands.len());
+        let sent = self.shared.connection.send_packed_commands(&pipeline, 0, commands.len());
         match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(values)) if values.len() == commands.len() => {
                 Ok(values.into_iter().map(Reply::of).collect())
@@ -124,7 +130,7 @@ impl Link {
 
 /// The shared connection, or when to try again.
 struct Shared {
-    connection: Option<redis::aio::MultiplexedConnection>,
+    connection: Option<connect::Shared>,
     /// Counts connections, so that an error of an old one does not end a newer one.
     number: u64,
     backoff: Backoff,
@@ -192,7 +198,7 @@ impl Redis {
 
     /// A connection of one's own.
     pub async fn link(&self) -> Result<Link, RedisError> {
-        self.target.connect().await.map(|connection| Link { connection })
+        self.target.connect().await.map(|shared| Link { shared })
     }
 
     /// Asks over the shared connection.
@@ -253,11 +259,11 @@ impl Redis {
     fn standing(&self) -> Option<(Link, u64)> {
         let shared = self.shared.lock();
         let connection = shared.connection.clone()?;
-        Some((Link { connection }, shared.number))
+        Some((Link { shared: connection }, shared.number))
     }
 
-    async fn connected(&self, connection: redis::aio::MultiplexedConnection) -> (Link, u64) {
-        let mut link = Link { connection: connection.clone() };
+    async fn connected(&self, connection: connect::Shared) -> (Link, u64) {
+        let mut link = Link { shared: connection.clone() };
         if !self.shared.lock().version_seen {
             self.look_at_version(&mut link).await;
         }
