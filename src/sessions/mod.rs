@@ -1,1 +1,3 @@
 //! The sessions of the shop, on their way between PHP and the Redis that has them.
+
+pub mod gateway;

@@ -37,6 +37,7 @@ mod ranges;
 mod refusals;
 mod requests;
 mod restart;
+mod sessions;
 mod shows;
 mod slow;
 mod streaming;

@@ -1,0 +1,3 @@
+//! Sessions that pass through Parvis.
+
+mod trunks;
