@@ -1,3 +1,5 @@
 //! The sessions of the shop, on their way between PHP and the Redis that has them.
 
+pub mod gate;
 pub mod gateway;
+pub mod lock;

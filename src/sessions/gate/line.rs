@@ -125,11 +125,8 @@ impl<T> Line<T> {
 
     fn advance(&mut self, now: Moment) -> Option<T> {
         let next = self.waiting.pop_front();
-        let bearer = |waiter: &Waiter<T>| Bearer {
-            number: waiter.number,
-            since: now,
-            has_asked: false,
-        };
+        let bearer =
+            |waiter: &Waiter<T>| Bearer { number: waiter.number, since: now, has_asked: false };
         self.bearer = next.as_ref().map(bearer);
         next.map(|waiter| waiter.call)
     }

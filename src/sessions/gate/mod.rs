@@ -324,7 +324,8 @@ mod tests {
     async fn a_waiter_that_goes_away_gives_its_place_up_even_when_it_was_called_already() {
         let gate = gate();
         let first = gate.enter(b"a", Kind::Visitor).await.expect("free");
-        let (gone, called) = (waiter(&gate, Kind::Visitor).await, waiter(&gate, Kind::Visitor).await);
+        let (gone, called) =
+            (waiter(&gate, Kind::Visitor).await, waiter(&gate, Kind::Visitor).await);
         gone.abort();
         assert!(gone.await.is_err());
         // It is called and never hears of it.

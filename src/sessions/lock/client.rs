@@ -1,0 +1,285 @@
+//! One client of the gateway, as far as locks go.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::locks::{Bell, Locks, PACE, Word};
+use super::step::{Answer, Place, Seen, Step, StoreError};
+use crate::clock::Moment;
+
+/// Locks that one client may have; PHP has one.
+const HELD_MAX: usize = 16;
+
+/// Tries of one waiter follow each other within this time: PHP sleeps half a second.
+const BETWEEN_TRIES: Duration = Duration::from_secs(2);
+
+/// A client that has connected; dropping it is its disconnecting.
+pub struct LockClient {
+    locks: Arc<Locks>,
+    peer_pid: Option<i32>,
+    held: Vec<Held>,
+    attempt: Option<Attempt>,
+}
+
+/// What Redis has acknowledged of a write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The field `pid`, where it was written.
+    pub pid: Option<Bytes>,
+    /// The field `lock`, where it was written.
+    pub lock: Option<i64>,
+    /// Is the session gone, or one of the two fields?
+    pub deleted: bool,
+}
+
+struct Held {
+    place: Place,
+    number: u64,
+    pid: Option<Bytes>,
+}
+
+/// The tries of one waiter.
+struct Attempt {
+    place: Place,
+    number: u64,
+    turn: i64,
+    /// How long they were held.
+    held: Duration,
+    ended: Moment,
+    /// For whom it waits, and since when that is so.
+    seen: Option<(Seen, Moment)>,
+}
+
+/// What ends a wait.
+enum Woken {
+    Look,
+    TooLong,
+}
+
+impl LockClient {
+    pub(super) fn new(locks: Arc<Locks>, peer_pid: Option<i32>) -> Self {
+        Self { locks, peer_pid, held: Vec::new(), attempt: None }
+    }
+
+    /// For `HINCRBY KEY lock 1` outside of MULTI: waits in line and gives what the command is to
+    /// answer. 1: the lock is the client's. Dropping the future is the client's going away.
+    ///
+    /// # Errors
+    /// [`StoreError`], that of the command itself.
+    pub async fn take(&mut self, database: u32, key: &Bytes) -> Result<i64, StoreError> {
+        let place = Place { database, key: key.clone() };
+        if self.held.len() >= HELD_MAX || self.held.iter().any(|held| held.place == place) {
+            return self.locks.store.count(&place).await;
+        }
+        self.locks.asked(key);
+        let began = self.locks.clock.now();
+        let mut attempt = self.attempt_at(place, began);
+        let seat = Seat::new(&self.locks, &attempt);
+        let outcome = seat.wait(&mut attempt).await;
+        match &outcome {
+            Ok(1) => {
+                self.locks.counts.taken.fetch_add(1, Ordering::Relaxed);
+                self.locks.hold(attempt.number, &attempt.place, None);
+                self.held.push(Held { place: attempt.place, number: attempt.number, pid: None });
+            }
+            _ => {
+                attempt.ended = self.locks.clock.now();
+                attempt.held += attempt.ended.since(began);
+                self.attempt = Some(attempt);
+            }
+        }
+        outcome
+    }
+
+    /// Redis has acknowledged a write of this client that names the fields `lock` or `pid` of a key, or
+    /// deletes them.
+    pub fn wrote(&mut self, database: u32, key: &Bytes, written: Written) {
+        let place = Place { database, key: key.clone() };
+        let at = self.held.iter().position(|held| held.place == place);
+        if written.deleted || written.lock == Some(0) {
+            let number = at.map(|at| self.held.swap_remove(at).number);
+            self.let_go(place, number);
+            return;
+        }
+        match (at, written) {
+            (Some(at), Written { pid: Some(pid), .. }) => {
+                let held = &mut self.held[at];
+                held.pid = Some(pid.clone());
+                self.locks.hold(held.number, &place, Some(pid));
+            }
+            (None, Written { pid: Some(pid), lock: Some(_), .. }) if self.held.len() < HELD_MAX => {
+                self.broke(place, pid);
+            }
+            _ => {}
+        }
+    }
+
+    /// It has the lock without having counted it from 0 to 1: it broke another's by PHP's own rule.
+    fn broke(&mut self, place: Place, pid: Bytes) {
+        let number = self.locks.next_number();
+        self.locks.hold(number, &place, Some(pid.clone()));
+        let step = Step::Own { token: self.locks.token(number), pid: pid.clone(), broke: true };
+        self.locks.settle(place.clone(), step);
+        self.held.push(Held { place, number, pid: Some(pid) });
+    }
+
+    fn let_go(&self, place: Place, number: Option<u64>) {
+        if let Some(number) = number {
+            self.locks.let_go(number);
+        }
+        self.locks.freed(&place.key);
+        // Without a number it is nobody's token.
+        let token = self.locks.token(number.unwrap_or(0));
+        self.locks.settle(place, Step::Release { token });
+    }
+
+    /// The tries so far, where they are for the same lock and of the same waiter.
+    fn attempt_at(&mut self, place: Place, now: Moment) -> Attempt {
+        let goes_on =
+            |known: &Attempt| known.place == place && now.since(known.ended) < BETWEEN_TRIES;
+        let known = self.attempt.take().filter(goes_on);
+        let number = self.locks.next_number();
+        match known {
+            Some(known) => Attempt { number, ..known },
+            None => {
+                let (held, seen) = (Duration::ZERO, None);
+                Attempt { place, number, turn: 0, held, ended: now, seen }
+            }
+        }
+    }
+}
+
+impl Drop for LockClient {
+    fn drop(&mut self) {
+        self.locks.gone(self.peer_pid);
+        for Held { place, number, pid } in std::mem::take(&mut self.held) {
+            self.locks.let_go(number);
+            self.locks.freed(&place.key);
+            let owner = self.locks.token(number);
+            let step = Step::Free { token: owner.clone(), owner, pid };
+            self.locks.settle(place, step);
+        }
+    }
+}
+
+/// A place in the line; dropping it before there is an answer leaves the line.
+struct Seat<'a> {
+    locks: &'a Arc<Locks>,
+    place: Place,
+    number: u64,
+    bell: Arc<Bell>,
+    is_settled: bool,
+}
+
+impl<'a> Seat<'a> {
+    fn new(locks: &'a Arc<Locks>, attempt: &Attempt) -> Self {
+        let (place, number) = (attempt.place.clone(), attempt.number);
+        Self { locks, place, number, bell: locks.bell(number), is_settled: false }
+    }
+
+    async fn wait(mut self, attempt: &mut Attempt) -> Result<i64, StoreError> {
+        let bounds = &self.locks.bounds;
+        let hold = bounds.wait_max.min(bounds.hold_max.saturating_sub(attempt.held));
+        let token = self.locks.token(self.number);
+        let (mut waits, mut is_over) = (false, hold.is_zero());
+        let patience = tokio::time::sleep(hold);
+        tokio::pin!(patience);
+        loop {
+            let step = if is_over {
+                Step::Now { token: token.clone() }
+            } else {
+                let (turn, waiters_max) = (attempt.turn, bounds.waiters_max);
+                Step::Take { token: token.clone(), turn, waiters_max }
+            };
+            match self.locks.store.run(&self.place, &step).await {
+                Ok(Answer::Waits { turn, seen }) => {
+                    attempt.turn = turn;
+                    if !std::mem::replace(&mut waits, true) {
+                        self.locks.counts.waited.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if self.frees(attempt, &seen).await {
+                        continue;
+                    }
+                    let must_look = self.locks.must_look(&seen);
+                    let woken = tokio::select! {
+                        biased;
+                        woken = self.woken(must_look) => woken,
+                        () = &mut patience => Woken::TooLong,
+                    };
+                    is_over = matches!(woken, Woken::TooLong);
+                }
+                Ok(Answer::Counted(number)) => {
+                    self.is_settled = true;
+                    if is_over && number != 1 {
+                        self.locks.counts.unanswered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Ok(number);
+                }
+                Ok(Answer::Done | Answer::Freed) => return self.plain().await,
+                Err(StoreError::Refused(_)) => return self.plain().await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The server does not do the step: it is a key of another kind, or scripts are forbidden. The
+    /// command itself says in Redis' words what is wrong, or works.
+    async fn plain(self) -> Result<i64, StoreError> {
+        self.locks.store.count(&self.place).await
+    }
+
+    async fn woken(&self, must_look: bool) -> Woken {
+        let mut pause = must_look.then_some(PACE);
+        loop {
+            let look = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                word = self.bell.heard() => match word {
+                    Word::Look => return Woken::Look,
+                    // It sees to it that the one before comes.
+                    Word::Next => pause = Some(PACE + PACE / 10),
+                },
+                () = look => return Woken::Look,
+            }
+        }
+    }
+
+    /// Frees the lock where who has it is gone. True: it was.
+    async fn frees(&self, attempt: &mut Attempt, seen: &Seen) -> bool {
+        let now = self.locks.clock.now();
+        let since = match &attempt.seen {
+            Some((known, since)) if known == seen => *since,
+            _ => now,
+        };
+        attempt.seen = Some((seen.clone(), since));
+        if !self.locks.is_orphan(seen, since) {
+            return false;
+        }
+        let token = self.locks.token(self.number);
+        let (owner, pid) = (seen.owner.clone(), Some(seen.pid.clone()));
+        let step = Step::Free { token, owner, pid };
+        let is_freed = matches!(self.locks.store.run(&self.place, &step).await, Ok(Answer::Freed));
+        if is_freed {
+            self.locks.counts.freed.fetch_add(1, Ordering::Relaxed);
+        }
+        is_freed
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.locks.silence(self.number);
+        if !self.is_settled {
+            let token = self.locks.token(self.number);
+            self.locks.settle(self.place.clone(), Step::Leave { token });
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The locks as one process knows them: who waits here, what is held here, what is told to it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::client::LockClient;
+use super::step::{Answer, LockStore, Place, Seen, Step, StoreError, Token};
+use crate::clock::{Clock, Moment};
+use crate::sessions::gate::Gate;
+
+/// How often a waiter looks by itself for a lock that no live gateway has.
+pub const PACE: Duration = Duration::from_millis(250);
+
+/// Between tries to hear, or to do what must be done for who has gone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the latter is tried. What is not done by then is what `sessions.orphan_after` is for.
+const SETTLE_TRIES: usize = 10;
+
+/// How long is waited and for whom.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// `sessions.key_prefix`
+    pub key_prefix: String,
+    /// `sessions.wait_max`
+    pub wait_max: Duration,
+    /// `sessions.hold_max`
+    pub hold_max: Duration,
+    /// `sessions.waiters_max`
+    pub waiters_max: usize,
+    /// `sessions.orphan_after`
+    pub orphan_after: Duration,
+}
+
+/// What is known of a host that a pid names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is this one.
+    Here,
+    /// It was of the fleet, and has left it.
+    Gone,
+    /// It is another node, or one that is not known.
+    Other,
+}
+
+/// Says so.
+pub type Hosts = Box<dyn Fn(&str) -> Standing + Send + Sync>;
+
+/// What was seen of locks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Tries that are held now.
+    pub waiting: usize,
+    /// Locks that clients of this process have.
+    pub held: usize,
+    /// Locks that were taken.
+    pub taken: u64,
+    /// Tries that were held.
+    pub waited: u64,
+    /// Of them those that got the plain answer in the end.
+    pub unanswered: u64,
+    /// Locks that were freed for who had gone.
+    pub freed: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) taken: AtomicU64,
+    pub(super) waited: AtomicU64,
+    pub(super) unanswered: AtomicU64,
+    pub(super) freed: AtomicU64,
+}
+
+/// What a waiter is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It stands behind who was called.
+    Next,
+    /// The lock is free, or may be.
+    Look,
+}
+
+/// How a waiter of this process is told.
+#[derive(Default)]
+pub(super) struct Bell {
+    word: AtomicU8,
+    notify: Notify,
+}
+
+impl Bell {
+    fn ring(&self, word: Word) {
+        self.word.fetch_max(if word == Word::Look { 2 } else { 1 }, Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+
+    /// Waits for the next word.
+    pub(super) async fn heard(&self) -> Word {
+        loop {
+            self.notify.notified().await;
+            match self.word.swap(0, Ordering::AcqRel) {
+                0 => {}
+                1 => return Word::Next,
+                _ => return Word::Look,
+            }
+        }
+    }
+}
+
+/// A lock that a client of this process has.
+#[derive(Clone)]
+struct Held {
+    place: Place,
+    pid: Option<Bytes>,
+}
+
+/// The locks of all sessions, as this process knows them.
+pub struct Locks {
+    pub(super) store: Arc<dyn LockStore>,
+    pub(super) bounds: Bounds,
+    pub(super) clock: Clock,
+    pub(super) counts: Counts,
+    hosts: Hosts,
+    gate: Option<Arc<Gate>>,
+    process: String,
+    runtime: Handle,
+    number: AtomicU64,
+    bells: Mutex<HashMap<u64, Arc<Bell>>>,
+    held: Mutex<HashMap<u64, Held>>,
+    /// Processes that are connected, and how often.
+    peers: Mutex<HashMap<i32, usize>>,
+    hears: AtomicBool,
+    listener: Mutex<Option<AbortHandle>>,
+}
+
+impl Locks {
+    /// Listens from now on. `process`: 16 letters that no other process has. Needs a tokio runtime.
+    pub fn new(
+        store: Arc<dyn LockStore>,
+        bounds: Bounds,
+        process: String,
+        hosts: Hosts,
+        gate: Option<Arc<Gate>>,
+        clock: &Clock,
+    ) -> Arc<Self> {
+        let locks = Arc::new(Self {
+            store,
+            bounds,
+            clock: clock.clone(),
+            counts: Counts::default(),
+            hosts,
+            gate,
+            process,
+            runtime: Handle::current(),
+            number: AtomicU64::new(1),
+            bells: Mutex::default(),
+            held: Mutex::default(),
+            peers: Mutex::default(),
+            hears: AtomicBool::new(false),
+            listener: Mutex::default(),
+        });
+        let listener = tokio::spawn(listen(Arc::downgrade(&locks)));
+        *locks.listener.lock() = Some(listener.abort_handle());
+        locks
+    }
+
+    /// A client that has connected; dropping it is its disconnecting. `peer_pid`: of its process, where
+    /// the system says that.
+    pub fn client(self: &Arc<Self>, peer_pid: Option<i32>) -> LockClient {
+        let peer_pid = peer_pid.filter(|pid| *pid > 0);
+        if let Some(pid) = peer_pid {
+            *self.peers.lock().entry(pid).or_default() += 1;
+        }
+        LockClient::new(Arc::clone(self), peer_pid)
+    }
+
+    /// What was seen.
+    pub fn figures(&self) -> Figures {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            waiting: self.bells.lock().len(),
+            held: self.held.lock().len(),
+            taken: count(&self.counts.taken),
+            waited: count(&self.counts.waited),
+            unanswered: count(&self.counts.unanswered),
+            freed: count(&self.counts.freed),
+        }
+    }
+
+    /// Is what is told to this process heard?
+    pub fn hears(&self) -> bool {
+        self.hears.load(Ordering::Acquire)
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn token(&self, number: u64) -> Token {
+        format!("{}:{number}", self.process)
+    }
+
+    pub(super) fn gone(&self, peer_pid: Option<i32>) {
+        let Some(pid) = peer_pid else { return };
+        let mut peers = self.peers.lock();
+        if let Some(count) = peers.get_mut(&pid) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&pid);
+            }
+        }
+    }
+
+    pub(super) fn bell(&self, number: u64) -> Arc<Bell> {
+        let bell = Arc::new(Bell::default());
+        self.bells.lock().insert(number, Arc::clone(&bell));
+        bell
+    }
+
+    pub(super) fn silence(&self, number: u64) {
+        self.bells.lock().remove(&number);
+    }
+
+    pub(super) fn hold(&self, number: u64, place: &Place, pid: Option<Bytes>) {
+        self.held.lock().insert(number, Held { place: place.clone(), pid });
+    }
+
+    pub(super) fn let_go(&self, number: u64) {
+        self.held.lock().remove(&number);
+    }
+
+    /// PHP asks for a lock.
+    pub(super) fn asked(&self, key: &[u8]) {
+        if let (Some(gate), Some(session)) = (&self.gate, self.session(key)) {
+            gate.asked(session);
+        }
+    }
+
+    /// PHP has let it go.
+    pub(super) fn freed(&self, key: &[u8]) {
+        if let (Some(gate), Some(session)) = (&self.gate, self.session(key)) {
+            gate.freed(session);
+        }
+    }
+
+    fn session<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
+        key.strip_prefix(self.bounds.key_prefix.as_bytes())
+    }
+
+    /// Does what must be done for who does not wait for it, some times if need be.
+    pub(super) fn settle(self: &Arc<Self>, place: Place, step: Step) {
+        let locks = Arc::clone(self);
+        self.runtime.spawn(async move {
+            for _ in 0..SETTLE_TRIES {
+                match locks.store.run(&place, &step).await {
+                    Ok(Answer::Freed) => {
+                        locks.counts.freed.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                    Ok(_) | Err(StoreError::Refused(_)) => return,
+                    Err(StoreError::Away(_)) => tokio::time::sleep(RETRY).await,
+                }
+            }
+        });
+    }
+
+    /// Must who waits for this one look by itself?
+    pub(super) fn must_look(&self, seen: &Seen) -> bool {
+        !seen.owner_lives || !self.hears() || self.standing(&seen.pid) == Standing::Gone
+    }
+
+    /// May the lock be freed that was seen unchanged since then?
+    pub(super) fn is_orphan(&self, seen: &Seen, since: Moment) -> bool {
+        if seen.is_free {
+            return false;
+        }
+        let waited = self.clock.now().since(since) >= self.bounds.orphan_after;
+        match self.standing(&seen.pid) {
+            Standing::Gone => waited || !seen.owner_lives,
+            _ if seen.owner_lives => false,
+            Standing::Here => waited && !self.is_connected(&seen.pid),
+            // PHP there talks to Redis itself, or its gateway was killed.
+            Standing::Other => waited && !seen.owner.is_empty(),
+        }
+    }
+
+    fn standing(&self, pid: &[u8]) -> Standing {
+        let host = split_pid(pid).and_then(|(host, _)| std::str::from_utf8(host).ok());
+        host.map_or(Standing::Other, |host| (self.hosts)(host))
+    }
+
+    /// Is the process of this pid a client here?
+    fn is_connected(&self, pid: &[u8]) -> bool {
+        let number = split_pid(pid).and_then(|(_, number)| std::str::from_utf8(number).ok());
+        let number = number.and_then(|number| number.parse::<i32>().ok());
+        number.is_some_and(|number| self.peers.lock().contains_key(&number))
+            || self.held.lock().values().any(|held| held.pid.as_deref() == Some(pid))
+    }
+
+    fn hear(&self, message: &[u8]) {
+        let Some((word, token)) = message.split_first() else { return };
+        let number = token.iter().position(|byte| *byte == b':').map(|at| &token[at + 1..]);
+        let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+        let bell = number.and_then(|number: u64| self.bells.lock().get(&number).cloned());
+        if let Some(bell) = bell {
+            bell.ring(if *word == b'n' { Word::Next } else { Word::Look });
+        }
+    }
+
+    /// Messages may have been lost.
+    fn look_everywhere(&self) {
+        for bell in self.bells.lock().values() {
+            bell.ring(Word::Look);
+        }
+    }
+
+    /// The Redis may have forgotten who has the locks of this process.
+    async fn tell_again(&self) {
+        let held: Vec<_> = self.held.lock().iter().map(|(n, held)| (*n, held.clone())).collect();
+        for (number, Held { place, pid }) in held {
+            let Some(pid) = pid else { continue };
+            let step = Step::Own { token: self.token(number), pid, broke: false };
+            if self.store.run(&place, &step).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        if let Some(listener) = self.listener.get_mut() {
+            listener.abort();
+        }
+    }
+}
+
+impl std::fmt::Debug for Locks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Locks").field("figures", &self.figures()).finish_non_exhaustive()
+    }
+}
+
+/// Hears what is told to this process, for as long as there are locks.
+async fn listen(locks: Weak<Locks>) {
+    while let Some(these) = locks.upgrade() {
+        let (store, process) = (Arc::clone(&these.store), these.process.clone());
+        drop(these);
+        if let Ok(mut hears) = store.listen(&process).await {
+            let Some(these) = locks.upgrade() else { return };
+            these.hears.store(true, Ordering::Release);
+            these.tell_again().await;
+            these.look_everywhere();
+            drop(these);
+            while let Some(message) = hears.next().await {
+                let Some(these) = locks.upgrade() else { return };
+                these.hear(&message);
+            }
+            let Some(these) = locks.upgrade() else { return };
+            these.hears.store(false, Ordering::Release);
+            these.look_everywhere();
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Host and number of a pid as PHP writes it (`HOST|NUMBER`).
+fn split_pid(pid: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = pid.iter().rposition(|byte| *byte == b'|')?;
+    Some((&pid[..at], &pid[at + 1..]))
+}

@@ -1,0 +1,270 @@
+//! The steps as a plain state machine: what `lock.lua` does in a Redis, for sessions that this node
+//! keeps itself, and for the simulation.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::step::{Answer, Place, Seen, Step, Token};
+use crate::clock::Moment;
+
+/// Who was called and has not come by then is passed over.
+const CALLED: Duration = Duration::from_millis(250);
+
+/// The fields of one session that PHP keeps its lock in.
+pub trait Fields {
+    /// Why they cannot be read or written.
+    type Error;
+
+    /// The field `lock` as a number, 0 where it is not there; `None` where it is no number.
+    fn lock(&mut self) -> Result<Option<i64>, Self::Error>;
+
+    /// The field `pid`; empty where it is not there.
+    fn pid(&mut self) -> Result<Bytes, Self::Error>;
+
+    /// `HINCRBY lock 1`
+    fn count(&mut self) -> Result<i64, Self::Error>;
+
+    /// `HSET lock 0`
+    fn set_free(&mut self) -> Result<(), Self::Error>;
+}
+
+/// What is told to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is this one's turn.
+    Turn(Token),
+    /// It stands behind who was called.
+    Next(Token),
+}
+
+impl Told {
+    /// As it goes over the wire.
+    pub fn message(&self) -> Bytes {
+        match self {
+            Self::Turn(token) => format!("w{token}").into(),
+            Self::Next(token) => format!("n{token}").into(),
+        }
+    }
+
+    /// Whom it is for.
+    pub fn token(&self) -> &Token {
+        match self {
+            Self::Turn(token) | Self::Next(token) => token,
+        }
+    }
+}
+
+/// What stands beside one session.
+#[derive(Clone, Debug, Default)]
+struct Beside {
+    line: BTreeMap<i64, Token>,
+    owner: Option<(Token, Bytes)>,
+    called: Option<(Token, Moment)>,
+}
+
+/// What stands beside all sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    sessions: HashMap<Place, Beside>,
+}
+
+/// One step under way.
+struct Turn<'a, F, T> {
+    beside: &'a mut Beside,
+    fields: &'a mut F,
+    /// Tells a process; false: it is gone.
+    tell: T,
+    now: Moment,
+}
+
+impl Table {
+    /// Does a step. `tell`: tells a process, and says whether it hears; `lives`: says that alone.
+    pub fn run<F: Fields>(
+        &mut self,
+        (place, step): (&Place, &Step),
+        fields: &mut F,
+        now: Moment,
+        tell: impl FnMut(Told) -> bool,
+        lives: impl Fn(&str) -> bool,
+    ) -> Result<Answer, F::Error> {
+        let beside = self.sessions.entry(place.clone()).or_default();
+        let mut turn = Turn { beside, fields, tell, now };
+        let answer = turn.run(step, lives);
+        let Beside { line, owner, called } = &*turn.beside;
+        if line.is_empty() && owner.is_none() && called.is_none() {
+            self.sessions.remove(place);
+        }
+        answer
+    }
+
+    /// Forgets all, as a Redis does that takes over from another.
+    #[cfg(test)]
+    pub(super) fn forget(&mut self) {
+        self.sessions.clear();
+    }
+}
+
+impl<F: Fields, T: FnMut(Told) -> bool> Turn<'_, F, T> {
+    fn run(&mut self, step: &Step, lives: impl Fn(&str) -> bool) -> Result<Answer, F::Error> {
+        match step {
+            Step::Take { token, turn, waiters_max } => {
+                let number = self.fields.lock()?;
+                match number {
+                    None | Some(..0) => return self.increment(token),
+                    Some(0) if self.is_first(token, *turn) => return self.increment(token),
+                    Some(_) => {}
+                }
+                let Some(turn) = self.stand_in_line(token, *turn, *waiters_max) else {
+                    return self.increment(token);
+                };
+                let owner = self.beside.owner.as_ref().map_or_else(Token::new, |(o, _)| o.clone());
+                let owner_lives = !owner.is_empty() && lives(&owner);
+                let (pid, is_free) = (self.fields.pid()?, number == Some(0));
+                Ok(Answer::Waits { turn, seen: Seen { owner, owner_lives, pid, is_free } })
+            }
+            Step::Now { token } => self.increment(token),
+            Step::Release { token } => {
+                if self.fields.lock()? == Some(0) {
+                    (self.beside.owner, self.beside.called) = (None, None);
+                    self.call_next();
+                } else if self.is_owner(token) {
+                    self.beside.owner = None;
+                    self.call_next();
+                }
+                Ok(Answer::Done)
+            }
+            Step::Free { owner, pid, .. } => self.free(owner, pid.as_ref()),
+            Step::Leave { token } if self.is_owner(token) => self.free(token, None),
+            Step::Leave { token } => {
+                self.beside.line.retain(|_, waiter| waiter != token);
+                self.forget_call(token);
+                if self.fields.lock()? == Some(0) {
+                    self.call_next();
+                }
+                Ok(Answer::Done)
+            }
+            Step::Own { token, pid, broke } => {
+                let is_held = self.fields.lock()?.is_some_and(|number| number > 0);
+                let may = *broke || self.beside.owner.is_none();
+                if is_held && may && self.fields.pid()? == *pid {
+                    self.own(token)?;
+                }
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn is_owner(&self, token: &str) -> bool {
+        self.beside.owner.as_ref().is_some_and(|(owner, _)| owner == token)
+    }
+
+    fn increment(&mut self, token: &Token) -> Result<Answer, F::Error> {
+        self.beside.line.retain(|_, waiter| waiter != token);
+        let number = self.fields.count()?;
+        if number == 1 {
+            self.own(token)?;
+        }
+        Ok(Answer::Counted(number))
+    }
+
+    fn own(&mut self, token: &Token) -> Result<(), F::Error> {
+        self.beside.owner = Some((token.clone(), self.fields.pid()?));
+        self.beside.called = None;
+        Ok(())
+    }
+
+    fn free(&mut self, owner: &str, signed: Option<&Bytes>) -> Result<Answer, F::Error> {
+        let (held_by, held_as) = self.beside.owner.clone().unwrap_or_default();
+        let is_held = self.fields.lock()?.is_some_and(|number| number > 0);
+        let is_same = held_by == owner && self.fields.pid()? == *signed.unwrap_or(&held_as);
+        if is_held && is_same {
+            self.fields.set_free()?;
+            (self.beside.owner, self.beside.called) = (None, None);
+            self.call_next();
+            return Ok(Answer::Freed);
+        }
+        if !owner.is_empty() && held_by == owner {
+            self.beside.owner = None;
+            self.call_next();
+        }
+        Ok(Answer::Done)
+    }
+
+    fn is_first(&mut self, token: &str, turn: i64) -> bool {
+        loop {
+            let mut line = self.beside.line.iter();
+            let Some((&its, first)) = line.next() else { return true };
+            if first == token || (turn > 0 && turn < its) {
+                return true;
+            }
+            let (first, second) = (first.clone(), line.next().map(|(_, token)| token.clone()));
+            match &self.beside.called {
+                Some((called, since)) if *called == first => {
+                    if self.now.since(*since) < CALLED {
+                        return false;
+                    }
+                    self.beside.line.remove(&its);
+                }
+                _ => {
+                    if self.call(its, first, second) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn call_next(&mut self) {
+        loop {
+            let mut line = self.beside.line.iter();
+            let Some((&its, first)) = line.next() else { return };
+            let (first, second) = (first.clone(), line.next().map(|(_, token)| token.clone()));
+            if self.call(its, first, second) {
+                return;
+            }
+        }
+    }
+
+    fn call(&mut self, turn: i64, first: Token, second: Option<Token>) -> bool {
+        if !(self.tell)(Told::Turn(first.clone())) {
+            self.beside.line.remove(&turn);
+            return false;
+        }
+        self.beside.called = Some((first, self.now));
+        if let Some(second) = second {
+            (self.tell)(Told::Next(second));
+        }
+        true
+    }
+
+    fn stand_in_line(&mut self, token: &Token, turn: i64, waiters_max: usize) -> Option<i64> {
+        let line = &mut self.beside.line;
+        let known = line.iter().find(|(_, waiter)| *waiter == token).map(|(turn, _)| *turn);
+        let turn = match known {
+            Some(turn) => turn,
+            None if line.len() >= waiters_max => return None,
+            None => {
+                let microseconds = i64::try_from(self.now.milliseconds()).unwrap_or(i64::MAX);
+                let behind = line.last_key_value().map_or(0, |(last, _)| *last) + 1;
+                let new = microseconds.saturating_mul(1_000).max(behind);
+                let mut turn = if turn > 0 { turn } else { new };
+                // In a Redis several may have the same turn; here each has one of its own.
+                while line.contains_key(&turn) {
+                    turn += 1;
+                }
+                line.insert(turn, token.clone());
+                turn
+            }
+        };
+        self.forget_call(token);
+        Some(turn)
+    }
+
+    fn forget_call(&mut self, token: &str) {
+        if self.beside.called.as_ref().is_some_and(|(called, _)| called == token) {
+            self.beside.called = None;
+        }
+    }
+}
