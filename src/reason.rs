@@ -116,6 +116,8 @@ reasons! {
     OriginMalformed = "origin-malformed",
     /// The origin's connection broke.
     OriginLost = "origin-lost",
+    /// Too many requests of the session wait, or those before it took too long.
+    SessionBusy = "session-busy",
     /// A fragment failed, and `esi.on_error` says that its page fails with it.
     Fragment = "fragment",
 }

@@ -18,6 +18,7 @@ use crate::observe::{Observer, Reading, Readings, State};
 use crate::origin::Origin;
 use crate::pipeline::{Node, Parts, Rules};
 use crate::policy::Policy;
+use crate::sessions::gate::{Bounds, Gate};
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -46,6 +47,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         (settings.origin.concurrency_max, settings.fleet.refresh_share_percent);
     let soft_refreshes = Arc::new(Semaphore::new((concurrency_max * share / 100).max(1)));
     let refreshes = Arc::new(Semaphore::new(settings.fill.refreshes_max));
+    let session_gate = session_gate(&settings, &clock);
     let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
     Ok(Node::new(Parts {
         rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings) }),
@@ -61,8 +63,33 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         forgery_seen: AtomicBool::new(false),
         esi_mistakes: MistakeLog::default(),
         body_memory,
+        session_gate,
         sharer: ArcSwap::from_pointee(None),
     }))
+}
+
+/// Requests of one session queue where this server sees the session's lock.
+fn session_gate(settings: &Settings, clock: &Clock) -> Option<Arc<Gate>> {
+    let sessions = &settings.sessions;
+    let bounds = Bounds {
+        queue_max: sessions.queue_max,
+        queue_wait: sessions.queue_wait,
+        lockless_after: sessions.lockless_after,
+    };
+    let is_on = sessions.listen.is_some() && !is_queue_off();
+    is_on.then(|| Gate::new(bounds, clock))
+}
+
+#[cfg(not(feature = "faulty"))]
+const fn is_queue_off() -> bool {
+    false
+}
+
+/// Does `PARVIS_WITHOUT` name the queue?
+#[cfg(feature = "faulty")]
+fn is_queue_off() -> bool {
+    use crate::settings::faulty::{Mechanism, is_off};
+    is_off(Mechanism::Queue)
 }
 
 /// Shows what the parts count in metrics and statistics.
@@ -97,6 +124,12 @@ pub fn register_readings(
             readings.set(Reading::FilesRefused, files.refused);
         }
         readings.set(Reading::EsiMistakes, parts.esi_mistakes.count());
+        if let Some(gate) = &parts.session_gate {
+            let gate = gate.figures();
+            readings.set_count(Reading::SessionsQueued, gate.waiting);
+            readings.set(Reading::SessionsQueuedTotal, gate.waited);
+            readings.set(Reading::SessionsRefused, gate.refused);
+        }
         if let Some(fleet) = parts.fleet.figures() {
             readings.set(Reading::FleetConnected, u64::from(fleet.connected));
             readings.set(Reading::FleetSoft, u64::from(fleet.soft));

@@ -32,7 +32,7 @@ pub fn channel(bytes_max: usize, length: Option<u64>) -> (BodySender, Body) {
         writer: None,
     }));
     let sender = BodySender { state: Arc::clone(&state), bytes_max, finished: false };
-    (sender, Body::from(BodyReceiver { state, remaining: length }))
+    (sender, Body::from(BodyReceiver { state, remaining: length, held: None }))
 }
 
 struct State {
@@ -186,9 +186,15 @@ impl Drop for BodySender {
 pub struct BodyReceiver {
     state: Arc<Mutex<State>>,
     remaining: Option<u64>,
+    /// What is given back when the content has ended.
+    held: Option<Box<dyn Send + Sync>>,
 }
 
 impl BodyReceiver {
+    pub(super) fn hold(&mut self, held: Box<dyn Send + Sync>) {
+        self.held = Some(held);
+    }
+
     pub(super) fn remaining(&self) -> Option<u64> {
         self.remaining
     }
@@ -213,7 +219,11 @@ impl BodyReceiver {
             return Poll::Ready(Some(Ok(piece)));
         }
         match state.end {
-            Some(Ok(())) => Poll::Ready(None),
+            Some(Ok(())) => {
+                drop(state);
+                self.held = None;
+                Poll::Ready(None)
+            }
             Some(Err(error)) => {
                 state.end = Some(Ok(()));
                 Poll::Ready(Some(Err(error)))
@@ -261,6 +271,23 @@ mod tests {
         assert_eq!(body.next().await, Some(Ok(Bytes::from("ab"))));
         assert_eq!(body.next().await, Some(Err(BodyError::Truncated)));
         assert_eq!(body.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_a_body_holds_is_given_back_at_its_end_and_at_once_where_all_is_there() {
+        let right = Arc::new(());
+        drop(Body::from(Bytes::from("whole")).holding(Arc::clone(&right)));
+        let _whole = Body::from(Bytes::from("whole")).holding(Arc::clone(&right));
+        assert_eq!(Arc::strong_count(&right), 1);
+        let (sender, body) = channel(10, None);
+        let mut body = body.holding(Arc::clone(&right));
+        assert_eq!(Arc::strong_count(&right), 2);
+        sender.finish();
+        assert_eq!(body.next().await, None);
+        assert_eq!(Arc::strong_count(&right), 1);
+        let (_sender, body) = channel(10, None);
+        drop(body.holding(Arc::clone(&right)));
+        assert_eq!(Arc::strong_count(&right), 1);
     }
 
     #[tokio::test]

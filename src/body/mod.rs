@@ -141,6 +141,16 @@ impl Body {
         }
     }
 
+    /// Keeps `held` until all of the content has been read or nobody reads it any more. Where all of it
+    /// is here already, that is now.
+    #[must_use]
+    pub fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
+        if let Kind::Channel(receiver) = &mut self.0 {
+            receiver.hold(Box::new(held));
+        }
+        self
+    }
+
     /// The fields that follow the content (RFC 9110 6.5), once [`Body::next`] has come to the
     /// proper end. Only what one producer sends to one reader has any: what is shared or stored is
     /// without (RFC 9111 3).

@@ -72,6 +72,10 @@ impl LineWriter {
             Some(first_byte) => seconds(out, first_byte),
             None => out.extend_from_slice(b"null"),
         }
+        if let Some(queued) = record.queued {
+            out.extend_from_slice(b",\"queued_seconds\":");
+            seconds(out, queued);
+        }
         json_word(out, ",\"verdict\":\"", record.verdict.as_str());
         match record.reason {
             Some(reason) => {

@@ -107,11 +107,12 @@ impl Observer {
         let ended = self.clock.elapsed();
         let &Asked { client, scheme, version, method, authority, target, user_agent, referer } =
             asked;
-        let &Answer { first_byte, status, verdict, reason, delivered } = answer;
+        let &Answer { first_byte, queued, status, verdict, reason, delivered } = answer;
         let record = Record {
             ended: self.clock.wall_roughly(),
             duration: ended.saturating_sub(began),
             first_byte,
+            queued,
             client,
             scheme,
             version,
@@ -294,6 +295,8 @@ impl Kept {
 pub struct Answer {
     /// From handing it to the origin until the response's head, where the origin was asked.
     pub first_byte: Option<Duration>,
+    /// How long it waited for its turn in its session, where it did.
+    pub queued: Option<Duration>,
     /// The status of the response.
     pub status: StatusCode,
     /// How it was answered.
@@ -310,6 +313,7 @@ impl Default for Answer {
     fn default() -> Self {
         Self {
             first_byte: None,
+            queued: None,
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             verdict: Verdict::Gone,
             reason: None,
@@ -338,6 +342,11 @@ impl Observation {
     /// How long the origin took to the head of its response.
     pub fn first_byte(&mut self, after: Duration) {
         self.answer.first_byte = Some(after);
+    }
+
+    /// How long it waited for its turn in its session.
+    pub fn queued(&mut self, wait: Duration) {
+        self.answer.queued = Some(wait);
     }
 
     /// The response has left, or cannot leave.

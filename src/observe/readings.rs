@@ -63,6 +63,10 @@ readings! {
     FilesRefused = Counter "files" "refused_total" "Requests for files that a bound refused (503).",
     EsiMistakes = Counter "esi" "mistakes_total"
         "Mistakes in ESI that were left out: wrong tags, refused sources, too many or too deep includes.",
+    SessionsQueued = Gauge "sessions" "queued" "Requests that wait for their turn in their session, before PHP.",
+    SessionsQueuedTotal = Counter "sessions" "queued_total" "Requests that had to wait for it.",
+    SessionsRefused = Counter "sessions" "refused_total"
+        "Requests that were refused since their session was busy (429, 503).",
     FleetConnected = Gauge "fleet" "connected" "1 while Redis answers.",
     FleetSoft = Gauge "fleet" "soft"
         "1 while this node cannot prove that it knows of every purge: what has tags counts as stale.",

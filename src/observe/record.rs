@@ -62,6 +62,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// From handing it to the origin until the response's head, where the origin was asked.
     pub first_byte: Option<Duration>,
+    /// How long it waited for its turn in its session, where it did.
+    pub queued: Option<Duration>,
     /// The client, after the forwarding headers of trusted hops.
     pub client: IpAddr,
     /// The scheme the client used.
@@ -120,6 +122,7 @@ pub(super) mod tests {
             ended: SystemTime::UNIX_EPOCH + Duration::from_micros(1_792_000_000_124_234),
             duration: Duration::from_micros(1_234),
             first_byte: None,
+            queued: None,
             client: IpAddr::from([192, 0, 2, 77]),
             scheme: Scheme::Https,
             version: Version::HTTP_11,

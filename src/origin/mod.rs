@@ -224,6 +224,14 @@ impl Origin {
         outcome.inspect_err(|error| self.failures.note(error))
     }
 
+    /// Does a request for this go to the application, as far as its path says? Else it is for a file.
+    pub fn runs(&self, target: &[u8]) -> bool {
+        match &self.backend {
+            Backend::Http(_) | Backend::FastCgi { .. } => true,
+            Backend::Shop(shop) => shop.runs(target),
+        }
+    }
+
     /// Can connections to it leave HTTP?
     pub fn can_switch(&self) -> bool {
         matches!(self.backend, Backend::Http(_))

@@ -54,6 +54,15 @@ impl Shop {
         self.files.counts()
     }
 
+    /// Is this for PHP, and not for a file or for what makes one?
+    pub fn runs(&self, target: &[u8]) -> bool {
+        match self.routes.route(target) {
+            Route::Page { .. } => true,
+            Route::Run(handler) => matches!(handler, Handler::Script(_)),
+            Route::File { .. } | Route::Malformed => false,
+        }
+    }
+
     /// Answers a request.
     pub async fn fetch(&self, request: &OriginRequest) -> Result<OriginResponse, OriginError> {
         match self.routes.route(&request.target) {

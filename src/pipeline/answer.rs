@@ -187,7 +187,8 @@ pub(super) fn ttl_seconds(entry: &Entry, now: Moment) -> i64 {
 pub(super) fn failure(reason: Reason, status: StatusCode) -> Outcome {
     let mut response = Response::text(status, format!("{status}\n"));
     response.fields.push_static("Cache-Control", Bytes::from_static(b"no-store"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    let comes_again = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+    if comes_again.contains(&status) {
         response.fields.push_static("Retry-After", Bytes::from_static(b"5"));
     }
     Outcome::new(response, Verdict::Failed, Some(reason))

@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::answer::{origin_failure, spool_failure, takes_esi};
+use super::answer::{failure, spool_failure, takes_esi};
 use super::lookup::Stale;
 use super::partial::completed;
 use super::prepare::{Decoded, decoded, prepared};
+use super::turn::{NotFetched, Turn};
 use super::validate::Destination;
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
@@ -19,11 +20,12 @@ use crate::exchange::Beside;
 use crate::fields::Fields;
 use crate::fill::{FillPermit, FillSharing, Release, Shared, SharedHead};
 use crate::observe::Verdict;
-use crate::origin::{OriginError, OriginResponse};
+use crate::origin::OriginResponse;
 use crate::policy::completion::{is_ranged, rest_of};
 use crate::policy::validation::conditions;
 use crate::policy::{Delivery, Judgement, LookupPlan, OriginHead, Purpose, Storable};
 use crate::reason::Reason;
+use crate::sessions::gate::{Kind, Pass};
 use crate::store::Entry;
 
 /// What the request that leads a fill gets.
@@ -44,6 +46,8 @@ pub(super) enum LeaderAnswer {
     },
     /// The node that owns the key had it; it is stored here now.
     Borrowed(Arc<Entry>),
+    /// It is not its turn in its session, and a fill that others may join does not wait for that.
+    MustWait(Box<LookupPlan>),
     /// What is stored is still right; this is it, with its fields brought up to date.
     Validated(Arc<Entry>),
     /// There is none that may be given out.
@@ -67,6 +71,8 @@ pub(super) struct FillTask {
     pub(super) place: Option<OwnedSemaphorePermit>,
     /// May the node that owns the key be asked first?
     pub(super) abroad: Abroad,
+    /// Its turn in its session, where it has waited for that.
+    pub(super) turn: Option<Pass>,
 }
 
 /// Whether another node may be asked.
@@ -110,19 +116,26 @@ impl Node {
 
     async fn fill(&self, task: FillTask, answer: oneshot::Sender<LeaderAnswer>) {
         let Some((task, mut answer)) = self.borrow_first(task, answer).await else { return };
-        let FillTask { visit, plan, mut permit, stale, place, abroad: _ } = task;
+        let FillTask { visit, plan, mut permit, stale, place, abroad: _, turn } = task;
         let hints = if place.is_some() { Hints::Unwanted } else { Hints::ToClient };
         let stored = stale.as_ref().map(|stale| &stale.entry);
         let validated = stored.filter(|entry| entry.has_validation());
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
+        let turn = turn.map_or(Turn::IfFree, Turn::Has);
         let response = tokio::select! {
-            response = self.ask_or_complete(&visit, &plan, asked, hints) => response,
+            response = self.ask_or_complete(&visit, &plan, asked, hints, turn) => response,
             // What is likely uncacheable ends with the one who waits for it.
             () = answer.closed(), if for_one => return,
         };
         let response = match response {
             Ok(response) => response,
+            Err(NotFetched::MustWait) => {
+                // Who follows looks again, and fetches by a session that is free.
+                permit.release(Release::Validated);
+                drop(answer.send(LeaderAnswer::MustWait(Box::new(plan))));
+                return;
+            }
             Err(error) => {
                 self.put_off_refresh(&visit, stored);
                 return fail(permit, answer, error.reason(), error.status());
@@ -217,8 +230,8 @@ impl Node {
         visit: &Visit,
         plan: &LookupPlan,
         prior: Prior<'_>,
-        hints: Hints,
-    ) -> Result<OriginResponse, OriginError> {
+        (hints, turn): (Hints, Turn),
+    ) -> Result<OriginResponse, NotFetched> {
         let nothing = Spooled::default();
         let mut request = visit.for_origin(Method::GET, &plan.target, Purpose::Fill, nothing);
         if hints == Hints::Unwanted {
@@ -238,7 +251,7 @@ impl Node {
             }
             Prior::Nothing => {}
         }
-        self.parts.origin.fetch(&request).await
+        self.fetch_in_turn(visit, &request, turn).await
     }
 
     /// Asks for the whole, or for the rest where its beginning is stored.
@@ -248,13 +261,14 @@ impl Node {
         plan: &LookupPlan,
         prior: Prior<'_>,
         hints: Hints,
-    ) -> Result<OriginResponse, OriginError> {
+        turn: Turn,
+    ) -> Result<OriginResponse, NotFetched> {
         let beginning = if matches!(prior, Prior::Nothing) { self.beginning(plan) } else { None };
         let Some((entry, bytes)) = beginning else {
-            return self.ask_origin(visit, plan, prior, hints).await;
+            return self.ask_origin(visit, plan, prior, (hints, turn)).await;
         };
         let rest = Prior::Beginning(&entry, &bytes);
-        let response = self.ask_origin(visit, plan, rest, hints).await?;
+        let response = self.ask_origin(visit, plan, rest, (hints, turn)).await?;
         let is_answer = matches!(response.status.as_u16(), 206 | 416);
         if !is_answer {
             return Ok(response);
@@ -262,7 +276,7 @@ impl Node {
         let bytes_max = visit.rules.settings.store.object_max_bytes;
         match completed(&entry, &bytes, response, bytes_max).await {
             Some(whole) => Ok(whole),
-            None => self.ask_origin(visit, plan, Prior::Nothing, hints).await,
+            None => self.ask_origin(visit, plan, Prior::Nothing, (hints, Turn::IfFree)).await,
         }
     }
 
@@ -332,9 +346,10 @@ impl Node {
     /// A waiter that gave up fetches for itself; what it gets is not stored.
     pub(super) async fn fetch_unstored(&self, visit: &Arc<Visit>, plan: &LookupPlan) -> Outcome {
         let reason = Reason::FillAbandoned;
-        match self.ask_origin(visit, plan, Prior::Nothing, Hints::ToClient).await {
+        let turn = Turn::InLine(Kind::Visitor);
+        match self.ask_origin(visit, plan, Prior::Nothing, (Hints::ToClient, turn)).await {
             Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason).await,
-            Err(error) => origin_failure(&error),
+            Err(error) => failure(error.reason(), error.status()),
         }
     }
 
@@ -349,7 +364,7 @@ impl Node {
         };
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
         let request = visit.for_origin(method, target, Purpose::Pass, spooled);
-        match self.parts.origin.fetch(&request).await {
+        match self.fetch_in_turn(visit, &request, Turn::InLine(Kind::Visitor)).await {
             Ok(response) => {
                 self.invalidate(visit, &response).await;
                 match self.store_content_of_post(visit, response).await {
@@ -359,7 +374,7 @@ impl Node {
                     }
                 }
             }
-            Err(error) => origin_failure(&error),
+            Err(error) => failure(error.reason(), error.status()),
         }
     }
 }

@@ -8,7 +8,6 @@ use http::{Method, Version};
 
 use super::Node;
 use super::fetch::{Abroad, FillTask};
-use super::fragments::Nesting;
 use super::lookup::{Looked, Stale};
 use super::portable::portable;
 use super::visit::Visit;
@@ -63,8 +62,7 @@ impl Node {
         if *plan.key.as_bytes() != ask.key || !is_plain {
             return Err(Why::Key);
         }
-        let (started, nesting) = (self.parts.clock.now(), Nesting::default());
-        let visit = Arc::new(Visit { request, client, rules, started, nesting });
+        let visit = Arc::new(Visit::new(request, client, rules, self.parts.clock.now()));
         let looked = self.look_for(&visit, &plan);
         if let Some(answer) = self.give(&looked.found) {
             return Ok(answer);
@@ -176,7 +174,15 @@ impl Node {
         let landing = alone.follow();
         let (visit, permit, abroad) = (Arc::clone(visit), alone, Abroad::Forbidden);
         // What nobody joins ends where this is dropped.
-        let _leader = self.spawn_fill(FillTask { visit, plan, permit, stale, place: None, abroad });
+        let _leader = self.spawn_fill(FillTask {
+            visit,
+            plan,
+            permit,
+            stale,
+            place: None,
+            abroad,
+            turn: None,
+        });
         landing.landed().await;
         Ok(())
     }

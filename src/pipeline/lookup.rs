@@ -17,6 +17,7 @@ use crate::fill::{FillPermit, FillWait, JoinLimits, Joined, Outcome as Waited, R
 use crate::observe::Verdict;
 use crate::policy::{CacheKey, LookupPlan};
 use crate::reason::Reason;
+use crate::sessions::gate::{Kind, Pass};
 use crate::store::{Entry, Found, Purgeable};
 
 /// How often a request looks again, after what it waited for turned out to be another's variant or
@@ -34,6 +35,8 @@ pub(super) struct Missed {
     pub(super) key: CacheKey,
     /// How often the request has looked already.
     pub(super) looks: usize,
+    /// Its turn in its session, where it has waited for that.
+    pub(super) turn: Option<Pass>,
 }
 
 impl Missed {
@@ -183,7 +186,7 @@ impl Node {
         let key = key.or_else(|| stale.as_ref().map(|stale| stale.entry.key()));
         let key = key.unwrap_or_else(|| plan.key.clone());
         let plan = LookupPlan { range: plan.range.filter(|range| *range == key), ..plan };
-        Finding::Ask { plan, missed: Missed { reason, stale, key, looks: 0 } }
+        Finding::Ask { plan, missed: Missed { reason, stale, key, looks: 0, turn: None } }
     }
 
     /// Nothing stands under the primary key: looks for the variant that the request selects, then
@@ -236,7 +239,10 @@ impl Node {
                 }
                 None => self.lead(visit, plan, missed, permit, Abroad::Allowed).await,
             },
-            Joined::Follow(wait) => self.follow(visit, plan, missed, wait).await,
+            // Who waits for another's fetch is in nobody's way in its session.
+            Joined::Follow(wait) => {
+                self.follow(visit, plan, Missed { turn: None, ..missed }, wait).await
+            }
             Joined::Full => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 self.fail(visit, &missed, Reason::OriginBusy, status).await
@@ -276,15 +282,22 @@ impl Node {
         &self,
         visit: &Arc<Visit>,
         plan: LookupPlan,
-        missed: Missed,
+        mut missed: Missed,
         permit: FillPermit,
         abroad: Abroad,
     ) -> Outcome {
         let patience = patience(visit, &missed);
         let (task_visit, stale) = (Arc::clone(visit), missed.stale.clone());
-        let (visit_of_task, place) = (task_visit, None);
-        let answer =
-            self.spawn_fill(FillTask { visit: visit_of_task, plan, permit, stale, place, abroad });
+        let (place, turn) = (None, missed.turn.take());
+        let answer = self.spawn_fill(FillTask {
+            visit: task_visit,
+            plan,
+            permit,
+            stale,
+            place,
+            abroad,
+            turn,
+        });
         let answer = if missed.for_failure().is_some() {
             tokio::time::timeout(patience, answer).await
         } else {
@@ -320,6 +333,10 @@ impl Node {
             Ok(Ok(LeaderAnswer::Failed { reason, status })) => {
                 self.fail(visit, &missed, reason, status).await
             }
+            Ok(Ok(LeaderAnswer::MustWait(plan))) => {
+                let kind = if abroad == Abroad::Allowed { Kind::Fill } else { Kind::Visitor };
+                self.lead_in_turn(visit, *plan, missed, kind).await
+            }
             Ok(Err(_lost)) => {
                 let status = StatusCode::BAD_GATEWAY;
                 self.fail(visit, &missed, Reason::FillAbandoned, status).await
@@ -329,6 +346,28 @@ impl Node {
                 self.fail(visit, &missed, Reason::OriginTimeout, status).await
             }
         }
+    }
+
+    /// Waits for the request's turn in its session, and then fetches if that is still needed.
+    async fn lead_in_turn(
+        &self,
+        visit: &Arc<Visit>,
+        plan: LookupPlan,
+        missed: Missed,
+        kind: Kind,
+    ) -> Outcome {
+        let turn = self.turn_of_fill(visit, kind);
+        let turn = if missed.for_failure().is_some() {
+            tokio::time::timeout(patience(visit, &missed), turn).await
+        } else {
+            Ok(turn.await)
+        };
+        let (reason, status) = match turn {
+            Ok(Ok(turn)) => return self.look_again(visit, plan, missed.looks + 1, turn).await,
+            Ok(Err(refused)) => (refused.reason(), refused.status()),
+            Err(_elapsed) => (Reason::SessionBusy, StatusCode::SERVICE_UNAVAILABLE),
+        };
+        self.fail(visit, &missed, reason, status).await
     }
 
     async fn follow(
@@ -350,7 +389,7 @@ impl Node {
                 outcome
             }
             Waited::Shared(_) | Waited::Released(Release::Validated) => {
-                self.look_again(visit, plan, missed.looks + 1).await
+                self.look_again(visit, plan, missed.looks + 1, None).await
             }
             Waited::Released(Release::Uncacheable(reason)) => {
                 self.lead_alone(visit, plan, Missed { reason, ..missed }).await
@@ -373,6 +412,7 @@ impl Node {
         visit: &'a Arc<Visit>,
         plan: LookupPlan,
         looks: usize,
+        turn: Option<Pass>,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
             match self.find(visit, plan) {
@@ -383,7 +423,7 @@ impl Node {
                     self.fetch_unstored(visit, &plan).await
                 }
                 Finding::Ask { plan, missed } => {
-                    self.miss(visit, plan, Missed { looks, ..missed }).await
+                    self.miss(visit, plan, Missed { looks, turn, ..missed }).await
                 }
             }
         })
@@ -413,8 +453,8 @@ impl Node {
             }
             let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
             let plan = LookupPlan { range: None, ..plan };
-            let abroad = Abroad::Allowed;
-            drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place, abroad }));
+            let (abroad, turn) = (Abroad::Allowed, None);
+            drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place, abroad, turn }));
         }
     }
 

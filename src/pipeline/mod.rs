@@ -17,6 +17,7 @@ mod portable;
 mod prepare;
 mod purge;
 mod stamp;
+mod turn;
 mod upgrade;
 mod validate;
 mod visit;
@@ -43,10 +44,11 @@ use crate::observe::{Observer, State, Verdict};
 use crate::origin::Origin;
 use crate::policy::{self, Plan, Policy, Refusal};
 use crate::reason::Reason;
+use crate::sessions::gate::Gate;
 use crate::settings::Settings;
 use crate::store::Store;
 
-use fragments::{Begins, Nesting};
+use fragments::Begins;
 use hit::{Opened, Receipt};
 use lookup::Looked;
 pub use portable::NotImported;
@@ -95,6 +97,8 @@ pub struct Parts {
     pub esi_mistakes: MistakeLog,
     /// For the content of requests.
     pub body_memory: SpoolMemory,
+    /// The queues of sessions before PHP, where there are any.
+    pub session_gate: Option<Arc<Gate>>,
     /// Who else applies each purge, while two processes serve.
     pub sharer: ArcSwap<Option<Arc<dyn Sharer>>>,
 }
@@ -229,8 +233,7 @@ impl Handler for Node {
         let Opened { began, rules, client, plan, looked } = *open;
         let started = Moment::of(began);
         let body = std::mem::take(&mut request.body);
-        let visit =
-            Arc::new(Visit { request, client, rules, started, nesting: Nesting::default() });
+        let visit = Arc::new(Visit::new(request, client, rules, started));
         let observation = self.parts.observer.begin(&visit.request, &visit.client, began);
         let outcome = self.respond(&visit, plan, looked, body).await.begun().await;
         self.stamp(&visit, outcome, observation)

@@ -1,5 +1,8 @@
 //! What a response says of itself, and what is noted of it: one word for header, log and metric.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use super::visit::Visit;
 use super::{Fetch, Node, Outcome};
 use crate::exchange::Response;
@@ -21,6 +24,10 @@ impl Node {
         observation.answer(response.status, verdict, reason);
         if matches!(verdict, Verdict::Miss | Verdict::HitForMiss | Verdict::Pass) {
             observation.first_byte(self.parts.clock.now().since(visit.started));
+        }
+        let queued = visit.queued_milliseconds.load(Ordering::Relaxed);
+        if queued > 0 {
+            observation.queued(Duration::from_millis(queued));
         }
         response.completion = observation.into_completion();
         response

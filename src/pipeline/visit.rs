@@ -1,6 +1,7 @@
 //! One request on its way through the steps.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use http::Method;
@@ -21,9 +22,22 @@ pub(super) struct Visit {
     pub(super) started: Moment,
     /// Is it a client's request, or one for a fragment of a page?
     pub(super) nesting: Nesting,
+    /// Milliseconds for which it has waited for its turn in its session.
+    pub(super) queued_milliseconds: AtomicU64,
 }
 
 impl Visit {
+    /// A client's request.
+    pub(super) fn new(
+        request: Request,
+        client: Client,
+        rules: Arc<Rules>,
+        started: Moment,
+    ) -> Self {
+        let (nesting, queued_milliseconds) = (Nesting::default(), AtomicU64::new(0));
+        Self { request, client, rules, started, nesting, queued_milliseconds }
+    }
+
     /// A fragment of this request's page, fetched for the same client.
     pub(super) fn fragment(self: &Arc<Self>, target: Bytes, started: Moment) -> Self {
         let parent = &self.request;
@@ -41,7 +55,8 @@ impl Visit {
             beside: Beside::default(),
         };
         let (client, rules) = (self.client.clone(), Arc::clone(&self.rules));
-        Self { request, client, rules, started, nesting: Nesting::within(self) }
+        let nesting = Nesting::within(self);
+        Self { nesting, ..Self::new(request, client, rules, started) }
     }
 
     /// What the client's connection takes; fields that it may not see are left out of hints too.

@@ -33,6 +33,15 @@ fn pair(text: &[u8]) -> Option<Pair<'_>> {
     (!name.is_empty()).then_some((name, value))
 }
 
+/// The value of the first of these cookies that a request has.
+pub fn session_of(fields: &Fields, names: &[String]) -> Option<Bytes> {
+    names.iter().find_map(|name| {
+        let mut lines = fields.all("cookie");
+        let value = lines.find_map(|line| value_in(line, name.as_bytes()));
+        value.filter(|value| !value.is_empty())
+    })
+}
+
 /// The Cookie lines joined into one, as HTTP/1.1 has it; `None` where there is none.
 pub(super) fn joined(fields: &Fields) -> Option<Bytes> {
     let mut lines = fields.all("cookie");
@@ -84,6 +93,15 @@ mod tests {
         let fields = Fields::from([("Cookie", r#"a="x=y"; =z;;"#)]);
         assert_eq!(first(&fields, "a").as_deref(), Some(r#""x=y""#));
         assert_eq!(pairs(&fields).count(), 1);
+    }
+
+    #[test]
+    fn the_session_is_that_of_the_first_cookie_that_is_there() {
+        let names = ["admin", "PHPSESSID"].map(str::to_owned);
+        let of = |cookies| session_of(&Fields::from([("Cookie", cookies)]), &names);
+        assert_eq!(of("PHPSESSID=b; admin=a").as_deref(), Some(&b"a"[..]));
+        assert_eq!(of("admin=; PHPSESSID=b").as_deref(), Some(&b"b"[..]));
+        assert_eq!(of("xPHPSESSID=b"), None);
     }
 
     proptest! {

@@ -43,6 +43,7 @@ use crate::reason::Reason;
 use crate::settings::{self, PolicyKind, Settings, UnknownMethods};
 
 pub use cache_key::CacheKey;
+pub use cookies::session_of;
 pub use error::PolicyError;
 pub use peer_fields::PeerRequest;
 pub use plan::{Delivery, Judgement, LookupPlan, OriginHead, Plan, Purpose, Refusal, Storable};

@@ -1,0 +1,134 @@
+//! A request's turn in its session, before it goes to PHP.
+//!
+//! Who passes, or fetches for itself alone, waits in line. A fill that others may join does not: it is
+//! given up, its request waits before those of the visitor alone, and who followed it looks again. So
+//! nobody waits behind another's session. A refresh that nobody waits for does not begin.
+//!
+//! A fragment is part of its page, which may be under way in the same session: it does not wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::Node;
+use super::visit::Visit;
+use crate::exchange::split_target;
+use crate::fields::Fields;
+use crate::origin::{OriginError, OriginRequest, OriginResponse};
+use crate::policy;
+use crate::reason::Reason;
+use crate::sessions::gate::{Gate, Kind, Pass, Refused};
+
+/// How a request comes to its turn.
+pub(super) enum Turn {
+    /// By waiting.
+    InLine(Kind),
+    /// At once or not at all.
+    IfFree,
+    /// It has waited.
+    Has(Pass),
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) enum NotFetched {
+    /// The origin gave none.
+    Origin(OriginError),
+    /// Its turn did not come.
+    Refused(Refused),
+    /// It is not its turn, and it did not wait for it.
+    MustWait,
+}
+
+impl NotFetched {
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Origin(error) => error.reason(),
+            Self::Refused(_) | Self::MustWait => Reason::SessionBusy,
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Origin(error) => error.status(),
+            Self::Refused(Refused::Full) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused(Refused::TooLong) | Self::MustWait => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl Node {
+    /// Asks the origin when it is the request's turn. The turn ends with the response.
+    pub(super) async fn fetch_in_turn(
+        &self,
+        visit: &Visit,
+        request: &OriginRequest,
+        turn: Turn,
+    ) -> Result<OriginResponse, NotFetched> {
+        let pass = match (turn, self.session(visit, &request.fields, &request.target)) {
+            (Turn::Has(pass), _) => Some(pass),
+            (_, None) => None,
+            (Turn::InLine(kind), Some((gate, session))) => {
+                Some(self.wait_in_line(visit, gate, &session, kind).await?)
+            }
+            (Turn::IfFree, Some((gate, session))) => {
+                Some(gate.try_enter(&session).ok_or(NotFetched::MustWait)?)
+            }
+        };
+        let mut response = self.parts.origin.fetch(request).await.map_err(NotFetched::Origin)?;
+        if let Some(pass) = pass {
+            response.body = response.body.holding(pass);
+        }
+        Ok(response)
+    }
+
+    /// Waits for the turn of a request that is to fetch what may be stored.
+    pub(super) async fn turn_of_fill(
+        &self,
+        visit: &Visit,
+        kind: Kind,
+    ) -> Result<Option<Pass>, NotFetched> {
+        let request = &visit.request;
+        match self.session(visit, &request.fields, &request.target) {
+            Some((gate, session)) => self.wait_in_line(visit, gate, &session, kind).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn wait_in_line(
+        &self,
+        visit: &Visit,
+        gate: &Arc<Gate>,
+        session: &[u8],
+        kind: Kind,
+    ) -> Result<Pass, NotFetched> {
+        let began = self.parts.clock.now();
+        let entered = gate.enter(session, kind).await;
+        let waited = self.parts.clock.now().since(began).as_millis();
+        let waited = u64::try_from(waited).unwrap_or(u64::MAX);
+        visit.queued_milliseconds.fetch_add(waited, Ordering::Relaxed);
+        entered.map_err(NotFetched::Refused)
+    }
+
+    /// The session whose lock PHP will take for a request with these fields.
+    fn session(
+        &self,
+        visit: &Visit,
+        fields: &Fields,
+        target: &[u8],
+    ) -> Option<(&Arc<Gate>, Bytes)> {
+        let gate = self.parts.session_gate.as_ref()?;
+        let settings = &visit.rules.settings.sessions;
+        let (path, _) = split_target(target);
+        let takes_none = |prefix: &String| {
+            path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+        };
+        if visit.nesting.is_fragment() || settings.lockless_paths.iter().any(takes_none) {
+            return None;
+        }
+        let session = policy::session_of(fields, &settings.cookies)?;
+        self.parts.origin.runs(target).then_some((gate, session))
+    }
+}
