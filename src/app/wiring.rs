@@ -76,20 +76,7 @@ fn session_gate(settings: &Settings, clock: &Clock) -> Option<Arc<Gate>> {
         queue_wait: sessions.queue_wait,
         lockless_after: sessions.lockless_after,
     };
-    let is_on = sessions.listen.is_some() && !is_queue_off();
-    is_on.then(|| Gate::new(bounds, clock))
-}
-
-#[cfg(not(feature = "faulty"))]
-const fn is_queue_off() -> bool {
-    false
-}
-
-/// Does `PARVIS_WITHOUT` name the queue?
-#[cfg(feature = "faulty")]
-fn is_queue_off() -> bool {
-    use crate::settings::faulty::{Mechanism, is_off};
-    is_off(Mechanism::Queue)
+    sessions.listen.is_some().then(|| Gate::new(bounds, clock))
 }
 
 /// Shows what the parts count in metrics and statistics.

@@ -1,4 +1,4 @@
-//! What the feature `faulty` switches off, to show that those who check promises notice.
+//! What the feature `faulty` switches off, to show that the checker of the fleet's promises notices.
 
 /// A mechanism that keeps one of the promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,10 +9,6 @@ pub enum Mechanism {
     Gap,
     /// So is a tail that was written again.
     Chain,
-    /// Requests of one session wait before PHP.
-    Queue,
-    /// Who waits for a session's lock is called when it is free.
-    Wake,
 }
 
 /// Does `PARVIS_WITHOUT` name it?
@@ -21,8 +17,6 @@ pub fn is_off(mechanism: Mechanism) -> bool {
         Mechanism::Fence => "fence",
         Mechanism::Gap => "gap",
         Mechanism::Chain => "chain",
-        Mechanism::Queue => "queue",
-        Mechanism::Wake => "wake",
     };
     std::env::var("PARVIS_WITHOUT").is_ok_and(|named| named.split(',').any(|one| one == word))
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::locks::{Bell, Locks, PACE, Word};
 use super::step::{Answer, Place, Seen, Step, StoreError};
 use crate::clock::Moment;
+use crate::sessions::gateway::BackendError;
 
 /// Locks that one client may have; PHP has one.
 const HELD_MAX: usize = 16;
@@ -68,11 +69,11 @@ impl LockClient {
     /// answer. 1: the lock is the client's. Dropping the future is the client's going away.
     ///
     /// # Errors
-    /// [`StoreError`], that of the command itself.
-    pub async fn take(&mut self, database: u32, key: &Bytes) -> Result<i64, StoreError> {
+    /// [`BackendError`], also with the words of the command's own error.
+    pub async fn take(&mut self, database: u32, key: &Bytes) -> Result<i64, BackendError> {
         let place = Place { database, key: key.clone() };
         if self.held.len() >= HELD_MAX || self.held.iter().any(|held| held.place == place) {
-            return self.locks.store.count(&place).await;
+            return Ok(self.locks.store.count(&place).await?);
         }
         self.locks.asked(key);
         let began = self.locks.clock.now();
@@ -91,7 +92,7 @@ impl LockClient {
                 self.attempt = Some(attempt);
             }
         }
-        outcome
+        Ok(outcome?)
     }
 
     /// Redis has acknowledged a write of this client that names the fields `lock` or `pid` of a key, or

@@ -30,6 +30,6 @@ mod table;
 
 pub use client::{LockClient, Written};
 pub use locks::{Bounds, Figures, Hosts, Locks, PACE, Standing};
-pub use scripts::{Ask, Scripts};
+pub use scripts::Scripts;
 pub use step::{Answer, Boxed, Hears, LockStore, Place, Seen, Step, StoreError, Token};
 pub use table::{Fields, Table, Told};

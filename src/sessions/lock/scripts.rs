@@ -6,7 +6,9 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use bytes::{Bytes, BytesMut};
 
 use super::step::{Answer, Boxed, Hears, LockStore, Place, Seen, Step, StoreError};
+use crate::redis_pool::RedisError;
 use crate::resp::{Value, write};
+use crate::sessions::gateway::{BackendError, Messages, Trunks};
 
 const SCRIPT: &str = include_str!("lock.lua");
 
@@ -14,29 +16,20 @@ const SCRIPT: &str = include_str!("lock.lua");
 /// its visitor's rights to who reads it.
 const NAME_BYTES: usize = 16;
 
-/// Asks a Redis.
-pub trait Ask: Send + Sync {
-    /// Sends one packed command in a database.
-    fn ask(&self, database: u32, command: Bytes) -> Boxed<'_, Result<Value, StoreError>>;
-
-    /// Listens to a channel.
-    fn subscribe<'a>(&'a self, channel: &'a str) -> Boxed<'a, Result<Box<dyn Hears>, StoreError>>;
-}
-
 /// Locks in a Redis.
-pub struct Scripts<A> {
-    ask: A,
+pub struct Scripts {
+    trunks: Trunks,
     /// What the keys beside sessions and the channels begin with.
     prefix: String,
     /// By what the Redis knows the script.
     name: String,
 }
 
-impl<A: Ask> Scripts<A> {
+impl Scripts {
     /// `prefix`: that of the fleet, the same on all nodes.
-    pub fn new(ask: A, prefix: &str) -> Self {
+    pub fn new(trunks: Trunks, prefix: &str) -> Self {
         let name = hexadecimal(digest(&SHA1_FOR_LEGACY_USE_ONLY, SCRIPT.as_bytes()).as_ref());
-        Self { ask, prefix: format!("{{{prefix}}}:lock"), name }
+        Self { trunks, prefix: format!("{{{prefix}}}:lock"), name }
     }
 
     fn channels(&self) -> String {
@@ -46,10 +39,10 @@ impl<A: Ask> Scripts<A> {
     async fn evaluate(&self, place: &Place, step: &Step) -> Result<Value, StoreError> {
         let (name, script) = (self.name.as_bytes(), SCRIPT.as_bytes());
         let known = self.command(b"EVALSHA", name, place, step);
-        match self.ask.ask(place.database, known).await? {
+        match self.trunks.ask(place.database, known).await? {
             Value::Error(error) if error.starts_with(b"NOSCRIPT") => {
                 let whole = self.command(b"EVAL", script, place, step);
-                self.ask.ask(place.database, whole).await
+                Ok(self.trunks.ask(place.database, whole).await?)
             }
             value => Ok(value),
         }
@@ -94,7 +87,7 @@ impl<A: Ask> Scripts<A> {
     }
 }
 
-impl<A: Ask> LockStore for Scripts<A> {
+impl LockStore for Scripts {
     fn run<'a>(
         &'a self,
         place: &'a Place,
@@ -107,7 +100,7 @@ impl<A: Ask> LockStore for Scripts<A> {
         Box::pin(async move {
             let mut out = BytesMut::new();
             write::command(&mut out, &[b"HINCRBY", &place.key, b"lock", b"1"]);
-            match self.ask.ask(place.database, out.freeze()).await? {
+            match self.trunks.ask(place.database, out.freeze()).await? {
                 Value::Integer(number) => Ok(number),
                 Value::Error(error) => Err(StoreError::Refused(error)),
                 _ => Err(unexpected()),
@@ -118,8 +111,16 @@ impl<A: Ask> LockStore for Scripts<A> {
     fn listen<'a>(&'a self, process: &'a str) -> Boxed<'a, Result<Box<dyn Hears>, StoreError>> {
         Box::pin(async move {
             let channel = self.channels() + process;
-            self.ask.subscribe(&channel).await
+            let messages = self.trunks.subscribe(&channel).await?;
+            let hears: Box<dyn Hears> = Box::new(messages);
+            Ok(hears)
         })
+    }
+}
+
+impl Hears for Messages {
+    fn next(&mut self) -> Boxed<'_, Option<Bytes>> {
+        Box::pin(Self::next(self))
     }
 }
 
@@ -151,7 +152,7 @@ fn answer(step: &Step, value: Value) -> Result<Answer, StoreError> {
 }
 
 fn unexpected() -> StoreError {
-    StoreError::Away("the answer is not what was asked for".to_owned())
+    StoreError::Away(BackendError::Lost(RedisError::Unexpected))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -16,6 +16,8 @@ use super::step::{Answer, Boxed, Hears, LockStore, Place, Step, StoreError};
 use super::table::{Fields, Table, Told};
 use super::{Bounds, LockClient, Locks, Standing, Written};
 use crate::clock::Clock;
+use crate::redis_pool::RedisError;
+use crate::sessions::gateway::BackendError;
 
 const PROCESSES: [&str; 3] = ["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "cccccccccccccccc"];
 const HOSTS: [&str; 3] = ["web1", "web2", "web3"];
@@ -172,7 +174,8 @@ impl LockStore for Store {
         step: &'a Step,
     ) -> Boxed<'a, Result<Answer, StoreError>> {
         Box::pin(async move {
-            let (world, away) = (&self.world, || StoreError::Away("made up".to_owned()));
+            let (world, away) =
+                (&self.world, || StoreError::Away(BackendError::Lost(RedisError::Unexpected)));
             world.pause(LATENCY_MILLISECONDS / 2).await;
             if world.is_dead(&self.process) {
                 // Whoever asks is dead, too.
@@ -220,7 +223,7 @@ enum Door {
 }
 
 impl Door {
-    async fn take(&mut self, world: &World, key: &Bytes) -> Result<i64, StoreError> {
+    async fn take(&mut self, world: &World, key: &Bytes) -> Result<i64, BackendError> {
         match self {
             Self::Gateway(client) => {
                 let began = world.clock.now();
@@ -234,7 +237,7 @@ impl Door {
             Self::Direct => {
                 let mut redis = world.redis.lock();
                 let mut hash = redis.sessions.entry(key.clone()).or_default();
-                (&mut hash).count()
+                Ok((&mut hash).count()?)
             }
         }
     }

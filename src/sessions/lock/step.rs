@@ -4,6 +4,8 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
+use crate::sessions::gateway::BackendError;
+
 /// A future on the heap.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -103,9 +105,20 @@ pub enum StoreError {
     /// The server answered with an error, in its words.
     #[error("the server refuses: {}", String::from_utf8_lossy(.0))]
     Refused(Bytes),
-    /// It cannot be asked.
-    #[error("{0}")]
-    Away(String),
+    /// It cannot be asked, or there is no answer.
+    #[error(transparent)]
+    Away(#[from] BackendError),
+}
+
+impl From<StoreError> for BackendError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(words) => {
+                Self::Refused(String::from_utf8_lossy(&words).into_owned())
+            }
+            StoreError::Away(error) => error,
+        }
+    }
 }
 
 /// Where sessions are.

@@ -68,6 +68,8 @@ struct Beside {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     sessions: HashMap<Place, Beside>,
+    /// The last turn that was given. A Redis has microseconds; here a counter tells them apart.
+    last_turn: i64,
 }
 
 /// One step under way.
@@ -77,6 +79,7 @@ struct Turn<'a, F, T> {
     /// Tells a process; false: it is gone.
     tell: T,
     now: Moment,
+    last_turn: &'a mut i64,
 }
 
 impl Table {
@@ -90,7 +93,7 @@ impl Table {
         lives: impl Fn(&str) -> bool,
     ) -> Result<Answer, F::Error> {
         let beside = self.sessions.entry(place.clone()).or_default();
-        let mut turn = Turn { beside, fields, tell, now };
+        let mut turn = Turn { beside, fields, tell, now, last_turn: &mut self.last_turn };
         let answer = turn.run(step, lives);
         let Beside { line, owner, called } = &*turn.beside;
         if line.is_empty() && owner.is_none() && called.is_none() {
@@ -246,14 +249,10 @@ impl<F: Fields, T: FnMut(Told) -> bool> Turn<'_, F, T> {
             Some(turn) => turn,
             None if line.len() >= waiters_max => return None,
             None => {
-                let microseconds = i64::try_from(self.now.milliseconds()).unwrap_or(i64::MAX);
-                let behind = line.last_key_value().map_or(0, |(last, _)| *last) + 1;
-                let new = microseconds.saturating_mul(1_000).max(behind);
-                let mut turn = if turn > 0 { turn } else { new };
-                // In a Redis several may have the same turn; here each has one of its own.
-                while line.contains_key(&turn) {
-                    turn += 1;
+                if turn == 0 {
+                    *self.last_turn += 1;
                 }
+                let turn = if turn > 0 { turn } else { *self.last_turn };
                 line.insert(turn, token.clone());
                 turn
             }

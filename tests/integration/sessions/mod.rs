@@ -1,3 +1,4 @@
 //! Sessions that pass through Parvis.
 
+mod lock;
 mod trunks;
