@@ -71,12 +71,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
 /// Requests of one session queue where this server sees the session's lock.
 fn session_gate(settings: &Settings, clock: &Clock) -> Option<Arc<Gate>> {
     let sessions = &settings.sessions;
-    let bounds = Bounds {
-        queue_max: sessions.queue_max,
-        queue_wait: sessions.queue_wait,
-        lockless_after: sessions.lockless_after,
-    };
-    sessions.listen.is_some().then(|| Gate::new(bounds, clock))
+    sessions.listen.is_some().then(|| Gate::new(Bounds::of(sessions), clock))
 }
 
 /// Shows what the parts count in metrics and statistics.

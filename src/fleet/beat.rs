@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Load;
+use super::hosts::own_host;
 use super::link::{Link, SHORT_PAUSE, token};
 use super::members::Member;
 use super::stand::Stand;
@@ -113,6 +114,7 @@ impl Heart {
         Member {
             name: link.name.clone(),
             instance: link.instance.to_string(),
+            host: own_host(),
             address: link.address.clone(),
             peer: link.settings.peers.listen.map(|address| address.to_string()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply::Applier;
+use super::hosts::Hosts;
 use super::log::{Action, Entry, Limits, Machine, Order, Position, Question, Token};
 use super::members::Member;
 use super::stream::{Keys, Read};
@@ -71,6 +72,8 @@ pub(super) struct Link {
     pub(super) queue: Mutex<Option<mpsc::Receiver<Job>>>,
     /// Who was there at the last look; `None`: nobody has looked yet.
     pub(super) members: ArcSwapOption<Vec<Member>>,
+    /// Where nodes were seen.
+    pub(super) hosts: Hosts,
     /// How far it is with the pages of others.
     pub(super) warmth: Warmth,
     /// Rung to announce this node now.
@@ -121,6 +124,7 @@ impl Link {
             jobs,
             queue: Mutex::new(Some(queue)),
             members: ArcSwapOption::empty(),
+            hosts: Hosts::default(),
             warmth: Warmth::default(),
             beat_now: Bell::new(),
             moved: Bell::new(),

@@ -16,6 +16,7 @@ pub(super) async fn run(link: Arc<Link>, peers: Option<Arc<Peers>>, state: Arc<S
                 peers.see(&link.name, &link.release.load(), &members);
             }
             guard.look(&link, &state, &members);
+            link.hosts.see(&members);
             link.members.store(Some(Arc::new(members)));
         }
         // At the start Redis may not have been reached yet.

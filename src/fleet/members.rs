@@ -24,6 +24,9 @@ pub struct Member {
     pub name: String,
     /// Its process.
     pub instance: String,
+    /// The name of its host; empty: an older version, which does not say.
+    #[serde(default)]
+    pub host: String,
     /// Where it listens.
     pub address: String,
     /// Where the other nodes get pages from it; empty: nowhere.

@@ -11,7 +11,7 @@
 //! | `stream` | keys and scripts in Redis |
 //! | `writer`, `reader`, `beat` | the tasks: append, read and apply, prove and announce |
 //! | `apply`, `echo`, `trust` | purging, purging again, and what stored responses are worth |
-//! | `members`, `look`, `stand` | who is there, and how many may be not ready at once |
+//! | `members`, `look`, `stand`, `hosts` | who is there, how many may be not ready at once, which hosts have left |
 //! | `join`, `warmth` | what a node that comes or goes asks of the others, and how far it is |
 //! | `release` | which release of the shop this is |
 //! | `peer/` | pages from node to node |
@@ -19,6 +19,7 @@
 mod apply;
 mod beat;
 mod echo;
+mod hosts;
 mod join;
 mod link;
 pub mod log;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 pub use echo::Due;
+pub use hosts::own_host;
 pub use join::Host;
 pub use link::Unlogged;
 pub use members::{Member, Overview};
@@ -307,6 +309,13 @@ impl Fleet {
             Some(link) => Some(members::overview(link).await),
             None => None,
         }
+    }
+
+    /// Was a node of the fleet on that host, and is none there any more? While Redis is away the last
+    /// view stays.
+    pub fn has_left(&self, host: &str) -> bool {
+        let members = self.link.as_ref().and_then(|link| Some((link, link.members.load_full()?)));
+        members.is_some_and(|(link, members)| link.hosts.has_left(host, &members))
     }
 
     /// Where other nodes come in; `None`: pages are neither asked for nor given.

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 pub use line::Kind;
 
 use crate::clock::Clock;
+use crate::settings;
 use line::{Entered, Line};
 
 /// Parts of the table, so that sessions seldom wait for one lock.
@@ -36,6 +37,17 @@ pub struct Bounds {
     pub queue_wait: Duration,
     /// `sessions.lockless_after`
     pub lockless_after: Duration,
+}
+
+impl Bounds {
+    /// Those of the settings.
+    pub fn of(sessions: &settings::Sessions) -> Self {
+        Self {
+            queue_max: sessions.queue_max,
+            queue_wait: sessions.queue_wait,
+            lockless_after: sessions.lockless_after,
+        }
+    }
 }
 
 /// Why a request does not go to PHP.

@@ -15,6 +15,7 @@ use super::client::LockClient;
 use super::step::{Answer, LockStore, Place, Seen, Step, StoreError, Token};
 use crate::clock::{Clock, Moment};
 use crate::sessions::gate::Gate;
+use crate::settings;
 
 /// How often a waiter looks by itself for a lock that no live gateway has.
 pub const PACE: Duration = Duration::from_millis(250);
@@ -38,6 +39,19 @@ pub struct Bounds {
     pub waiters_max: usize,
     /// `sessions.orphan_after`
     pub orphan_after: Duration,
+}
+
+impl Bounds {
+    /// Those of the settings.
+    pub fn of(sessions: &settings::Sessions) -> Self {
+        Self {
+            key_prefix: sessions.key_prefix.clone(),
+            wait_max: sessions.wait_max,
+            hold_max: sessions.hold_max,
+            waiters_max: sessions.waiters_max,
+            orphan_after: sessions.orphan_after,
+        }
+    }
 }
 
 /// What is known of a host that a pid names.

@@ -25,13 +25,7 @@ const HOSTS: [&str; 3] = ["web1", "web2", "web3"];
 const LATENCY_MILLISECONDS: u64 = 8;
 
 fn bounds() -> Bounds {
-    Bounds {
-        key_prefix: "sess_".to_owned(),
-        wait_max: Duration::from_secs(2),
-        hold_max: Duration::from_secs(3),
-        waiters_max: 32,
-        orphan_after: Duration::from_secs(5),
-    }
+    Bounds::of(&crate::settings::Sessions::default())
 }
 
 /// In a thousand.

@@ -19,18 +19,11 @@ use tokio::time::sleep;
 
 use crate::support::redis::Redis;
 
-const DATABASE: u32 = 2;
+pub const DATABASE: u32 = 2;
 const HOLD: Duration = Duration::from_millis(50);
 
 pub fn bounds() -> Bounds {
-    let sessions = Settings::default().sessions;
-    Bounds {
-        key_prefix: sessions.key_prefix,
-        wait_max: sessions.wait_max,
-        hold_max: sessions.hold_max,
-        waiters_max: sessions.waiters_max,
-        orphan_after: sessions.orphan_after,
-    }
+    Bounds::of(&Settings::default().sessions)
 }
 
 pub fn trunks(redis: &Redis) -> Trunks {
@@ -509,7 +502,7 @@ async fn look_beside(node: &Node) {
     }
 }
 
-fn bulk(text: &str) -> Value {
+pub fn bulk(text: &str) -> Value {
     Value::Bulk(Bytes::copy_from_slice(text.as_bytes()))
 }
 

@@ -1,4 +1,5 @@
 //! Sessions that pass through Parvis.
 
 mod lock;
+mod orphans;
 mod trunks;
