@@ -262,9 +262,10 @@ impl Server {
         });
     }
 
-    /// Cleans the store, and makes this server not ready while its own PHP-FPM refuses.
+    /// Cleans store and copies, and makes this server not ready while its own PHP-FPM refuses.
     fn start_upkeep(&self, mut stopped: watch::Receiver<bool>) {
         let (node, state) = (self.node.clone(), Arc::clone(&self.state));
+        let copies = self.doors.lock().as_ref().map(|doors| Arc::clone(&doors.limits().copies));
         tokio::spawn(async move {
             let pace = UPKEEP.min(node.parts().rules.load().settings.health.refused / 2);
             loop {
@@ -281,6 +282,9 @@ impl Server {
                 }
                 let store = Arc::clone(&parts.store);
                 drop(tokio::task::spawn_blocking(move || store.maintain()).await);
+                if let Some(copies) = &copies {
+                    copies.sweep();
+                }
                 tokio::select! {
                     _ = stopped.wait_for(|stopped| *stopped) => return,
                     () = tokio::time::sleep(pace.max(Duration::from_millis(50))) => {}

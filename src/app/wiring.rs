@@ -146,6 +146,7 @@ pub fn register_readings(
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
         readings.set_count(Reading::ListenUpgrades, limits.upgrades_in_use());
+        readings.set(Reading::ListenCopiesBytes, limits.copies.bytes());
         let refused = door.refused_connections_max + door.refused_per_address;
         readings.set(Reading::ListenRefusedConnections, refused);
         readings.set(Reading::ListenBadRequests, door.requests_refused);

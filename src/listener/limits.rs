@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::copies::Copies;
 use crate::settings::{Listen, Networks};
 
 /// Bounds and timeouts of listeners and their connections.
@@ -48,6 +49,8 @@ pub struct Limits {
     pub http2_fields_memory_max_bytes: usize,
     /// How long an HTTP/2 client may leave content waiting while nothing moves.
     pub http2_stall_timeout: Duration,
+    /// Copies of what leaves often; clones share them.
+    pub copies: Arc<Copies>,
     /// Peers to which `connections_per_address_max` does not apply.
     pub trusted: Networks,
 }
@@ -98,6 +101,7 @@ impl From<&Listen> for Limits {
             http2_control_max: listen.http2_control_max,
             http2_fields_memory_max_bytes: listen.http2_fields_memory_max_bytes,
             http2_stall_timeout: listen.http2_stall_timeout,
+            copies: Arc::new(Copies::new(listen.sendfile_memory_bytes)),
             trusted: listen.trusted.clone(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod accept;
 mod connections;
+mod copies;
 mod date;
 mod door;
 pub mod http1;

@@ -1,13 +1,18 @@
 //! Sockets to listen on, and the streams they give.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use rustix::fs::sendfile;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::exchange::Peer;
@@ -265,9 +270,70 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Makes closing it an error for the other end. Where a response ends with the connection, a
     /// proper close would make a broken one look whole.
     fn close_as_broken(&self);
+
+    /// Can it send bytes of a file without copying them? Then [`Transport::poll_send_file`] may be used.
+    const SENDS_FILES: bool = false;
+
+    /// Writes while more is to follow at once, so that the system waits for that.
+    fn poll_write_ahead(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write_vectored(context, slices)
+    }
+
+    /// Sends bytes of a file; says how many.
+    fn poll_send_file(
+        &mut self,
+        _context: &mut Context<'_>,
+        _file: &File,
+        _offset: u64,
+        _bytes: usize,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// Calls what writes to a socket until it writes, or the socket takes nothing.
+fn poll_writing(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    mut write: impl FnMut() -> rustix::io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        match stream.try_io(Interest::WRITABLE, || Ok(write()?)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            end => return Poll::Ready(end),
+        }
+    }
 }
 
 impl Transport for TcpStream {
+    const SENDS_FILES: bool = true;
+
+    fn poll_write_ahead(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        poll_writing(self, context, || {
+            sendmsg(&*self, slices, &mut SendAncillaryBuffer::default(), flags)
+        })
+    }
+
+    fn poll_send_file(
+        &mut self,
+        context: &mut Context<'_>,
+        file: &File,
+        offset: u64,
+        bytes: usize,
+    ) -> Poll<io::Result<usize>> {
+        poll_writing(self, context, || sendfile(&*self, file, Some(&mut { offset }), bytes))
+    }
+
     fn close_as_broken(&self) {
         // If the system refuses, the connection is closed all the same.
         let _ = SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));

@@ -98,6 +98,8 @@ readings! {
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenUpgrades = Gauge "listen" "upgrades"
         "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",
+    ListenCopiesBytes = Gauge "listen" "copies_bytes"
+        "Memory of copies of large responses that leave often.",
     ListenRefusedConnections = Counter "listen" "refused_connections_total"
         "Connections that were refused over a limit.",
     ListenBadRequests = Counter "listen" "bad_requests_total"

@@ -63,6 +63,8 @@ pub struct Listen {
     pub http2_fields_memory_max_bytes: usize,
     /// How long an HTTP/2 client may leave content waiting while nothing moves.
     pub http2_stall_timeout: Duration,
+    /// Bytes of memory for copies of large responses that leave often; zero: none.
+    pub sendfile_memory_bytes: u64,
     /// What to do with a method that RFC 9110 and PATCH do not define.
     pub unknown_methods: UnknownMethods,
 }
@@ -106,6 +108,7 @@ impl Default for Listen {
             http2_control_max: 1_000,
             http2_fields_memory_max_bytes: 512 << 10,
             http2_stall_timeout: Duration::from_secs(10),
+            sendfile_memory_bytes: 32 << 20,
             unknown_methods: UnknownMethods::Refuse,
         }
     }

@@ -138,6 +138,7 @@ fn listen(reader: &mut Reader, listen: &mut Listen) {
         &mut listen.http2_stall_timeout,
         MILLISECOND..=HOUR,
     );
+    reader.size("listen.sendfile_memory", &mut listen.sendfile_memory_bytes, 0..=1_024 * GIB);
     reader.word("listen.unknown_methods", &mut listen.unknown_methods);
 }
 

@@ -13,6 +13,7 @@ mod checker;
 mod codings;
 mod command;
 mod connections;
+mod copies;
 mod corpus;
 mod demo;
 mod disconnects;

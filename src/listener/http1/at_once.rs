@@ -69,7 +69,7 @@ fn turn<S: Transport, H: Handler>(
         Begun::Answered(response, receipt) => {
             asked.keep_alive &= door.stage() == Stage::Serving;
             let mut outgoing = Outgoing::new(response, asked, &door.clock);
-            match outgoing.send_now(wire, context) {
+            match outgoing.send_now(wire, &door.limits.copies, context) {
                 Some((sent, delivered)) => {
                     door.handler.settle(&request, receipt, delivered);
                     AtOnce::Done(Next::after(sent, wire))

@@ -18,6 +18,7 @@ use crate::body::{Body, BodyError};
 use crate::clock::Clock;
 use crate::exchange::{Completion, Delivered, Response, StoredHead, is_framing};
 use crate::fields::Fields;
+use crate::listener::copies::Copies;
 use crate::listener::limits::Limits;
 use crate::listener::socket::Transport;
 
@@ -103,23 +104,28 @@ impl Outgoing {
     pub(super) fn send_now<S: Transport>(
         &mut self,
         wire: &mut Wire<S>,
+        copies: &Copies,
         context: &mut Context<'_>,
     ) -> Option<(Sent, Delivered)> {
         let parts = self.body.ready_parts().filter(|parts| parts.len() <= BATCH_PIECES)?;
+        let last = parts.last().filter(|_| S::SENDS_FILES);
+        let copy = last.and_then(|last| copies.of(last));
         let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
         let used = fill(&mut slices, self.head(), parts);
         let mut written = 0;
-        let end =
-            if slices[..used].iter().map(|slice| slice.len()).sum::<usize>() <= JOINED_MAX_BYTES {
-                let mut joined = JOINED.take();
-                joined.clear();
-                slices[..used].iter().for_each(|slice| joined.extend_from_slice(slice));
-                let end = wire.write_now(&mut [IoSlice::new(&joined)], &mut written, context);
-                JOINED.set(joined);
-                end
-            } else {
-                wire.write_now(&mut slices[..used], &mut written, context)
-            };
+        let end = if let Some(copy) = copy.as_ref().and_then(|copy| copy.as_ref()) {
+            wire.send_file_now(&mut slices[..used - 1], copy, &mut written, context)
+        } else if slices[..used].iter().map(|slice| slice.len()).sum::<usize>() <= JOINED_MAX_BYTES
+        {
+            let mut joined = JOINED.take();
+            joined.clear();
+            slices[..used].iter().for_each(|slice| joined.extend_from_slice(slice));
+            let end = wire.write_now(&mut [IoSlice::new(&joined)], &mut written, context);
+            JOINED.set(joined);
+            end
+        } else {
+            wire.write_now(&mut slices[..used], &mut written, context)
+        };
         self.written = written;
         let end = match end {
             Poll::Ready(end) => end.map_err(Failure::from),

@@ -11,6 +11,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Instant;
 
+use crate::listener::copies::Copied;
 use crate::listener::pace::Pace;
 use crate::listener::socket::Transport;
 use crate::listener::watchdog::Watchdog;
@@ -188,6 +189,44 @@ impl<S: Transport> Wire<S> {
             }
         }
         Pin::new(&mut self.io).poll_flush(context).map_err(|_| WriteFailed)
+    }
+
+    /// As [`Wire::write_now`], of what has a copy in a file behind the slices. Not ready: what has not
+    /// left is to be written.
+    pub(super) fn send_file_now(
+        &mut self,
+        ahead: &mut [IoSlice<'_>],
+        copied: &Copied,
+        written: &mut usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), WriteFailed>> {
+        if !self.interim.is_empty() {
+            return Poll::Pending;
+        }
+        let mut rest = ahead;
+        while !rest.is_empty() {
+            match self.io.poll_write_ahead(context, rest) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    *written += count;
+                    IoSlice::advance_slices(&mut rest, count);
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(WriteFailed)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let mut sent = 0;
+        while sent < copied.len() {
+            let (offset, left) = (copied.offset() + sent as u64, copied.len() - sent);
+            match self.io.poll_send_file(context, copied.file(), offset, left) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    *written += count;
+                    sent += count;
+                }
+                // Whatever it is, a write meets it too, or does better.
+                Poll::Ready(_) | Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     async fn write_once(
