@@ -157,15 +157,21 @@ pub fn value(out: &mut BytesMut, protocol: Protocol, it: &Value) {
         }
         Value::Array(elements) => {
             array(out, elements.len());
-            elements.iter().for_each(|element| value(out, protocol, element));
+            for element in elements {
+                value(out, protocol, element);
+            }
         }
         Value::Set(members) => {
             set(out, protocol, members.len());
-            members.iter().for_each(|member| value(out, protocol, member));
+            for member in members {
+                value(out, protocol, member);
+            }
         }
         Value::Push(elements) => {
             push(out, protocol, elements.len());
-            elements.iter().for_each(|element| value(out, protocol, element));
+            for element in elements {
+                value(out, protocol, element);
+            }
         }
     }
 }

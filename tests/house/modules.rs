@@ -5,7 +5,7 @@ use super::sources;
 const LEVELS: &[&[&str]] = &[
     &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
     &["policy", "snapshot", "resp"],
-    &["store", "observe", "redis_pool"],
+    &["store", "observe", "redis_pool", "keyspace"],
     &["fill", "fleet", "origin", "esi", "delivery", "sessions"],
     &["pipeline"],
     &["listener", "control", "lifecycle", "keeper"],

@@ -28,6 +28,7 @@ mod grace;
 mod h2_frames;
 mod injection;
 mod interim;
+mod keyspace;
 mod lifecycle;
 mod memory;
 mod peers;

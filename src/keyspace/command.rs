@@ -1,0 +1,127 @@
+//! One command while it is done: what it was asked with, what it changes, and where its reply goes.
+
+use bytes::BytesMut;
+
+use super::error::Error;
+use super::session::Client;
+use super::table::Command;
+use super::value::{Entry, Value};
+use super::view::View;
+use crate::resp::{self, Protocol, Request, write};
+
+/// A command and all it works with.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub view: View<'a>,
+    pub client: &'a mut Client,
+    pub request: &'a Request,
+    pub command: &'static Command,
+    pub out: &'a mut BytesMut,
+    /// What it did was told in other words than its own.
+    pub is_told: bool,
+}
+
+/// What a command comes to, but for its reply.
+pub(super) type Done = Result<(), Error>;
+
+impl<'a> Call<'a> {
+    /// How many arguments there are, the name included.
+    pub fn len(&self) -> usize {
+        self.request.len()
+    }
+
+    /// An argument that the table says is there.
+    pub fn arg(&self, at: usize) -> &'a [u8] {
+        self.request.arg(at).unwrap_or_default()
+    }
+
+    /// Arguments from one on.
+    pub fn args(&self, from: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        self.request.args().skip(from)
+    }
+
+    /// Is an argument this word, in any case?
+    pub fn is(&self, at: usize, word: &str) -> bool {
+        self.request.arg(at).is_some_and(|own| own.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// An argument that is a number.
+    pub fn number(&self, at: usize) -> Result<i64, Error> {
+        resp::integer(self.arg(at)).ok_or(Error::NOT_AN_INTEGER)
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        self.client.protocol
+    }
+
+    /// Tells what was done in these words, instead of the command's own.
+    pub fn tell(&mut self, command: &[&[u8]]) {
+        self.is_told = true;
+        self.view.keyspace.effects.push(self.view.at, command);
+    }
+
+    pub fn ok(&mut self) {
+        write::simple(self.out, "OK");
+    }
+
+    pub fn integer(&mut self, number: i64) {
+        write::integer(self.out, number);
+    }
+
+    pub fn count(&mut self, number: usize) {
+        write::integer(self.out, signed(number));
+    }
+
+    pub fn flag(&mut self, yes: bool) {
+        write::integer(self.out, i64::from(yes));
+    }
+
+    pub fn bulk(&mut self, text: &[u8]) {
+        write::bulk(self.out, text);
+    }
+
+    pub fn null(&mut self) {
+        write::null(self.out, self.client.protocol);
+    }
+
+    pub fn bulk_or_null(&mut self, text: Option<&[u8]>) {
+        match text {
+            Some(text) => self.bulk(text),
+            None => self.null(),
+        }
+    }
+}
+
+/// A length as replies have it.
+pub(super) fn signed(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// So many fields or members are told in one command.
+const TOLD_AT_ONCE: usize = 500;
+
+/// Writes the commands that make a key what it is.
+pub(super) fn portrait(key: &[u8], entry: &Entry, out: &mut BytesMut) {
+    match &entry.value {
+        Value::String(text) => write::command(out, &[b"SET", key, text]),
+        Value::Hash(fields) => {
+            let pairs: Vec<_> = fields.iter().collect();
+            for pairs in pairs.chunks(TOLD_AT_ONCE) {
+                let words = pairs.iter().flat_map(|(field, value)| [*field, &***value]);
+                let words: Vec<&[u8]> = [b"HSET", key].into_iter().chain(words).collect();
+                write::command(out, &words);
+            }
+        }
+        Value::Set(members) => {
+            let members: Vec<_> = members.iter().map(|(member, ())| member).collect();
+            for members in members.chunks(TOLD_AT_ONCE) {
+                let words = members.iter().copied();
+                let words: Vec<&[u8]> = [b"SADD", key].into_iter().chain(words).collect();
+                write::command(out, &words);
+            }
+        }
+    }
+    if let Some(end) = entry.expires_ms {
+        write::command(out, &[b"PEXPIREAT", key, end.to_string().as_bytes()]);
+    }
+}

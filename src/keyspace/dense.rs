@@ -1,0 +1,266 @@
+//! A map whose entries stand in one row without gaps.
+//!
+//! What is removed leaves its place to the last of the row. So an entry only ever moves towards the
+//! front, and who walks from the back misses none that was there all the time, whatever comes and goes
+//! meanwhile: that is what SCAN promises, and it needs no state but how much of the row is left. A random
+//! entry is a random place. Few entries are searched one by one, more have an index.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use hashbrown::HashTable;
+
+/// So many entries are searched one by one.
+const UNINDEXED_MAX: usize = 8;
+/// What an entry takes beside its content: the allocator's rounding, and its part of the index.
+const ENTRY_BYTES: usize = 24;
+
+/// One for all maps; it is keyed at start, so that nobody can choose keys that collide.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// What a value holds on the heap.
+pub trait Heap {
+    /// Bytes, roughly.
+    fn heap_bytes(&self) -> usize;
+}
+
+impl Heap for () {
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Heap for Box<[u8]> {
+    fn heap_bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Slot<V> {
+    key: Box<[u8]>,
+    hash: u64,
+    value: V,
+}
+
+/// The map.
+#[derive(Clone, Debug)]
+pub struct Dense<V> {
+    slots: Vec<Slot<V>>,
+    index: Option<Box<HashTable<u32>>>,
+    bytes: usize,
+}
+
+impl<V> Default for Dense<V> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), index: None, bytes: 0 }
+    }
+}
+
+fn hash_of(key: &[u8]) -> u64 {
+    HASHER.hash_one(key)
+}
+
+impl<V: Heap> Dense<V> {
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// What all of it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where an entry stands now.
+    fn place(&self, key: &[u8]) -> Option<usize> {
+        match &self.index {
+            None => self.slots.iter().position(|slot| *slot.key == *key),
+            Some(index) => {
+                let is_it = |at: &u32| *self.slots[*at as usize].key == *key;
+                index.find(hash_of(key), is_it).map(|at| *at as usize)
+            }
+        }
+    }
+
+    /// Is it there?
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.place(key).is_some()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&V> {
+        self.place(key).map(|at| &self.slots[at].value)
+    }
+
+    /// The entry at a place in the row.
+    pub fn at(&self, place: usize) -> Option<(&[u8], &V)> {
+        self.slots.get(place).map(|slot| (&*slot.key, &slot.value))
+    }
+
+    /// All, in the order of the row.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &V)> {
+        self.slots.iter().map(|slot| (&*slot.key, &slot.value))
+    }
+
+    /// Changes a value in its place.
+    pub fn change<T>(&mut self, key: &[u8], change: impl FnOnce(&mut V) -> T) -> Option<T> {
+        let place = self.place(key)?;
+        let value = &mut self.slots[place].value;
+        let before = value.heap_bytes();
+        let result = change(value);
+        let after = value.heap_bytes();
+        self.bytes = (self.bytes - before) + after;
+        Some(result)
+    }
+
+    /// Puts a value under a key; the one that was there.
+    pub fn insert(&mut self, key: &[u8], value: V) -> Option<V> {
+        let mut value = Some(value);
+        let old = self.change(key, |own| value.take().map(|new| std::mem::replace(own, new)));
+        let Some(value) = value else { return old.flatten() };
+        self.bytes += Self::cost(key, &value);
+        let at = self.slots.len();
+        let hash = if self.index.is_some() { hash_of(key) } else { 0 };
+        self.slots.push(Slot { key: key.into(), hash, value });
+        let slots = &self.slots;
+        match &mut self.index {
+            Some(index) => {
+                // The memory's bound comes long before 2^32 entries.
+                index.insert_unique(hash, at as u32, |at| slots[*at as usize].hash);
+            }
+            None if slots.len() > UNINDEXED_MAX => self.build_index(),
+            None => {}
+        }
+        None
+    }
+
+    fn build_index(&mut self) {
+        let mut index = HashTable::with_capacity(self.slots.len() * 2);
+        for slot in &mut self.slots {
+            slot.hash = hash_of(&slot.key);
+        }
+        let slots = &self.slots;
+        for (at, slot) in slots.iter().enumerate() {
+            index.insert_unique(slot.hash, at as u32, |at| slots[*at as usize].hash);
+        }
+        self.index = Some(Box::new(index));
+    }
+
+    /// Takes an entry out; the last of the row moves to its place.
+    pub fn remove(&mut self, key: &[u8]) -> Option<V> {
+        self.place(key).map(|at| self.remove_at(at).1)
+    }
+
+    /// Takes out the entry at a place, which must be in the row.
+    pub fn remove_at(&mut self, place: usize) -> (Box<[u8]>, V) {
+        let last = self.slots.len() - 1;
+        if let Some(index) = &mut self.index {
+            if let Ok(it) = index.find_entry(self.slots[place].hash, |at| *at as usize == place) {
+                it.remove();
+            }
+            if last != place
+                && let Some(at) = index.find_mut(self.slots[last].hash, |at| *at as usize == last)
+            {
+                *at = place as u32;
+            }
+        }
+        let slot = self.slots.swap_remove(place);
+        self.bytes -= Self::cost(&slot.key, &slot.value);
+        self.shrink();
+        (slot.key, slot.value)
+    }
+
+    /// Gives memory back once most of the row is gone.
+    fn shrink(&mut self) {
+        let wanted = self.slots.len() * 2;
+        if self.slots.capacity() > 64 && self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(wanted);
+            let slots = &self.slots;
+            if let Some(index) = &mut self.index {
+                index.shrink_to(wanted, |at| slots[*at as usize].hash);
+            }
+        }
+    }
+
+    fn cost(key: &[u8], value: &V) -> usize {
+        size_of::<Slot<V>>() + ENTRY_BYTES + key.len() + value.heap_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u8, u8),
+        Remove(u8),
+        Scan(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Step::Insert(key, value)),
+            3 => any::<u8>().prop_map(Step::Remove),
+            2 => (0..20_u8).prop_map(Step::Scan),
+        ];
+        proptest::collection::vec(step, 0..600)
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_and_a_walk_from_the_back_misses_nothing(steps in steps()) {
+            let (mut dense, mut model) = (Dense::<Box<[u8]>>::default(), BTreeMap::new());
+            let (mut left, mut seen) = (None, BTreeSet::new());
+            // What was there since the walk began.
+            let mut owed = BTreeSet::new();
+            for step in steps {
+                match step {
+                    Step::Insert(key, value) => {
+                        let value = vec![value; usize::from(value) % 5];
+                        let old = dense.insert(&[key], value.clone().into());
+                        let expected = model.insert(key, value);
+                        prop_assert_eq!(old.map(Vec::from), expected);
+                    }
+                    Step::Remove(key) => {
+                        let removed = dense.remove(&[key]).map(Vec::from);
+                        prop_assert_eq!(removed, model.remove(&key));
+                        owed.remove(&key);
+                    }
+                    Step::Scan(count) => {
+                        if left.is_none() {
+                            owed = model.keys().copied().collect();
+                            seen.clear();
+                        }
+                        let from = left.unwrap_or(usize::MAX).min(dense.len());
+                        let to = from.saturating_sub(usize::from(count));
+                        seen.extend((to..from).filter_map(|at| dense.at(at)).map(|it| it.0[0]));
+                        left = (to > 0).then_some(to);
+                        if left.is_none() {
+                            prop_assert!(seen.is_superset(&owed));
+                        }
+                    }
+                }
+                prop_assert_eq!(dense.len(), model.len());
+            }
+            let mut all: Vec<_> = dense.iter().map(|(key, value)| (key[0], value.to_vec())).collect();
+            all.sort();
+            prop_assert_eq!(all, model.clone().into_iter().collect::<Vec<_>>());
+            for (key, value) in &model {
+                prop_assert_eq!(dense.get(&[*key]).map(|it| &**it), Some(&value[..]));
+            }
+            while !dense.is_empty() {
+                dense.remove_at(dense.len() / 2);
+            }
+            prop_assert_eq!(dense.bytes(), 0);
+        }
+    }
+}

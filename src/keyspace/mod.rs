@@ -1,0 +1,224 @@
+//! Databases of strings, hashes and sets in memory, and the commands on them as redis-server has them.
+//! Pure: time is an argument of each command, randomness begins with a seed.
+//!
+//! A [`Keyspace`] has one owner at a time (`&mut`), and who shares it between threads puts it behind one
+//! mutex. A command takes a microsecond or less, so that threads would wait longer for the locks of parts
+//! than for each other, as Redis itself shows, which does all in one thread. And transactions over several
+//! databases, WATCH, FLUSHALL and the bound of memory, which is one for all, need no order of locks.
+//!
+//! A client's [`Session`] knows its database, transaction and protocol. What a command did can be had as
+//! commands that do the same at any time ([`Keyspace::take_effects`]).
+
+mod command;
+mod commands;
+mod dense;
+mod effects;
+mod error;
+mod float;
+mod glob;
+mod session;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+mod view;
+mod watch;
+
+use bytes::Bytes;
+
+use dense::Dense;
+use effects::Effects;
+use value::Entry;
+use watch::Watches;
+
+pub use session::{After, Session};
+
+/// What a keyspace and its clients may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Databases; SELECT takes numbers below.
+    pub databases: usize,
+    /// Bytes of memory for keys and values of all databases; beyond it what would take more is refused.
+    pub memory_max_bytes: usize,
+    /// Bytes of one string that APPEND or SETRANGE make.
+    pub string_max_bytes: usize,
+    /// Bytes of the commands that wait in one client's transaction.
+    pub queue_max_bytes: usize,
+    /// Keys that one client watches.
+    pub watched_max: usize,
+    /// Elements which SRANDMEMBER and HRANDFIELD give with repetition.
+    pub repeated_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            databases: 16,
+            memory_max_bytes: 256 << 20,
+            string_max_bytes: 512 << 20,
+            queue_max_bytes: 64 << 20,
+            watched_max: 10_000,
+            repeated_max: 100_000,
+        }
+    }
+}
+
+/// One database.
+#[derive(Debug, Default)]
+struct Database {
+    entries: Dense<Entry>,
+    /// Keys with an end.
+    expiring: usize,
+    watches: Watches,
+    /// Entries that the search for expired ones has not come to yet.
+    unsearched: usize,
+}
+
+/// Numbers for logs and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Keys in all databases.
+    pub keys: usize,
+    /// Bytes which keys and values take in memory.
+    pub memory_bytes: usize,
+    /// Commands since the start.
+    pub commands: u64,
+    /// Keys that ended since the start.
+    pub expired: u64,
+    /// Commands that were refused for want of memory.
+    pub refused: u64,
+}
+
+/// All databases.
+#[derive(Debug)]
+pub struct Keyspace {
+    databases: Vec<Database>,
+    bounds: Bounds,
+    effects: Effects,
+    /// Grows with each change.
+    changes: u64,
+    random: u64,
+    commands: u64,
+    expired: u64,
+    refused: u64,
+}
+
+impl Keyspace {
+    /// Empty databases. `seed` begins the choice of random keys and members.
+    pub fn new(bounds: Bounds, seed: u64) -> Self {
+        let databases = (0..bounds.databases.max(1)).map(|_| Database::default()).collect();
+        Self {
+            databases,
+            bounds,
+            effects: Effects::default(),
+            changes: 0,
+            random: seed | 1,
+            commands: 0,
+            expired: 0,
+            refused: 0,
+        }
+    }
+
+    /// From now on what commands do is kept until [`Keyspace::take_effects`].
+    pub fn keep_effects(&mut self) {
+        self.effects.wanted = true;
+    }
+
+    /// What was done since the last time, as packed commands that begin with a SELECT: times are absolute,
+    /// what was chosen at random has a name, keys that ended are deleted. Played again in another keyspace,
+    /// with a time before all others, it gives the same.
+    pub fn take_effects(&mut self) -> Bytes {
+        self.effects.take()
+    }
+
+    /// Keys, memory, what was done.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            keys: self.databases.iter().map(|database| database.entries.len()).sum(),
+            memory_bytes: self.memory_bytes(),
+            commands: self.commands,
+            expired: self.expired,
+            refused: self.refused,
+        }
+    }
+
+    /// Bytes which keys and values take in memory, with what holds them together.
+    pub fn memory_bytes(&self) -> usize {
+        self.databases.iter().map(|database| database.entries.bytes()).sum()
+    }
+
+    /// Removes keys that have ended, among at most `search_max` others, going on where it stopped the last
+    /// time. How many it removed.
+    pub fn expire(&mut self, now_ms: i64, search_max: usize) -> usize {
+        let (mut removed, mut left) = (0, search_max);
+        for at in 0..self.databases.len() {
+            if self.databases[at].expiring == 0 {
+                continue;
+            }
+            let share = left.min(self.databases[at].entries.len());
+            left -= share;
+            removed += self.expire_in(at, now_ms, share);
+        }
+        removed
+    }
+
+    fn expire_in(&mut self, at: usize, now_ms: i64, search_max: usize) -> usize {
+        let mut removed = 0;
+        for _ in 0..search_max {
+            let database = &mut self.databases[at];
+            if database.unsearched == 0 || database.unsearched > database.entries.len() {
+                database.unsearched = database.entries.len();
+            }
+            let Some(place) = database.unsearched.checked_sub(1) else { break };
+            database.unsearched = place;
+            // From the back, so that what takes a removed one's place was searched already.
+            let found = database.entries.at(place).filter(|(_, entry)| entry.is_expired(now_ms));
+            if let Some(key) = found.map(|(key, _)| Box::<[u8]>::from(key)) {
+                view::View { keyspace: self, at, now_ms }.end(&key);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// How many keys a database has, those included that have ended and were not removed yet; a walk over
+    /// them for [`Keyspace::portrait`] begins there.
+    pub fn len(&self, database: usize) -> usize {
+        self.databases.get(database).map_or(0, |database| database.entries.len())
+    }
+
+    /// Has it no keys at all?
+    pub fn is_empty(&self) -> bool {
+        self.databases.iter().all(|database| database.entries.is_empty())
+    }
+
+    /// How many databases there are.
+    pub fn databases(&self) -> usize {
+        self.databases.len()
+    }
+
+    /// The commands that make the key at a place of a database's row (0 is the first) what it is now, for
+    /// a journal. Keys only ever move towards the front, so who walks from the back misses none that is
+    /// there all the time.
+    pub fn portrait(&self, database: usize, place: usize, out: &mut bytes::BytesMut) {
+        let entries = self.databases.get(database).map(|database| &database.entries);
+        let Some((key, entry)) = entries.and_then(|entries| entries.at(place)) else { return };
+        command::portrait(key, entry, out);
+    }
+
+    /// The next random number (xorshift); nobody's secret depends on it.
+    fn next_random(&mut self) -> u64 {
+        let mut state = self.random;
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.random = state;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A random number below `end`; 0 where that is 0.
+    fn random_below(&mut self, end: usize) -> usize {
+        let number = self.next_random() >> 11;
+        usize::try_from(number).unwrap_or(0).checked_rem(end).unwrap_or(0)
+    }
+}

@@ -1,0 +1,308 @@
+//! A client's side: which database, which protocol, and the transaction that waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Keyspace;
+use super::command::Call;
+use super::error::Error;
+use super::table::{self, Command, Flags};
+use super::view::View;
+use super::watch::Mark;
+use crate::resp::{Protocol, Request, write};
+
+/// What becomes of the connection after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next command may come.
+    Continue,
+    /// It is closed, once the reply is sent.
+    Close,
+}
+
+/// Which replies a client wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Replies {
+    #[default]
+    All,
+    None,
+    /// All but that to this command.
+    SkipThis,
+    /// All but that to the next one.
+    SkipNext,
+}
+
+/// Commands that wait for EXEC.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    queue: VecDeque<(Request, &'static Command)>,
+    bytes: usize,
+    /// One of them was refused, so that EXEC does none.
+    is_broken: bool,
+}
+
+impl Transaction {
+    /// How many wait.
+    pub fn len(&self) -> i64 {
+        super::command::signed(self.queue.len())
+    }
+}
+
+/// What is known of a client, but for its transaction.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub id: u64,
+    pub database: usize,
+    pub protocol: Protocol,
+    pub name: Bytes,
+    pub replies: Replies,
+    pub transaction: Option<Transaction>,
+    /// In which database, which key.
+    pub watched: Vec<(usize, Box<[u8]>)>,
+    /// Set when one of them was changed.
+    pub mark: Mark,
+    pub after: After,
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Session(Client);
+
+impl Session {
+    /// A client that has just connected. `id` is what CLIENT ID says.
+    pub fn new(id: u64) -> Self {
+        Self(Client {
+            id,
+            database: 0,
+            protocol: Protocol::Resp2,
+            name: Bytes::new(),
+            replies: Replies::All,
+            transaction: None,
+            watched: Vec::new(),
+            mark: Mark::default(),
+            after: After::Continue,
+        })
+    }
+
+    /// The database that commands are for.
+    pub fn database(&self) -> usize {
+        self.0.database
+    }
+
+    /// What it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.0.protocol
+    }
+
+    /// Is a transaction open?
+    pub fn is_in_transaction(&self) -> bool {
+        self.0.transaction.is_some()
+    }
+
+    /// Does one command, at a time in milliseconds since 1970, and appends its reply to `out`.
+    pub fn execute(
+        &mut self,
+        keyspace: &mut Keyspace,
+        request: &Request,
+        now_ms: i64,
+        out: &mut BytesMut,
+    ) -> After {
+        keyspace.commands += 1;
+        let client = &mut self.0;
+        let before = out.len();
+        if let Err(error) = client.accept(keyspace, request, now_ms, out) {
+            out.truncate(before);
+            write::error(out, &error.0);
+        }
+        match client.replies {
+            Replies::All => {}
+            Replies::None => out.truncate(before),
+            Replies::SkipThis => {
+                out.truncate(before);
+                client.replies = Replies::All;
+            }
+            Replies::SkipNext => {
+                out.truncate(before);
+                client.replies = Replies::SkipThis;
+            }
+        }
+        client.after
+    }
+}
+
+impl Client {
+    /// Looks whether a command can be done, then does it, or puts it into the transaction.
+    fn accept(
+        &mut self,
+        keyspace: &mut Keyspace,
+        request: &Request,
+        now_ms: i64,
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        let command = match self.admit(keyspace, request, now_ms) {
+            Ok(command) => command,
+            Err(error) => {
+                return Err(self.reject(request, error));
+            }
+        };
+        match &mut self.transaction {
+            Some(transaction) if !command.flags.contains(Flags::AT_ONCE) => {
+                transaction.bytes += request.raw().len();
+                transaction.queue.push_back((request.clone(), command));
+                write::simple(out, "QUEUED");
+                Ok(())
+            }
+            _ => self.run(keyspace, request, command, now_ms, out),
+        }
+    }
+
+    /// A command that is refused breaks the transaction; EXEC ends it.
+    fn reject(&mut self, request: &Request, error: Error) -> Error {
+        if request.is("exec") {
+            self.transaction = None;
+            self.unwatch();
+            let text = error.0.strip_prefix(b"ERR ").unwrap_or(&error.0);
+            let why: &[u8] = b"EXECABORT Transaction discarded because of: ";
+            return Error::text([why, text].concat());
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_broken = true;
+        }
+        error
+    }
+
+    fn admit(
+        &self,
+        keyspace: &mut Keyspace,
+        request: &Request,
+        now_ms: i64,
+    ) -> Result<&'static Command, Error> {
+        let command = table::find(request)?;
+        if !command.takes(request.len()) {
+            return Err(Error::arity(command.name));
+        }
+        if command.flags.contains(Flags::GROWS) && !keyspace.has_room(now_ms) {
+            keyspace.refused += 1;
+            return Err(Error::MEMORY);
+        }
+        if let Some(transaction) = &self.transaction {
+            if command.flags.contains(Flags::NEVER_QUEUED) {
+                return Err(Error::fixed("ERR Command not allowed inside a transaction"));
+            }
+            let bytes = transaction.bytes.saturating_add(request.raw().len());
+            if bytes > keyspace.bounds.queue_max_bytes {
+                return Err(Error::fixed("ERR transaction is too large"));
+            }
+        }
+        Ok(command)
+    }
+
+    /// Does a command, and tells what it did.
+    fn run(
+        &mut self,
+        keyspace: &mut Keyspace,
+        request: &Request,
+        command: &'static Command,
+        now_ms: i64,
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        let (changes, at) = (keyspace.changes, self.database);
+        let view = View { keyspace, at, now_ms };
+        let mut call = Call { view, client: self, request, command, out, is_told: false };
+        let done = (command.run)(&mut call);
+        let is_told = call.is_told || !command.flags.contains(Flags::WRITES);
+        if keyspace.changes != changes && !is_told {
+            keyspace.effects.push_raw(at, request.raw());
+        }
+        done
+    }
+
+    /// EXEC: does what was queued, all of it or nothing.
+    pub fn execute_queue(
+        &mut self,
+        keyspace: &mut Keyspace,
+        now_ms: i64,
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        let Some(transaction) = self.transaction.take() else {
+            return Err(Error::fixed("ERR EXEC without MULTI"));
+        };
+        let is_overtaken = self.is_overtaken(keyspace, now_ms);
+        self.unwatch();
+        if transaction.is_broken {
+            let text = "EXECABORT Transaction discarded because of previous errors.";
+            return Err(Error::fixed(text));
+        }
+        if is_overtaken {
+            write::null_array(out, self.protocol);
+            return Ok(());
+        }
+        write::array(out, transaction.queue.len());
+        for (request, command) in transaction.queue {
+            let before = out.len();
+            if let Err(error) = self.run(keyspace, &request, command, now_ms, out) {
+                out.truncate(before);
+                write::error(out, &error.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Was a key that it watches changed, or has one ended?
+    fn is_overtaken(&mut self, keyspace: &mut Keyspace, now_ms: i64) -> bool {
+        for (at, key) in &self.watched {
+            View { keyspace, at: *at, now_ms }.contains(key);
+        }
+        self.mark.load(Ordering::Relaxed)
+    }
+
+    /// Watches a key from now on.
+    pub fn watch(&mut self, view: &mut View<'_>, key: &[u8]) -> Result<(), Error> {
+        let is_it = |(at, own): &(usize, Box<[u8]>)| *at == view.at && **own == *key;
+        if self.watched.iter().any(is_it) {
+            return Ok(());
+        }
+        if self.watched.len() >= view.keyspace.bounds.watched_max {
+            return Err(Error::fixed("ERR too many watched keys"));
+        }
+        // One that has ended is not there: that it goes is no change.
+        view.contains(key);
+        view.database().watches.add(key, &self.mark);
+        self.watched.push((view.at, key.into()));
+        Ok(())
+    }
+
+    pub fn unwatch(&mut self) {
+        if !self.watched.is_empty() {
+            self.watched.clear();
+            self.mark = Arc::default();
+        }
+    }
+
+    /// RESET: as if it had just connected.
+    pub fn reset(&mut self) {
+        self.unwatch();
+        self.transaction = None;
+        self.database = 0;
+        self.protocol = Protocol::Resp2;
+        self.name = Bytes::new();
+        self.replies = Replies::All;
+    }
+}
+
+/// So many keys are looked at before a write is refused for want of memory.
+const SEARCHED_FOR_ROOM: usize = 1_000;
+
+impl Keyspace {
+    /// Is there room for more, where need be after some that have ended are removed?
+    fn has_room(&mut self, now_ms: i64) -> bool {
+        let is_full = |keyspace: &Self| keyspace.memory_bytes() > keyspace.bounds.memory_max_bytes;
+        if is_full(self) {
+            self.expire(now_ms, SEARCHED_FOR_ROOM);
+        }
+        !is_full(self)
+    }
+}

@@ -1,0 +1,224 @@
+//! A database at a time: what commands do to keys, whatever the command.
+
+use super::dense::Dense;
+use super::error::Error;
+use super::value::{Entry, Hash, Set, Value};
+use super::{Database, Keyspace};
+
+/// One database of a keyspace, now.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub keyspace: &'a mut Keyspace,
+    /// Which database.
+    pub at: usize,
+    /// Milliseconds since 1970.
+    pub now_ms: i64,
+}
+
+impl View<'_> {
+    pub fn database(&mut self) -> &mut Database {
+        &mut self.keyspace.databases[self.at]
+    }
+
+    /// Removes a key that has ended.
+    pub fn end(&mut self, key: &[u8]) {
+        if self.take(key).is_some() {
+            self.keyspace.databases[self.at].watches.touch(key);
+            self.keyspace.effects.push(self.at, &[b"DEL", key]);
+            self.keyspace.expired += 1;
+        }
+    }
+
+    /// The entry of a key, if it has not ended.
+    pub fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
+        let now_ms = self.now_ms;
+        let entries = &self.keyspace.databases[self.at].entries;
+        if entries.get(key)?.is_expired(now_ms) {
+            self.end(key);
+            return None;
+        }
+        self.keyspace.databases[self.at].entries.get(key)
+    }
+
+    /// The value of a key that was looked at in this command already, and has not ended since.
+    pub fn peek(&self, key: &[u8]) -> Option<&Value> {
+        self.keyspace.databases[self.at].entries.get(key).map(|entry| &entry.value)
+    }
+
+    pub fn contains(&mut self, key: &[u8]) -> bool {
+        self.entry(key).is_some()
+    }
+
+    pub fn string(&mut self, key: &[u8]) -> Result<Option<&Vec<u8>>, Error> {
+        match self.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    pub fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, Error> {
+        match self.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::Hash(fields)) => Ok(Some(fields)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    pub fn set(&mut self, key: &[u8]) -> Result<Option<&Set>, Error> {
+        match self.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::Set(members)) => Ok(Some(members)),
+            Some(_) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    /// Says that a key was changed.
+    pub fn changed(&mut self, key: &[u8]) {
+        self.keyspace.changes += 1;
+        self.database().watches.touch(key);
+    }
+
+    /// Puts an entry under a key, whatever stood there.
+    pub fn put(&mut self, key: &[u8], entry: Entry) {
+        let ends = entry.expires_ms.is_some();
+        let database = self.database();
+        let old = database.entries.insert(key, entry);
+        database.expiring += usize::from(ends);
+        database.expiring -= usize::from(old.is_some_and(|old| old.expires_ms.is_some()));
+        self.changed(key);
+    }
+
+    /// Takes an entry out, without a word to who watches it.
+    fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        let database = self.database();
+        let entry = database.entries.remove(key)?;
+        database.expiring -= usize::from(entry.expires_ms.is_some());
+        Some(entry)
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        self.entry(key)?;
+        let entry = self.take(key);
+        self.changed(key);
+        entry
+    }
+
+    /// Says when a key ends, or that it does not; the key must be there.
+    pub fn set_end(&mut self, key: &[u8], expires_ms: Option<i64>) {
+        let database = self.database();
+        let before = database
+            .entries
+            .change(key, |entry| std::mem::replace(&mut entry.expires_ms, expires_ms).is_some());
+        if let Some(before) = before {
+            database.expiring += usize::from(expires_ms.is_some());
+            database.expiring -= usize::from(before);
+            self.changed(key);
+        }
+    }
+
+    /// Changes a value, which is made where there is none; `change` says whether it did change it. A hash or
+    /// set that is empty then is removed.
+    fn update<T>(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce() -> Value,
+        change: impl FnOnce(&mut Value) -> (bool, T),
+    ) -> Option<T> {
+        let entries = &mut self.keyspace.databases[self.at].entries;
+        if !entries.contains(key) {
+            entries.insert(key, Entry { value: make(), expires_ms: None });
+        }
+        let (is_changed, is_empty, result) = entries.change(key, |entry| {
+            let (is_changed, result) = change(&mut entry.value);
+            let is_empty = match &entry.value {
+                Value::String(_) => false,
+                Value::Hash(fields) => fields.is_empty(),
+                Value::Set(members) => members.is_empty(),
+            };
+            (is_changed, is_empty, result)
+        })?;
+        if is_empty {
+            self.take(key);
+        }
+        if is_changed {
+            self.changed(key);
+        }
+        Some(result)
+    }
+
+    /// Changes a hash; see `update`.
+    pub fn change_hash<T>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut Hash) -> (bool, T),
+    ) -> Result<T, Error> {
+        self.hash(key)?;
+        let make = || Value::Hash(Box::default());
+        let done = self.update(key, make, |value| match value {
+            Value::Hash(fields) => {
+                let (is_changed, result) = change(fields);
+                (is_changed, Some(result))
+            }
+            _ => (false, None),
+        });
+        done.flatten().ok_or(Error::WRONG_TYPE)
+    }
+
+    /// Changes a set; see `update`.
+    pub fn change_set<T>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut Set) -> (bool, T),
+    ) -> Result<T, Error> {
+        self.set(key)?;
+        let make = || Value::Set(Box::default());
+        let done = self.update(key, make, |value| match value {
+            Value::Set(members) => {
+                let (is_changed, result) = change(members);
+                (is_changed, Some(result))
+            }
+            _ => (false, None),
+        });
+        done.flatten().ok_or(Error::WRONG_TYPE)
+    }
+
+    /// Changes a string in its place, and keeps when it ends.
+    pub fn change_string<T>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> Result<T, Error> {
+        self.string(key)?;
+        let make = || Value::String(Vec::new());
+        let done = self.update(key, make, |value| match value {
+            Value::String(text) => (true, Some(change(text))),
+            _ => (false, None),
+        });
+        done.flatten().ok_or(Error::WRONG_TYPE)
+    }
+
+    /// Puts a string under a key, whatever stood there.
+    pub fn put_string(&mut self, key: &[u8], text: Vec<u8>, expires_ms: Option<i64>) {
+        self.put(key, Entry { value: Value::String(text), expires_ms });
+    }
+
+    /// Puts a set under a key, or removes the key where the set is empty.
+    pub fn put_set(&mut self, key: &[u8], members: Dense<()>) {
+        if members.is_empty() {
+            self.remove(key);
+        } else {
+            self.put(key, Entry { value: Value::Set(Box::new(members)), expires_ms: None });
+        }
+    }
+
+    /// Removes all keys of the database.
+    pub fn flush(&mut self) {
+        let database = self.database();
+        let entries = std::mem::take(&mut database.entries);
+        (database.expiring, database.unsearched) = (0, 0);
+        database.watches.touch_all(|key| entries.contains(key));
+        self.keyspace.changes += 1;
+    }
+}
