@@ -39,8 +39,8 @@ enum Line {
     Ends(usize),
     /// More bytes are needed; what was looked through need not be looked at again.
     Partial(usize),
-    /// A CR without LF.
-    Broken,
+    /// A CR without LF, at that place.
+    Broken(usize),
 }
 
 /// Looks for the end of a line; `scanned` is where to look from, at least the line's start.
@@ -50,7 +50,7 @@ fn line_end(buffer: &[u8], scanned: usize) -> Line {
         Some(at) => match buffer.get(scanned + at + 1) {
             None => Line::Partial(scanned + at),
             Some(b'\n') => Line::Ends(scanned + at),
-            Some(_) => Line::Broken,
+            Some(_) => Line::Broken(scanned + at),
         },
     }
 }

@@ -127,18 +127,16 @@ fn read_element(
     limits: &ReplyLimits,
     state: &mut ReplyState,
 ) -> Result<bool, ProtocolError> {
-    let head = match line_end(buffer, state.scanned.max(state.at)) {
-        Line::Broken => return Err(ProtocolError::MalformedReply),
-        Line::Partial(end) | Line::Ends(end) if end - state.at > limits.line_max_bytes => {
-            return Err(ProtocolError::ReplyTooLarge);
-        }
+    let line = line_end(buffer, state.scanned.max(state.at));
+    let (Line::Ends(end) | Line::Partial(end) | Line::Broken(end)) = line;
+    if end - state.at > limits.line_max_bytes || end > limits.reply_max_bytes {
+        return Err(ProtocolError::ReplyTooLarge);
+    }
+    let head = match line {
+        Line::Broken(_) => return Err(ProtocolError::MalformedReply),
         Line::Partial(scanned) => {
             state.scanned = scanned;
-            return if scanned > limits.reply_max_bytes {
-                Err(ProtocolError::ReplyTooLarge)
-            } else {
-                Ok(false)
-            };
+            return Ok(false);
         }
         Line::Ends(end) => head(buffer, state.at, end)?,
     };

@@ -253,15 +253,17 @@ fn length(
     (broken, too_long): (ProtocolError, ProtocolError),
 ) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     let start = state.at;
-    let is_too_long = |end: usize| end - start > limits.inline_max_bytes;
-    match line_end(buffer, state.scanned.max(start)) {
-        Line::Broken => Err(broken),
-        Line::Partial(scanned) if is_too_long(scanned) => Err(too_long),
+    let line = line_end(buffer, state.scanned.max(start));
+    let (Line::Ends(end) | Line::Partial(end) | Line::Broken(end)) = line;
+    if end - start > limits.inline_max_bytes {
+        return Err(too_long);
+    }
+    match line {
+        Line::Broken(_) => Err(broken),
         Line::Partial(scanned) => {
             state.scanned = scanned;
             Ok(None)
         }
-        Line::Ends(end) if is_too_long(end) => Err(too_long),
         // An empty line has no first byte; who asks looks at what stands there.
         Line::Ends(end) => {
             let text = buffer.get(start + 1..end).unwrap_or_default();

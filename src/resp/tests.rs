@@ -73,7 +73,7 @@ fn a_request_is_slices_of_the_bytes_it_came_in() {
 fn a_line_is_passed_on_as_an_array() {
     let (found, _) = requests([&b"set 'a b' \"\\x41\\n\"\n"[..]], &LIMITS);
     let packed = Request::pack(&[b"set", b"a b", b"A\n"]);
-    assert_eq!(found, [packed.clone()]);
+    assert_eq!(found, std::slice::from_ref(&packed));
     assert_eq!(&packed.raw()[..], b"*3\r\n$3\r\nset\r\n$3\r\na b\r\n$2\r\nA\n\r\n");
 }
 
@@ -124,6 +124,8 @@ fn what_is_wrong_is_said_in_the_words_of_redis() {
     assert!(with(b"*").contains("too big mbulk count string"));
     assert!(with(b"*1\r\n$").contains("too big bulk count string"));
     assert!(with(b"").contains("too big inline request"));
+    // Also where its end is wrong: nobody looks that far.
+    assert!(error_of(&[b"*", &long[..], b"\rx"].concat()).contains("too big mbulk count string"));
 }
 
 #[test]
@@ -251,6 +253,8 @@ fn what_is_no_reply_is_refused() {
         assert_eq!(replies([bytes], &REPLIES).1, Err(ProtocolError::ReplyTooLarge));
     }
     assert_eq!(replies([&[b'+'; 300][..]], &REPLIES).1, Err(ProtocolError::ReplyTooLarge));
+    let broken = [&[b'+'; 300][..], b"\rx"].concat();
+    assert_eq!(replies([&broken[..]], &REPLIES).1, Err(ProtocolError::ReplyTooLarge));
     let deep = [b"*1\r\n".repeat(DEPTH_MAX), b":1\r\n".to_vec()].concat();
     assert_eq!(decode(&deep), Err(ProtocolError::ReplyTooDeep));
     assert!(decode(&deep[4..]).is_ok());
