@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 
 use super::AppError;
+use super::sessions::SessionServer;
 use crate::clock::Clock;
 use crate::exchange::Handler;
 use crate::lifecycle::handover::Passed;
@@ -18,6 +19,7 @@ pub struct Doors {
     http: Vec<Door>,
     https: Vec<Door>,
     control: Vec<Door>,
+    sessions: Vec<Door>,
     /// The certificate in use, where there are TLS listeners.
     pub tls: Option<Arc<TlsServer>>,
     limits: Arc<Limits>,
@@ -33,8 +35,10 @@ struct Door {
 pub fn open(settings: &Settings, activated: Activated) -> Result<Doors, AppError> {
     let listen = &settings.listen;
     let control: Vec<_> = activated.control.into_iter().collect();
+    let sessions: Vec<_> = activated.sessions.into_iter().collect();
     let mut sockets = Vec::new();
-    for (setting, passed) in [(HTTP, activated.http), (HTTPS, activated.https), (CONTROL, control)]
+    for (setting, passed) in
+        [(HTTP, activated.http), (HTTPS, activated.https), (CONTROL, control), (SESSIONS, sessions)]
     {
         for socket in passed {
             let adopted = match socket {
@@ -51,6 +55,9 @@ pub fn open(settings: &Settings, activated: Activated) -> Result<Doors, AppError
 const HTTP: &str = "listen.http";
 const HTTPS: &str = "listen.https";
 const CONTROL: &str = "listen.control";
+const SESSIONS: &str = "sessions.listen";
+/// For the others the directory decides who gets to a Unix socket.
+const EVERYBODY: u32 = 0o666;
 
 /// Opens all listeners for which there is no socket yet; sockets for which there is no use are
 /// closed.
@@ -60,15 +67,17 @@ fn open_with(
     mut sockets: Vec<(String, Door)>,
 ) -> Result<Doors, AppError> {
     let control = std::slice::from_ref(&listen.control);
-    let http = passed_or_bound(&mut sockets, HTTP, &listen.http)?;
-    let https = passed_or_bound(&mut sockets, HTTPS, &listen.https)?;
-    let control = passed_or_bound(&mut sockets, CONTROL, control)?;
+    let http = passed_or_bound(&mut sockets, HTTP, &listen.http, EVERYBODY)?;
+    let https = passed_or_bound(&mut sockets, HTTPS, &listen.https, EVERYBODY)?;
+    let control = passed_or_bound(&mut sockets, CONTROL, control, EVERYBODY)?;
+    let (sessions, mode) = (settings.sessions.listen.as_slice(), settings.sessions.mode.0);
+    let sessions = passed_or_bound(&mut sockets, SESSIONS, sessions, mode)?;
     let tls = if https.is_empty() {
         None
     } else {
         Some(Arc::new(TlsServer::new(certificate(&settings.tls, Clock::system().wall())?)))
     };
-    Ok(Doors { http, https, control, tls, limits: Arc::new(Limits::from(listen)) })
+    Ok(Doors { http, https, control, sessions, tls, limits: Arc::new(Limits::from(listen)) })
 }
 
 /// The certificate and key that the settings name; says what clients will not like about them now.
@@ -84,6 +93,7 @@ fn passed_or_bound(
     sockets: &mut Vec<(String, Door)>,
     setting: &'static str,
     endpoints: &[Endpoint],
+    unix_mode: u32,
 ) -> Result<Vec<Door>, ListenError> {
     let activated = |(of, door): &mut (String, Door)| of == setting && door.activated;
     let doors: Vec<_> = sockets.extract_if(.., activated).map(|(_, door)| door).collect();
@@ -98,8 +108,8 @@ fn passed_or_bound(
         if let Some(place) = sockets.iter().position(fits) {
             doors.push(sockets.swap_remove(place).1);
         } else {
-            let bound = listener::bind(setting, std::slice::from_ref(endpoint))?;
-            doors.extend(bound.into_iter().map(|listener| Door { listener, activated: false }));
+            let listener = listener::bind_one(setting, endpoint, unix_mode)?;
+            doors.push(Door { listener, activated: false });
         }
     }
     Ok(doors)
@@ -137,7 +147,12 @@ impl Doors {
 
     /// All sockets, for another process.
     pub fn descriptors(&self) -> std::io::Result<Vec<Passed>> {
-        let all = [(HTTP, &self.http), (HTTPS, &self.https), (CONTROL, &self.control)];
+        let all = [
+            (HTTP, &self.http),
+            (HTTPS, &self.https),
+            (CONTROL, &self.control),
+            (SESSIONS, &self.sessions),
+        ];
         let passed = |setting: &str, door: &Door| {
             let socket = door.listener.descriptor()?;
             Ok(Passed { setting: setting.to_owned(), activated: door.activated, socket })
@@ -155,6 +170,21 @@ impl Doors {
     /// Where the control API is listened for.
     pub fn control(&self) -> impl Iterator<Item = &Endpoint> {
         self.control.iter().map(|door| door.listener.endpoint())
+    }
+
+    /// Where sessions are listened for.
+    pub fn sessions(&self) -> impl Iterator<Item = &Endpoint> {
+        self.sessions.iter().map(|door| door.listener.endpoint())
+    }
+
+    /// Serves clients of the sessions.
+    pub(super) fn serve_sessions(&self, server: &SessionServer) -> Result<(), ListenError> {
+        for door in &self.sessions {
+            let listener = door.listener.try_clone();
+            let adopt = |source| ListenError::Adopt { setting: SESSIONS, source };
+            server.serve(listener.map_err(adopt)?);
+        }
+        Ok(())
     }
 
     /// Serves the public listeners with `public`, which end at `shutdown`, and the control

@@ -4,6 +4,7 @@ mod control;
 mod doors;
 mod restart;
 mod server;
+mod sessions;
 mod wiring;
 
 use std::num::NonZero;
@@ -17,6 +18,7 @@ use crate::listener::{ListenError, TlsError};
 use crate::observe::{ObserveError, start_tracing};
 use crate::origin::OriginError;
 use crate::policy::PolicyError;
+use crate::redis_pool::RedisError;
 use crate::settings::Settings;
 
 pub use doors::{Doors, open};
@@ -41,6 +43,9 @@ pub enum AppError {
     /// The settings of Redis or of the other nodes are of no use.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// The settings of the sessions' Redis are of no use.
+    #[error("sessions: {0}")]
+    Sessions(#[from] RedisError),
     /// The access log or the messages cannot be set up.
     #[error(transparent)]
     Observe(#[from] ObserveError),

@@ -105,6 +105,7 @@ impl Server {
                 self.node.parts().fleet.stand_aside(true);
                 self.keeper.stand_aside(true);
                 self.shutdown.leave();
+                self.sessions.shutdown().leave();
                 self.control_shutdown.leave();
                 self.desk.done(successor.id());
                 *self.successor.lock() = Some(successor);
@@ -210,6 +211,7 @@ impl Server {
         self.node.parts().fleet.stand_aside(false);
         self.keeper.stand_aside(false);
         self.shutdown.resume();
+        self.sessions.shutdown().resume();
         self.control_shutdown.resume();
         self.desk.free();
         if let Err(error) = self.serve() {

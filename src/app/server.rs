@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::control::Controlled;
+use super::sessions::SessionServer;
 use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
 use crate::exchange::{Client, Scheme};
@@ -56,6 +57,8 @@ pub struct Server {
     /// What is stored, over restarts.
     pub(super) keeper: Arc<Keeper>,
     fleet_runs: AtomicBool,
+    /// The clients of the sessions.
+    pub(super) sessions: SessionServer,
     /// Ends with the process that served before this one.
     pub(super) predecessor: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -100,10 +103,12 @@ impl Server {
         file: Option<PathBuf>,
     ) -> Result<Self, AppError> {
         let state = Arc::new(State::new());
+        let sessions = SessionServer::new(&settings)?;
         let node = build_node(settings, Arc::clone(&state))?;
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
         let keeper = Arc::new(Keeper::new(&node));
         register_readings(&node, &keeper, &shutdown, doors.limits());
+        sessions.register_readings(&node);
         let (desk, orders) = Desk::new();
         Ok(Self {
             node,
@@ -122,6 +127,7 @@ impl Server {
             giving: Mutex::default(),
             keeper,
             fleet_runs: AtomicBool::new(false),
+            sessions,
             predecessor: tokio::sync::Mutex::default(),
         })
     }
@@ -143,7 +149,10 @@ impl Server {
         let control = Control::new(Arc::new(Controlled { node, desk, connections }));
         let (public, steered) = (&self.shutdown, &self.control_shutdown);
         match &*self.doors.lock() {
-            Some(doors) => doors.serve((self.node.clone(), public), (control, steered)),
+            Some(doors) => {
+                doors.serve_sessions(&self.sessions)?;
+                doors.serve((self.node.clone(), public), (control, steered))
+            }
             None => Ok(()),
         }
     }
@@ -188,6 +197,7 @@ impl Server {
         self.stop.send_replace(true);
         self.node.parts().fleet.leave().await;
         self.shutdown.abort();
+        self.sessions.shutdown().abort();
         let observer = Arc::clone(&self.node.parts().observer);
         let closed = tokio::task::spawn_blocking(move || observer.close_log(LOG_DEADLINE)).await;
         if !closed.unwrap_or(false) {
@@ -347,11 +357,12 @@ impl Service for Server {
 
     fn stop_accepting(&self) {
         self.shutdown.drain();
+        self.sessions.shutdown().drain();
         *self.doors.lock() = None;
     }
 
     async fn finished(&self) {
-        self.shutdown.all_gone().await;
+        tokio::join!(self.shutdown.all_gone(), self.sessions.shutdown().all_gone());
         // Who waits on the control listener for just this hears of it.
         self.control_shutdown.drain();
         let _ = tokio::time::timeout(LOG_DEADLINE, self.control_shutdown.all_gone()).await;

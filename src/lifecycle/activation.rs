@@ -27,6 +27,8 @@ pub struct Activated {
     pub https: Vec<Socket>,
     /// For `listen.control`.
     pub control: Option<Socket>,
+    /// For `sessions.listen`.
+    pub sessions: Option<Socket>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +36,11 @@ enum Role {
     Http,
     Https,
     Control,
+    Sessions,
 }
 
-/// Takes the sockets over. Their use comes from their names (`FileDescriptorName=` http, https or
-/// control); without such names from their order: those of `listen.http`, then `listen.https`,
+/// Takes the sockets over. Their use comes from their names (`FileDescriptorName=` http, https, control
+/// or sessions); without such names from their order: those of `listen.http`, then `listen.https`,
 /// then `listen.control`, a use in whole or not at all.
 ///
 /// It removes the variables `LISTEN_FDS` and `LISTEN_PID` from the environment, so it must be called
@@ -53,6 +56,7 @@ pub fn take_sockets(listen: &Listen) -> Result<Activated, LifecycleError> {
             Role::Http => activated.http.push(socket),
             Role::Https => activated.https.push(socket),
             Role::Control => activated.control = Some(socket),
+            Role::Sessions => activated.sessions = Some(socket),
         }
     }
     Ok(activated)
@@ -103,9 +107,11 @@ fn named(names: &[&str]) -> Result<Vec<Role>, LifecycleError> {
         .iter()
         .map(|name| role(name).ok_or_else(|| unknown(name)))
         .collect::<Result<_, _>>()?;
-    let control = roles.iter().filter(|role| **role == Role::Control).count();
-    if control > 1 {
-        return Err(LifecycleError::ControlSockets { passed: control });
+    for (single, name) in [(Role::Control, "control"), (Role::Sessions, "sessions")] {
+        let passed = roles.iter().filter(|role| **role == single).count();
+        if passed > 1 {
+            return Err(LifecycleError::SeveralSockets { name, passed });
+        }
     }
     Ok(roles)
 }
@@ -115,6 +121,7 @@ fn role(name: &str) -> Option<Role> {
         "http" => Some(Role::Http),
         "https" => Some(Role::Https),
         "control" => Some(Role::Control),
+        "sessions" => Some(Role::Sessions),
         _ => None,
     }
 }

@@ -66,9 +66,11 @@ pub enum LifecycleError {
         /// Addresses of `listen.https`.
         https: usize,
     },
-    /// Two sockets for the control listener.
-    #[error("the service manager passed {passed} sockets named control; one is allowed")]
-    ControlSockets {
+    /// Two sockets where one is served.
+    #[error("the service manager passed {passed} sockets named {name}; one is allowed")]
+    SeveralSockets {
+        /// `control` or `sessions`.
+        name: &'static str,
         /// How many.
         passed: usize,
     },

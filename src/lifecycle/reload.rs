@@ -83,7 +83,7 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
         log: access, format, queue_max, shorten_addresses;
         lifecycle: threads;
     );
-    keep_sections!(old, settings, kept, listen, origin, files, redis, fleet);
+    keep_sections!(old, settings, kept, listen, origin, files, redis, fleet, sessions);
     kept
 }
 

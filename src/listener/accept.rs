@@ -110,25 +110,25 @@ fn raised_descriptors(wanted: u64) -> Option<u64> {
     Some(if raised.is_ok() { possible } else { current })
 }
 
-fn is_shortage(error: &io::Error) -> bool {
+pub(super) fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error.raw_os_error().is_some_and(|code| shortages.iter().any(|no| no.raw_os_error() == code))
 }
 
 /// A descriptor that is given up when there are no others, so that a waiting client can be taken
 /// and let go instead of waking us again and again.
-struct Reserve {
+pub(super) struct Reserve {
     spare: Option<File>,
     clock: Clock,
     logged: Option<Moment>,
 }
 
 impl Reserve {
-    fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Self { spare: File::open("/dev/null").ok(), clock, logged: None }
     }
 
-    async fn shed(&mut self, acceptor: &Acceptor, error: &io::Error) {
+    pub(super) async fn shed(&mut self, acceptor: &Acceptor, error: &io::Error) {
         let now = self.clock.now();
         if self.logged.is_none_or(|logged| now.since(logged) >= LOG_PAUSE) {
             self.logged = Some(now);

@@ -1,7 +1,7 @@
 //! Sockets to listen on, and the streams they give.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -88,10 +88,15 @@ pub fn bind(
     setting: &'static str,
     endpoints: &[Endpoint],
 ) -> Result<Vec<BoundListener>, ListenError> {
-    endpoints.iter().map(|endpoint| bind_one(setting, endpoint)).collect()
+    endpoints.iter().map(|endpoint| bind_one(setting, endpoint, UNIX_MODE)).collect()
 }
 
-fn bind_one(setting: &'static str, endpoint: &Endpoint) -> Result<BoundListener, ListenError> {
+/// Opens an endpoint; `unix_mode` says who may connect to a Unix socket.
+pub fn bind_one(
+    setting: &'static str,
+    endpoint: &Endpoint,
+    unix_mode: u32,
+) -> Result<BoundListener, ListenError> {
     let failed = |source| ListenError::Bind { setting, endpoint: endpoint.clone(), source };
     let socket = match endpoint {
         Endpoint::Tcp(address) => bind_tcp(*address).map_err(failed)?,
@@ -99,7 +104,7 @@ fn bind_one(setting: &'static str, endpoint: &Endpoint) -> Result<BoundListener,
             if is_in_the_way(path).map_err(failed)? {
                 return Err(ListenError::NoSocket { setting, endpoint: endpoint.clone() });
             }
-            bind_unix(path).map_err(failed)?
+            bind_unix(path, unix_mode).map_err(failed)?
         }
     };
     let endpoint = match endpoint {
@@ -125,11 +130,11 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Socket> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_MODE))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     tune(&SockRef::from(&socket), false)?;
     Ok(socket)
@@ -236,8 +241,17 @@ pub(super) enum Acceptor {
 
 /// A connection that was accepted.
 #[derive(Debug)]
-pub(super) enum Accepted {
-    Tcp { stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr> },
+pub enum Accepted {
+    /// Over TCP.
+    Tcp {
+        /// It.
+        stream: TcpStream,
+        /// The other end.
+        peer: SocketAddr,
+        /// This end, if the system says it.
+        local: Option<SocketAddr>,
+    },
+    /// At a path.
     Unix(UnixStream),
 }
 
@@ -262,6 +276,15 @@ impl Accepted {
             Self::Tcp { peer, .. } => Peer::Ip(*peer),
             Self::Unix(_) => Peer::Unix,
         }
+    }
+
+    /// Says a last word, as far as it is taken at once, and closes.
+    pub(super) fn refuse(self, word: &[u8]) {
+        // The runtime does not know yet whether it can be written to; the system does.
+        let _ = match self {
+            Self::Tcp { stream, .. } => stream.into_std().and_then(|mut it| it.write(word)),
+            Self::Unix(stream) => stream.into_std().and_then(|mut it| it.write(word)),
+        };
     }
 }
 

@@ -79,6 +79,17 @@ readings! {
     FleetJournalBytes = Gauge "fleet" "journal_bytes" "Bytes that they take.",
     FleetExcused = Gauge "fleet" "excused"
         "Faults of this node that leave it ready, since too many nodes would be not ready otherwise.",
+    SessionClients = Gauge "sessions" "clients" "Clients of the sessions that are connected.",
+    SessionCommands = Counter "sessions" "commands_total" "Their commands.",
+    SessionFailed = Counter "sessions" "failed_total"
+        "Of these, those that got an error since the Redis was away or lost, or a bound was reached.",
+    SessionRetried = Counter "sessions" "retried_total"
+        "Times that commands were sent again which surely had changed nothing.",
+    SessionMalformed = Counter "sessions" "malformed_total" "Clients that sent what is no command.",
+    SessionTrunks = Gauge "sessions" "trunks" "Connections to the sessions' Redis that clients share.",
+    SessionAlone = Gauge "sessions" "alone" "Connections to it that one client has for itself.",
+    SessionTrunksLost = Counter "sessions" "trunks_lost_total" "Shared connections that were lost.",
+    SessionConnectFailures = Counter "sessions" "connect_failures_total" "Tries to connect that failed.",
     PeersKnown = Gauge "peers" "known" "Other nodes from which this one may get pages.",
     PeersAsked = Counter "peers" "asked_total" "Pages that were asked for at the nodes that own them.",
     PeersBorrowed = Counter "peers" "borrowed_total" "Pages that came from there.",

@@ -43,6 +43,11 @@ impl Hold {
         taken.is_ok()
     }
 
+    /// Takes over what another holds.
+    pub(super) fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// All that is held, for somebody else.
     pub(super) fn split(&mut self) -> Self {
         Self { budget: self.budget.clone(), bytes: std::mem::take(&mut self.bytes) }

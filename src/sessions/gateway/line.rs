@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::budget::Hold;
@@ -132,8 +132,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     }
 
     /// Serves the queue until the connection is lost or nobody can ask any more.
-    pub(super) async fn run(&mut self, jobs: &mut mpsc::Receiver<Job>) -> End {
-        poll_fn(|context| self.poll(context, jobs)).await
+    /// Once `renew` is told it ends when nothing is awaited any more.
+    pub(super) async fn run(&mut self, jobs: &mut mpsc::Receiver<Job>, renew: &Notify) -> End {
+        let mut renewed = pin!(renew.notified());
+        let mut is_old = false;
+        poll_fn(|context| {
+            is_old = is_old || renewed.as_mut().poll(context).is_ready();
+            if is_old {
+                return self.finish(context);
+            }
+            self.poll(context, jobs)
+        })
+        .await
+    }
+
+    /// Takes nothing new.
+    fn finish(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        if let Err(error) = self.write(context).and_then(|()| self.read(context)) {
+            return Poll::Ready(End::Lost(error));
+        }
+        if self.waiting.is_empty() {
+            return Poll::Ready(End::Lost(BackendError::Lost(RedisError::Away)));
+        }
+        self.look(context)
     }
 
     fn poll(&mut self, context: &mut Context<'_>, jobs: &mut mpsc::Receiver<Job>) -> Poll<End> {
@@ -144,6 +165,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         if closed && self.waiting.is_empty() {
             return Poll::Ready(End::Unused);
         }
+        self.look(context)
+    }
+
+    /// Is an answer overdue?
+    fn look(&mut self, context: &mut Context<'_>) -> Poll<End> {
         while self.tick.poll_tick(context).is_ready() {
             if let Some(error) = self.overdue() {
                 return Poll::Ready(End::Lost(error));

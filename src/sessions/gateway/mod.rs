@@ -1,12 +1,160 @@
 //! The way between PHP and the Redis that has the sessions: a server that any client of Redis can
 //! use, over few connections.
+//!
+//! - **Shared connections** ([`Trunks`]): a command leaves as it came, and its reply is passed on as it
+//!   came, framed but not decoded. Which commands may go so stands in a table (`commands`); they leave
+//!   the connection as it was, and wait for nobody.
+//! - **A connection of one's own** is for what does not: WATCH, a transaction that does not come whole in
+//!   one read, commands that wait, SUBSCRIBE, MONITOR, and commands that nobody here knows. It goes back
+//!   to a small pool when it is in the state in which it was given, and is closed otherwise; if it is
+//!   lost so is its client's.
+//! - **This server answers** what is about the connection itself: SELECT, AUTH, HELLO, CLIENT, RESET,
+//!   QUIT. It refuses what administers the server, and what would hurt other clients.
+//! - **While the Redis is away** (or another one takes its place) a command that surely was not carried
+//!   out waits up to `sessions.failover_wait` after the loss: one that was not sent, one that changes
+//!   nothing, one that the server refused for the moment (LOADING, READONLY, MASTERDOWN). One that may
+//!   have been carried out gets an error at once.
 
+mod batch;
 mod budget;
+mod client;
+mod commands;
+mod door;
 mod error;
 mod line;
 mod messages;
+mod own;
+mod pinned;
 mod trunks;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use client::From;
 pub use error::BackendError;
 pub use messages::Messages;
 pub use trunks::{TrunkFigures, Trunks};
+
+use crate::clock::Clock;
+use crate::resp::Limits;
+use crate::settings::Settings;
+use client::Client;
+use door::Door;
+
+/// Bytes of a command on a line, as in Redis.
+const INLINE_MAX_BYTES: usize = 64 << 10;
+
+/// What serves the clients.
+pub struct Gateway {
+    trunks: Trunks,
+    door: Door,
+    bounds: Bounds,
+    clock: Clock,
+    next_id: AtomicU64,
+    counts: Counts,
+}
+
+/// Of `[sessions]`.
+struct Bounds {
+    limits: Limits,
+    databases: u32,
+    pipeline_max: usize,
+    idle_timeout: Duration,
+    write_timeout: Duration,
+}
+
+#[derive(Default)]
+struct Counts {
+    clients: AtomicUsize,
+    commands: AtomicU64,
+    failed: AtomicU64,
+    retried: AtomicU64,
+    malformed: AtomicU64,
+}
+
+/// What the gateway has seen, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GatewayFigures {
+    /// Clients that are connected.
+    pub clients: usize,
+    /// Commands that came.
+    pub commands: u64,
+    /// Commands that got an error of this server's, since the Redis was away or a bound was reached.
+    pub failed: u64,
+    /// Tries to send commands again.
+    pub retried: u64,
+    /// Clients whose bytes were no commands.
+    pub malformed: u64,
+    /// The connections behind.
+    pub trunks: TrunkFigures,
+}
+
+impl Gateway {
+    /// A gateway to the Redis of these trunks.
+    pub fn new(settings: &Settings, trunks: Trunks, clock: &Clock) -> Self {
+        let sessions = &settings.sessions;
+        Self {
+            trunks,
+            door: Door::new(settings),
+            bounds: Bounds {
+                limits: Limits {
+                    inline_max_bytes: INLINE_MAX_BYTES,
+                    bulk_max_bytes: sessions.request_max_bytes,
+                    arguments_max: sessions.arguments_max,
+                    request_max_bytes: sessions.request_max_bytes,
+                },
+                databases: sessions.databases,
+                pipeline_max: sessions.pipeline_max,
+                idle_timeout: sessions.idle_timeout,
+                write_timeout: sessions.write_timeout,
+            },
+            clock: clock.clone(),
+            next_id: AtomicU64::new(1),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Serves one client until it leaves. `closing` says that this process ends; then its connection is
+    /// closed when it has been silent for a while.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+        self: Arc<Self>,
+        stream: S,
+        from: From,
+        closing: impl Fn() -> bool,
+    ) {
+        let _counted = Counted::new(&self);
+        Client::new(Arc::clone(&self), stream, from).run(&closing).await;
+    }
+
+    /// For metrics.
+    pub fn figures(&self) -> GatewayFigures {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GatewayFigures {
+            clients: self.counts.clients.load(Ordering::Relaxed),
+            commands: count(&self.counts.commands),
+            failed: count(&self.counts.failed),
+            retried: count(&self.counts.retried),
+            malformed: count(&self.counts.malformed),
+            trunks: self.trunks.figures(),
+        }
+    }
+}
+
+/// A client that is connected.
+struct Counted(Arc<Gateway>);
+
+impl Counted {
+    fn new(gateway: &Arc<Gateway>) -> Self {
+        gateway.counts.clients.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(gateway))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.counts.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::budget::Budget;
 use super::error::BackendError;
@@ -90,6 +90,7 @@ struct Kind {
 /// A shared connection, or what makes it.
 pub(super) struct Trunk {
     jobs: mpsc::Sender<Job>,
+    renew: Arc<Notify>,
 }
 
 impl Trunk {
@@ -110,6 +111,12 @@ impl Trunk {
             // The task ended in between, which it does when this process ends.
             Err(_) => Answer::nothing(),
         }
+    }
+
+    /// What is behind is not, or no more, what it should be: the next command goes over a new
+    /// connection.
+    pub(super) fn renew(&self) {
+        self.renew.notify_one();
     }
 }
 
@@ -174,6 +181,7 @@ impl Trunks {
                     if self.0.clock.now() >= again_until {
                         return decode(&reply.bytes).map_err(BackendError::Malformed);
                     }
+                    trunk.renew();
                 }
                 (Some(reply), _) => return decode(&reply.bytes).map_err(BackendError::Malformed),
                 (None, Some(failure)) if failure.unsent && is_lost(&failure.why) => {}
@@ -228,10 +236,11 @@ impl Trunks {
             return Err(BackendError::Full("sessions.trunks_max"));
         }
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let trunk = Arc::new(Trunk { jobs });
+        let renew = Arc::new(Notify::new());
+        let trunk = Arc::new(Trunk { jobs, renew: Arc::clone(&renew) });
         open.insert(kind, Arc::clone(&trunk));
         drop(open);
-        tokio::spawn(keep(Arc::clone(&self.0), kind, queue));
+        tokio::spawn(keep(Arc::clone(&self.0), kind, queue, renew));
         Ok(trunk)
     }
 
@@ -371,7 +380,7 @@ impl Shared {
 }
 
 /// Keeps a shared connection until nobody can ask any more.
-async fn keep(shared: Arc<Shared>, kind: Kind, mut jobs: mpsc::Receiver<Job>) {
+async fn keep(shared: Arc<Shared>, kind: Kind, mut jobs: mpsc::Receiver<Job>, renew: Arc<Notify>) {
     let mut backoff = shared.dialer.backoff();
     loop {
         let dialled = {
@@ -383,10 +392,12 @@ async fn keep(shared: Arc<Shared>, kind: Kind, mut jobs: mpsc::Receiver<Job>) {
                 shared.counts.connections.fetch_add(1, Ordering::Relaxed);
                 let (clock, timeout) = (&shared.clock, shared.timeout);
                 let mut line = Line::new(stream, clock, timeout, shared.limits);
-                let end = line.run(&mut jobs).await;
+                let end = line.run(&mut jobs, &renew).await;
                 shared.counts.connections.fetch_sub(1, Ordering::Relaxed);
                 let End::Lost(why) = end else { return };
                 shared.counts.reconnects.fetch_add(1, Ordering::Relaxed);
+                // They are to the same server.
+                shared.spare.lock().clear();
                 line.fail(&why);
                 if line.has_answered() {
                     backoff.reset();

@@ -1,5 +1,96 @@
 //! Sessions that pass through Parvis.
 
+mod gateway;
 mod lock;
 mod orphans;
+mod random;
+mod replay;
 mod trunks;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parvis::resp::{ReplyLimits, ReplyState, read_reply, write};
+
+use crate::support::Parvis;
+use crate::support::parvis::Builder;
+use crate::support::process::free_port;
+
+/// Replies of a test.
+const LIMITS: ReplyLimits = ReplyLimits {
+    line_max_bytes: 1 << 20,
+    bulk_max_bytes: 64 << 20,
+    elements_max: 1 << 20,
+    reply_max_bytes: 64 << 20,
+};
+
+/// A node that serves sessions from a Redis, and the port where it does.
+fn node(url: &str, with: impl FnOnce(Builder) -> Builder) -> (Parvis, u16) {
+    let port = free_port();
+    let builder = Parvis::before_http(free_port())
+        .with("sessions.listen", &format!("\"127.0.0.1:{port}\""))
+        .with("sessions.url", &format!("\"{url}\""));
+    (with(builder).start(), port)
+}
+
+/// A client of Redis that sees bytes.
+struct Client {
+    stream: TcpStream,
+    input: BytesMut,
+    state: ReplyState,
+}
+
+impl Client {
+    fn connect(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.set_nodelay(true).expect("an option");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");
+        Self { stream, input: BytesMut::new(), state: ReplyState::default() }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("it reads");
+    }
+
+    /// The next reply, as it came; `None`: the connection has ended, or nothing comes.
+    fn reply(&mut self) -> Option<Bytes> {
+        loop {
+            let read = read_reply(&mut self.input, &LIMITS, &mut self.state).expect("replies");
+            if let Some(reply) = read {
+                return Some(reply.bytes);
+            }
+            let mut buffer = [0; 16 << 10];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Err(_) => return None,
+                Ok(read) => self.input.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+
+    /// Is it served?
+    fn reply_to_ping(mut self) -> bool {
+        let _ = self.stream.write_all(&packed("PING"));
+        self.reply().is_some_and(|reply| reply == "+PONG\r\n"[..])
+    }
+
+    /// The reply to a command that is written with spaces.
+    fn ask(&mut self, command: &str) -> String {
+        self.send(&packed(command));
+        text(&self.reply().unwrap_or_else(|| panic!("{command}: the connection has ended")))
+    }
+}
+
+fn text(reply: &[u8]) -> String {
+    String::from_utf8_lossy(reply).trim_end().replace("\r\n", "|")
+}
+
+/// A command in bytes; its arguments stand between single spaces.
+fn packed(command: &str) -> Bytes {
+    let arguments: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+    let mut out = BytesMut::new();
+    write::command(&mut out, &arguments);
+    out.freeze()
+}

@@ -1,0 +1,95 @@
+//! The clients of the sessions, in front of the gateway.
+
+use std::sync::Arc;
+
+use super::AppError;
+use crate::clock::Clock;
+use crate::listener::{Accepted, BoundListener, Shutdown, Stage, serve_streams};
+use crate::observe::Reading;
+use crate::pipeline::Node;
+use crate::sessions::gateway::{From, Gateway, Trunks};
+use crate::settings::Settings;
+
+/// What one client too many is told, in Redis' words.
+const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// Serves them, where there are any.
+pub(super) struct SessionServer {
+    gateway: Option<Arc<Gateway>>,
+    clients_max: usize,
+    shutdown: Shutdown,
+}
+
+impl SessionServer {
+    /// Without `sessions.listen` it serves nobody.
+    pub(super) fn new(settings: &Settings) -> Result<Self, AppError> {
+        let clock = Clock::system();
+        let gateway = match (&settings.sessions.listen, settings.sessions_redis()) {
+            (Some(_), Some(redis)) => {
+                let trunks = Trunks::new(&redis, &settings.sessions, &clock)?;
+                Some(Arc::new(Gateway::new(settings, trunks, &clock)))
+            }
+            _ => None,
+        };
+        let clients_max = settings.sessions.clients_max;
+        Ok(Self { gateway, clients_max, shutdown: Shutdown::new() })
+    }
+
+    /// Its clients, and when they are to go: one that has begun a request of PHP goes on until that
+    /// ends, so a process that leaves serves them as long as it may.
+    pub(super) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Serves those who connect.
+    pub(super) fn serve(&self, listener: BoundListener) {
+        let Some(gateway) = self.gateway.clone() else { return };
+        let (clients_max, shutdown) = (self.clients_max, self.shutdown.clone());
+        tokio::spawn(async move {
+            let endpoint = listener.endpoint().clone();
+            tracing::info!(%endpoint, "listening for sessions");
+            let stages = shutdown.clone();
+            let serve = |accepted| client(Arc::clone(&gateway), accepted, stages.clone());
+            let served = serve_streams(listener, clients_max, FULL, shutdown, serve).await;
+            if let Err(error) = served {
+                tracing::error!(%endpoint, %error, "a listener has failed");
+            }
+        });
+    }
+
+    /// Shows what the gateway has seen.
+    pub(super) fn register_readings(&self, node: &Node) {
+        let Some(gateway) = self.gateway.clone() else { return };
+        node.parts().observer.register(move |readings| {
+            let figures = gateway.figures();
+            readings.set_count(Reading::SessionClients, figures.clients);
+            readings.set(Reading::SessionCommands, figures.commands);
+            readings.set(Reading::SessionFailed, figures.failed);
+            readings.set(Reading::SessionRetried, figures.retried);
+            readings.set(Reading::SessionMalformed, figures.malformed);
+            readings.set_count(Reading::SessionTrunks, figures.trunks.connections);
+            readings.set_count(Reading::SessionAlone, figures.trunks.alone);
+            readings.set(Reading::SessionTrunksLost, figures.trunks.lost);
+            readings.set(Reading::SessionConnectFailures, figures.trunks.failures);
+        });
+    }
+}
+
+async fn client(gateway: Arc<Gateway>, accepted: Accepted, shutdown: Shutdown) {
+    let closing = move || shutdown.stage() >= Stage::Draining;
+    match accepted {
+        Accepted::Tcp { stream, peer, local } => {
+            let local = local.map(|local| local.to_string()).unwrap_or_default();
+            let from = From { peer: peer.to_string(), local, is_unix: false, pid: None };
+            gateway.serve(stream, from, closing).await;
+        }
+        Accepted::Unix(stream) => {
+            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            let path = stream.local_addr().ok();
+            let path = path.as_ref().and_then(|local| local.as_pathname());
+            let path = path.map(|path| format!("{}:0", path.display())).unwrap_or_default();
+            let from = From { peer: path.clone(), local: path, is_unix: true, pid };
+            gateway.serve(stream, from, closing).await;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a client of Redis meets at Parvis.
+
+use std::time::Duration;
+
+use super::{Client, node, packed, text};
+use crate::support::process::wait_until;
+use crate::support::redis::Redis;
+
+#[test]
+fn what_is_no_command_gets_redis_own_words_and_the_connection_ends() {
+    let (behind, direct) = (Redis::start(), Redis::start());
+    let (node, port) = node(&behind.url(), |builder| builder);
+    for wrong in [
+        &b"*x\r\n"[..],
+        b"*1\r\n+PING\r\n",
+        b"*1\r\n$-5\r\n",
+        b"*1\r\n$x\r\n",
+        b"SET 'a\r\n",
+        b"*3000000000\r\n",
+    ] {
+        let (mut ours, mut its) = (Client::connect(port), Client::connect(direct.port));
+        ours.send(&[&packed("PING")[..], wrong].concat());
+        its.send(&[&packed("PING")[..], wrong].concat());
+        for _ in 0..2 {
+            let (ours, its) = (ours.reply().expect("a reply"), its.reply().expect("a reply"));
+            assert_eq!(text(&ours), text(&its), "{wrong:?}");
+        }
+        assert_eq!((ours.reply(), its.reply()), (None, None), "{wrong:?}");
+    }
+    assert_eq!(node.metric("parvis_sessions_malformed_total"), Some(6.0));
+    assert_eq!(Client::connect(port).ask("PING"), "+PONG");
+}
+
+#[test]
+fn what_is_too_long_is_refused_before_it_has_come() {
+    let redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| {
+        builder.with("sessions.request_max", "\"64KiB\"").with("sessions.arguments_max", "100")
+    });
+    for (wrong, answer) in [
+        ("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$65537\r\n", "-ERR Protocol error: invalid bulk length"),
+        ("*101\r\n", "-ERR Protocol error: invalid multibulk length"),
+        (&"a".repeat(70_000), "-ERR Protocol error: too big inline request"),
+    ] {
+        let mut client = Client::connect(port);
+        client.send(wrong.as_bytes());
+        assert_eq!(text(&client.reply().expect("an error")), answer);
+        assert_eq!(client.reply(), None);
+    }
+    assert!(node.resident_bytes() < 512 << 20);
+}
+
+#[test]
+fn many_clients_share_few_connections_and_each_keeps_its_database_and_name() {
+    let redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| builder);
+    let mut clients: Vec<_> = (0..100).map(|_| Client::connect(port)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.ask(&format!("SELECT {}", number % 3)), "+OK");
+        assert_eq!(client.ask(&format!("CLIENT SETNAME c{number}")), "+OK");
+        assert_eq!(client.ask(&format!("SET k{number} {number}")), "+OK");
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let value = number.to_string();
+        assert_eq!(client.ask(&format!("GET k{number}")), format!("${}|{value}", value.len()));
+        assert!(client.ask("CLIENT GETNAME").ends_with(&format!("|c{number}")));
+    }
+    assert_eq!(redis.ask(&["-n", "1", "dbsize"]), "33");
+    assert_eq!(node.metric("parvis_sessions_clients "), Some(100.0));
+    assert_eq!(node.metric("parvis_sessions_trunks "), Some(3.0));
+    let behind = redis.ask(&["client", "list"]);
+    assert!(behind.lines().count() < 10, "{behind}");
+    let mut numbers: Vec<_> = clients.iter_mut().map(|client| client.ask("CLIENT ID")).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 100);
+}
+
+#[test]
+fn commands_that_would_hurt_others_are_refused_and_the_rest_goes_on() {
+    let redis = Redis::start();
+    let (_node, port) = node(&redis.url(), |builder| builder);
+    let mut client = Client::connect(port);
+    for command in [
+        "SHUTDOWN NOSAVE",
+        "CLIENT KILL TYPE normal",
+        "CLIENT REPLY OFF",
+        "CLIENT PAUSE 1000",
+        "CLIENT TRACKING ON",
+        "SCRIPT KILL",
+        "FLUSHALL",
+        "CONFIG GET requirepass",
+        "DEBUG SLEEP 1",
+        "REPLICAOF no one",
+    ] {
+        let answer = client.ask(command);
+        assert!(answer.starts_with("-ERR parvis: "), "{command}: {answer}");
+    }
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    assert_eq!(client.ask("FLUSHDB"), "+OK");
+    assert_eq!(client.ask("GET a"), "$-1");
+}
+
+#[test]
+fn a_client_that_watches_waits_or_listens_has_a_connection_for_itself_and_gives_it_back() {
+    let redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| builder.with("sessions.pinned_max", "2"));
+    let alone = || node.metric("parvis_sessions_alone ");
+    let (mut one, mut other) = (Client::connect(port), Client::connect(port));
+    assert_eq!(one.ask("WATCH a"), "+OK");
+    assert_eq!(alone(), Some(1.0));
+    assert_eq!(other.ask("SET a 1"), "+OK");
+    assert_eq!(one.ask("MULTI"), "+OK");
+    assert_eq!(one.ask("SET b 1"), "+QUEUED");
+    assert_eq!(one.ask("EXEC"), "*-1", "somebody else wrote");
+    assert_eq!(alone(), Some(0.0));
+    one.send(&packed("BLPOP list 0"));
+    wait_until("it waits", Duration::from_secs(10), || alone() == Some(1.0));
+    assert_eq!(other.ask("RPUSH list x"), ":1");
+    assert_eq!(text(&one.reply().expect("a reply")), "*2|$4|list|$1|x");
+    let mut listener = Client::connect(port);
+    assert_eq!(listener.ask("SUBSCRIBE news"), "*3|$9|subscribe|$4|news|:1");
+    one.send(&packed("BLPOP list 0"));
+    wait_until("both", Duration::from_secs(10), || alone() == Some(2.0));
+    let mut third = Client::connect(port);
+    assert_eq!(third.ask("WATCH a"), "-ERR parvis: sessions.pinned_max is reached");
+    assert_eq!(third.reply(), None, "it cannot go on as if it watched");
+    assert_eq!(other.ask("PUBLISH news hello"), ":1");
+    assert_eq!(text(&listener.reply().expect("news")), "*3|$7|message|$4|news|$5|hello");
+    drop((one, listener));
+    wait_until("both are back", Duration::from_secs(10), || alone() == Some(0.0));
+    assert_eq!(redis.ask(&["llen", "list"]), "0");
+    assert_eq!(other.ask("RPUSH list y"), ":1", "nobody waits any more");
+}
+
+#[test]
+fn a_password_is_asked_for_as_redis_does() {
+    let redis = Redis::with(&["--requirepass", "secret"]);
+    let url = format!("redis://:secret@127.0.0.1:{}", redis.port);
+    let (_node, port) = node(&url, |builder| builder);
+    let mut client = Client::connect(port);
+    let mut direct = Client::connect(redis.port);
+    for command in [
+        "PING",
+        "AUTH wrong",
+        "HELLO 3",
+        "AUTH secret",
+        "PING",
+        "RESET",
+        "PING",
+        "AUTH default secret",
+        "GET a",
+    ] {
+        assert_eq!(client.ask(command), direct.ask(command), "{command}");
+    }
+    let mut client = Client::connect(port);
+    assert!(client.ask("HELLO 3 AUTH default secret SETNAME x").starts_with("%7|"));
+    assert_eq!(client.ask("GET nothing"), "_");
+    assert_eq!(client.ask("CLIENT GETNAME"), "$1|x");
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let redis = Redis::start();
+    let (_node, port) = node(&redis.url(), |builder| builder.with("sessions.clients_max", "2"));
+    let mut clients = [Client::connect(port), Client::connect(port)];
+    assert!(clients.iter_mut().all(|client| client.ask("PING") == "+PONG"));
+    let mut third = Client::connect(port);
+    assert_eq!(text(&third.reply().expect("a word")), "-ERR max number of clients reached");
+    assert_eq!(third.reply(), None);
+    drop(clients);
+    wait_until("a place", Duration::from_secs(10), || Client::connect(port).reply_to_ping());
+}
+
+#[test]
+fn a_redis_that_is_lost_is_waited_for_and_what_may_have_been_done_gets_an_error() {
+    let mut redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| {
+        builder.with("sessions.failover_wait", "\"2s\"").with("sessions.timeout", "\"300ms\"")
+    });
+    let mut client = Client::connect(port);
+    assert_eq!(client.ask("INCR a"), ":1");
+    redis.stop();
+    let answer = client.ask("INCR a");
+    assert!(answer.contains("may have been carried out"), "{answer}");
+    redis.signal("CONT");
+    assert_eq!(client.ask("GET nothing"), "$-1");
+    redis.kill();
+    client.send(&packed("SET a 7"));
+    std::thread::sleep(Duration::from_millis(500));
+    redis.start_again();
+    assert_eq!(text(&client.reply().expect("a reply")), "+OK", "it was not sent before");
+    redis.kill();
+    let answer = client.ask("SET a 8");
+    assert!(answer.starts_with("-ERR parvis: Redis cannot be reached"), "{answer}");
+    assert_eq!(crate::support::client::get(node.port, "/.parvis/ready", &[]).status, 200);
+    redis.start_again();
+    wait_until("it answers again", Duration::from_secs(10), || client.ask("SET a 9") == "+OK");
+}
