@@ -130,12 +130,7 @@ impl Node {
         };
         let response = match response {
             Ok(response) => response,
-            Err(NotFetched::MustWait) => {
-                // Who follows looks again, and fetches by a session that is free.
-                permit.release(Release::Validated);
-                drop(answer.send(LeaderAnswer::MustWait(Box::new(plan))));
-                return;
-            }
+            Err(NotFetched::MustWait) => return must_wait(permit, answer, plan),
             Err(error) => {
                 self.put_off_refresh(&visit, stored);
                 return fail(permit, answer, error.reason(), error.status());
@@ -377,6 +372,12 @@ impl Node {
             Err(error) => failure(error.reason(), error.status()),
         }
     }
+}
+
+/// Who follows looks again, and fetches by a session that is free.
+fn must_wait(permit: FillPermit, answer: oneshot::Sender<LeaderAnswer>, plan: LookupPlan) {
+    permit.release(Release::Validated);
+    drop(answer.send(LeaderAnswer::MustWait(Box::new(plan))));
 }
 
 fn fail(

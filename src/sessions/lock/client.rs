@@ -80,17 +80,14 @@ impl LockClient {
         let mut attempt = self.attempt_at(place, began);
         let seat = Seat::new(&self.locks, &attempt);
         let outcome = seat.wait(&mut attempt).await;
-        match &outcome {
-            Ok(1) => {
-                self.locks.counts.taken.fetch_add(1, Ordering::Relaxed);
-                self.locks.hold(attempt.number, &attempt.place, None);
-                self.held.push(Held { place: attempt.place, number: attempt.number, pid: None });
-            }
-            _ => {
-                attempt.ended = self.locks.clock.now();
-                attempt.held += attempt.ended.since(began);
-                self.attempt = Some(attempt);
-            }
+        if outcome == Ok(1) {
+            self.locks.counts.taken.fetch_add(1, Ordering::Relaxed);
+            self.locks.hold(attempt.number, &attempt.place, None);
+            self.held.push(Held { place: attempt.place, number: attempt.number, pid: None });
+        } else {
+            attempt.ended = self.locks.clock.now();
+            attempt.held += attempt.ended.since(began);
+            self.attempt = Some(attempt);
         }
         Ok(outcome?)
     }
@@ -143,13 +140,11 @@ impl LockClient {
             |known: &Attempt| known.place == place && now.since(known.ended) < BETWEEN_TRIES;
         let known = self.attempt.take().filter(goes_on);
         let number = self.locks.next_number();
-        match known {
-            Some(known) => Attempt { number, ..known },
-            None => {
-                let (held, seen) = (Duration::ZERO, None);
-                Attempt { place, number, turn: 0, held, ended: now, seen }
-            }
+        if let Some(known) = known {
+            return Attempt { number, ..known };
         }
+        let (held, seen) = (Duration::ZERO, None);
+        Attempt { place, number, turn: 0, held, ended: now, seen }
     }
 }
 
@@ -219,8 +214,9 @@ impl<'a> Seat<'a> {
                     }
                     return Ok(number);
                 }
-                Ok(Answer::Done | Answer::Freed) => return self.plain().await,
-                Err(StoreError::Refused(_)) => return self.plain().await,
+                Ok(Answer::Done | Answer::Freed) | Err(StoreError::Refused(_)) => {
+                    return self.plain().await;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -79,7 +79,7 @@ struct Turn<'a, F, T> {
     /// Tells a process; false: it is gone.
     tell: T,
     now: Moment,
-    last_turn: &'a mut i64,
+    counter: &'a mut i64,
 }
 
 impl Table {
@@ -93,7 +93,7 @@ impl Table {
         lives: impl Fn(&str) -> bool,
     ) -> Result<Answer, F::Error> {
         let beside = self.sessions.entry(place.clone()).or_default();
-        let mut turn = Turn { beside, fields, tell, now, last_turn: &mut self.last_turn };
+        let mut turn = Turn { beside, fields, tell, now, counter: &mut self.last_turn };
         let answer = turn.run(step, lives);
         let Beside { line, owner, called } = &*turn.beside;
         if line.is_empty() && owner.is_none() && called.is_none() {
@@ -250,9 +250,9 @@ impl<F: Fields, T: FnMut(Told) -> bool> Turn<'_, F, T> {
             None if line.len() >= waiters_max => return None,
             None => {
                 if turn == 0 {
-                    *self.last_turn += 1;
+                    *self.counter += 1;
                 }
-                let turn = if turn > 0 { turn } else { *self.last_turn };
+                let turn = if turn > 0 { turn } else { *self.counter };
                 line.insert(turn, token.clone());
                 turn
             }

@@ -5,6 +5,7 @@ mod lock;
 mod orphans;
 mod random;
 mod replay;
+mod queue;
 mod trunks;
 
 use std::io::{Read, Write};
