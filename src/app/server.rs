@@ -103,8 +103,8 @@ impl Server {
         file: Option<PathBuf>,
     ) -> Result<Self, AppError> {
         let state = Arc::new(State::new());
-        let sessions = SessionServer::new(&settings)?;
         let node = build_node(settings, Arc::clone(&state))?;
+        let sessions = SessionServer::new(&node)?;
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
         let keeper = Arc::new(Keeper::new(&node));
         register_readings(&node, &keeper, &shutdown, doors.limits());

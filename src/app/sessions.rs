@@ -3,12 +3,29 @@
 use std::sync::Arc;
 
 use super::AppError;
-use crate::clock::Clock;
+use crate::fleet::own_host;
 use crate::listener::{Accepted, BoundListener, Shutdown, Stage, serve_streams};
 use crate::observe::Reading;
 use crate::pipeline::Node;
+use crate::random;
 use crate::sessions::gateway::{From, Gateway, Trunks};
+use crate::sessions::lock::{Bounds, Locks, Scripts, Standing};
 use crate::settings::Settings;
+
+/// The locks of sessions as this process sees them. Needs a tokio runtime.
+fn locks(node: &Node, trunks: &Trunks, settings: &Settings) -> Arc<Locks> {
+    let parts = node.parts();
+    let scripts = Scripts::new(trunks.clone(), &settings.fleet.prefix);
+    let (bounds, gate) = (Bounds::of(&settings.sessions), parts.session_gate.clone());
+    let process = format!("{:016x}", random::number());
+    let (own, fleet) = (own_host(), Arc::clone(&parts.fleet));
+    let hosts = move |host: &str| match host {
+        host if host == own => Standing::Here,
+        host if fleet.has_left(host) => Standing::Gone,
+        _ => Standing::Other,
+    };
+    Locks::new(Arc::new(scripts), bounds, process, Box::new(hosts), gate, &parts.clock)
+}
 
 /// What one client too many is told, in Redis' words.
 const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -22,12 +39,14 @@ pub(super) struct SessionServer {
 
 impl SessionServer {
     /// Without `sessions.listen` it serves nobody.
-    pub(super) fn new(settings: &Settings) -> Result<Self, AppError> {
-        let clock = Clock::system();
+    pub(super) fn new(node: &Node) -> Result<Self, AppError> {
+        let rules = node.parts().rules.load_full();
+        let (settings, clock) = (&rules.settings, &node.parts().clock);
         let gateway = match (&settings.sessions.listen, settings.sessions_redis()) {
             (Some(_), Some(redis)) => {
-                let trunks = Trunks::new(&redis, &settings.sessions, &clock)?;
-                Some(Arc::new(Gateway::new(settings, trunks, &clock)))
+                let trunks = Trunks::new(&redis, &settings.sessions, clock)?;
+                let locks = locks(node, &trunks, settings);
+                Some(Arc::new(Gateway::new(settings, trunks, Some(locks), clock)))
             }
             _ => None,
         };

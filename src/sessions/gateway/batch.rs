@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::BackendError;
 use super::line::Failure;
+use super::locking::Wrote;
 use super::trunks::{is_lost, is_to_come_again};
 use crate::resp::{RawReply, ReplyKind, Request};
 
@@ -20,11 +21,14 @@ pub(super) struct Queued {
 }
 
 /// What its reply means beside being passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Note {
+    #[default]
     Nothing,
     /// It says who the server is.
     Who,
+    /// It acknowledges writes that concern locks.
+    Wrote(Vec<Wrote>),
 }
 
 /// They, in order.
@@ -63,11 +67,11 @@ impl Batch {
     }
 
     /// A transaction that came whole, from MULTI to its end.
-    pub(super) fn push_transaction(&mut self, requests: &[Request]) {
+    pub(super) fn push_transaction(&mut self, requests: &[Request], note: Note) {
         let mut raw =
             BytesMut::with_capacity(requests.iter().map(|request| request.raw().len()).sum());
         requests.iter().for_each(|request| raw.extend_from_slice(request.raw()));
-        self.add(raw.freeze(), requests.len(), false, Note::Nothing);
+        self.add(raw.freeze(), requests.len(), false, note);
     }
 
     fn add(&mut self, raw: Bytes, replies: usize, reads: bool, note: Note) {
@@ -93,7 +97,7 @@ impl Batch {
         taken: &mut impl Taken,
     ) {
         let mut left = replies;
-        while let Some(first) = self.queued.front() {
+        while let Some(first) = self.queued.front_mut() {
             if let Some(error) = &first.failed {
                 for _ in 0..first.replies {
                     taken.failure(error);
@@ -106,7 +110,7 @@ impl Batch {
                 return;
             }
             let Some(own) = left.get(..first.replies).filter(|own| !own.is_empty()) else { break };
-            taken.reply(first.note, own);
+            taken.reply(std::mem::take(&mut first.note), own);
             left = &left[first.replies..];
             self.pop();
         }
@@ -183,7 +187,7 @@ mod tests {
             let request = Request::pack(&[command.as_bytes()]);
             if *command == "MULTI" {
                 let end = Request::pack(&[b"EXEC"]);
-                batch.push_transaction(&[request.clone(), request, end]);
+                batch.push_transaction(&[request.clone(), request, end], Note::Nothing);
             } else {
                 batch.push(&request, *command == "GET", Note::Nothing);
             }

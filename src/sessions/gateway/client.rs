@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::Gateway;
@@ -12,11 +12,13 @@ use super::batch::{Batch, Note, Taken};
 use super::budget::Hold;
 use super::commands::{Class, Own, class};
 use super::error::BackendError;
+use super::locking::{Wrote, key_to_lock, writes};
 use super::own::{After, Manners, NOT_IN};
 use super::pinned::Pinned;
 use super::trunks::{Trunk, is_lost};
 use crate::redis_pool::RedisError;
-use crate::resp::{Protocol, RawReply, ReadState, Request, read_request, write};
+use crate::resp::{Protocol, RawReply, ReadState, ReplyKind, Request, read_request, write};
+use crate::sessions::lock::LockClient;
 
 /// The least room for what is read.
 const READ_BYTES: usize = 4 << 10;
@@ -64,6 +66,8 @@ pub(super) struct Client<S> {
     /// A transaction whose end has not come.
     transaction: Vec<Request>,
     pub(super) pinned: Option<Pinned>,
+    /// Its locks, where tries for them wait.
+    pub(super) locks: Option<LockClient>,
     hold: Hold,
     held_bytes: usize,
     /// Of the bytes in `out`.
@@ -73,6 +77,7 @@ pub(super) struct Client<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(super) fn new(gateway: Arc<Gateway>, stream: S, from: From) -> Self {
         let id = gateway.next_id.fetch_add(1, Ordering::Relaxed);
+        let locks = gateway.locks.as_ref().map(|locks| locks.client(from.pid));
         let manners = Manners::new(id, from.peer, from.local, from.is_unix, &gateway.door);
         let budget = gateway.trunks.budget().clone();
         Self {
@@ -86,6 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             trunk: None,
             transaction: Vec::new(),
             pinned: None,
+            locks,
             hold: budget.hold(),
             held_bytes: 0,
             out_hold: budget.hold(),
@@ -142,6 +148,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !self.transaction.is_empty() {
             return self.collect(request, class).await;
         }
+        if self.locks.is_some()
+            && let Some(key) = key_to_lock(&request, &self.gateway.bounds.key_prefix)
+        {
+            return self.take_lock(&key).await;
+        }
         match class {
             Class::Shared { reads } => return self.queue(&request, reads).await,
             // Without MULTI before it an error.
@@ -165,8 +176,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     async fn queue(&mut self, request: &Request, reads: bool) -> Result<(), Closed> {
-        self.batch.push(request, reads, Note::Nothing);
+        let wrote = if reads { Vec::new() } else { self.writes(request) };
+        let note = if wrote.is_empty() { Note::Nothing } else { Note::Wrote(wrote) };
+        self.batch.push(request, reads, note);
         self.flush_full().await
+    }
+
+    /// What it writes of locks, where anybody is to know.
+    pub(super) fn writes(&self, request: &Request) -> Vec<Wrote> {
+        if self.locks.is_none() {
+            return Vec::new();
+        }
+        writes(request, self.manners.database, &self.gateway.bounds.key_prefix)
+    }
+
+    /// A try for the lock of a session, which waits for its turn. A client that leaves meanwhile ends it.
+    async fn take_lock(&mut self, key: &Bytes) -> Result<(), Closed> {
+        self.flush().await?;
+        // Who waits for long is to have what was answered before.
+        self.write_out().await?;
+        let Some(locks) = &mut self.locks else { return Ok(()) };
+        let take = locks.take(self.manners.database, key);
+        tokio::pin!(take);
+        let counted = loop {
+            self.input.reserve(READ_BYTES);
+            let hears = self.input.len() < UNCOUNTED_BYTES;
+            tokio::select! {
+                biased;
+                counted = &mut take => break counted,
+                said = self.stream.read_buf(&mut self.input), if hears => {
+                    if !said.is_ok_and(|bytes| bytes > 0) {
+                        return Err(Closed);
+                    }
+                }
+            }
+        };
+        match counted {
+            Ok(number) => write::integer(&mut self.out, number),
+            Err(error) => {
+                self.gateway.counts.failed.fetch_add(1, Ordering::Relaxed);
+                error.write(&mut self.out);
+            }
+        }
+        Ok(())
     }
 
     async fn flush_full(&mut self) -> Result<(), Closed> {
@@ -180,7 +232,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.transaction.push(request);
         if class == Class::Exec {
             let whole = std::mem::take(&mut self.transaction);
-            self.batch.push_transaction(&whole);
+            let wrote: Vec<_> = whole.iter().flat_map(|request| self.writes(request)).collect();
+            let note = if wrote.is_empty() { Note::Nothing } else { Note::Wrote(wrote) };
+            self.batch.push_transaction(&whole, note);
             return self.flush_full().await;
         } else if !is_plain || self.transaction.len() >= self.gateway.bounds.pipeline_max {
             return self.leave_crowd().await;
@@ -243,7 +297,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             } else {
                 Err(BackendError::Full("sessions.buffers_max"))
             };
-            let mut taken = Replies { out: &mut self.out, manners: &self.manners, errors: 0 };
+            let locks = self.locks.as_mut();
+            let (out, manners) = (&mut self.out, &self.manners);
+            let mut taken = Replies { out, manners, locks, errors: 0 };
             let trunk = match trunk {
                 Ok(trunk) => trunk,
                 Err(error) => {
@@ -369,18 +425,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
+/// Was a write done, or a transaction?
+pub(super) fn is_done(reply: &RawReply) -> bool {
+    !matches!(reply.kind, ReplyKind::Error | ReplyKind::Null)
+}
+
+/// Tells the client's locks what was acknowledged.
+pub(super) fn tell(locks: Option<&mut LockClient>, all: Vec<Wrote>) {
+    let Some(locks) = locks else { return };
+    for Wrote { database, key, written } in all {
+        locks.wrote(database, &key, written);
+    }
+}
+
 /// Passes replies on.
 struct Replies<'a> {
     out: &'a mut BytesMut,
     manners: &'a Manners,
+    locks: Option<&'a mut LockClient>,
     errors: u64,
 }
 
 impl Taken for Replies<'_> {
     fn reply(&mut self, note: Note, replies: &[RawReply]) {
         match (note, replies) {
-            (Note::Who, [reply]) => self.manners.introduce(&reply.bytes, self.out),
-            _ => replies.iter().for_each(|reply| self.out.extend_from_slice(&reply.bytes)),
+            (Note::Who, [reply]) => {
+                self.manners.introduce(&reply.bytes, self.out);
+                return;
+            }
+            // Of a transaction the last reply is that of EXEC.
+            (Note::Wrote(all), [.., last]) if is_done(last) => tell(self.locks.as_deref_mut(), all),
+            _ => {}
+        }
+        for reply in replies {
+            self.out.extend_from_slice(&reply.bytes);
         }
     }
 

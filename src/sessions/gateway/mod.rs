@@ -22,6 +22,7 @@ mod commands;
 mod door;
 mod error;
 mod line;
+mod locking;
 mod messages;
 mod own;
 mod pinned;
@@ -40,6 +41,7 @@ pub use trunks::{TrunkFigures, Trunks};
 
 use crate::clock::Clock;
 use crate::resp::Limits;
+use crate::sessions::lock::Locks;
 use crate::settings::Settings;
 use client::Client;
 use door::Door;
@@ -50,6 +52,8 @@ const INLINE_MAX_BYTES: usize = 64 << 10;
 /// What serves the clients.
 pub struct Gateway {
     trunks: Trunks,
+    /// Who waits for a session's lock waits here.
+    locks: Option<Arc<Locks>>,
     door: Door,
     bounds: Bounds,
     clock: Clock,
@@ -59,6 +63,7 @@ pub struct Gateway {
 
 /// Of `[sessions]`.
 struct Bounds {
+    key_prefix: Vec<u8>,
     limits: Limits,
     databases: u32,
     pipeline_max: usize,
@@ -93,13 +98,21 @@ pub struct GatewayFigures {
 }
 
 impl Gateway {
-    /// A gateway to the Redis of these trunks.
-    pub fn new(settings: &Settings, trunks: Trunks, clock: &Clock) -> Self {
+    /// A gateway to the Redis of these trunks. Without `locks` it is Redis alone that answers tries for the
+    /// lock of a session.
+    pub fn new(
+        settings: &Settings,
+        trunks: Trunks,
+        locks: Option<Arc<Locks>>,
+        clock: &Clock,
+    ) -> Self {
         let sessions = &settings.sessions;
         Self {
             trunks,
+            locks,
             door: Door::new(settings),
             bounds: Bounds {
+                key_prefix: sessions.key_prefix.clone().into_bytes(),
                 limits: Limits {
                     inline_max_bytes: INLINE_MAX_BYTES,
                     bulk_max_bytes: sessions.request_max_bytes,

@@ -4,8 +4,9 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::client::{Client, Closed};
+use super::client::{Client, Closed, is_done, tell};
 use super::commands::{Class, Own, may_say_while_listening};
+use super::locking::Wrote;
 use super::trunks::Alone;
 use crate::redis_pool::RedisError;
 use crate::resp::{
@@ -28,7 +29,12 @@ pub(super) struct Pinned {
     /// Commands of the transaction that were queued, and those of them that select a database.
     queued: usize,
     selects: Vec<(usize, u32)>,
+    /// What its transaction has written of locks, if it is carried out.
+    wrote: Vec<Wrote>,
 }
+
+/// Writes of one transaction that are remembered.
+const WROTE_MAX: usize = 1_000;
 
 impl Pinned {
     pub(super) fn new(alone: Alone) -> Self {
@@ -41,6 +47,28 @@ impl Pinned {
             is_unclean: false,
             queued: 0,
             selects: Vec::new(),
+            wrote: Vec::new(),
+        }
+    }
+
+    /// What is known to be written of locks after a reply.
+    fn acknowledged(&mut self, wrote: Vec<Wrote>, class: Class, reply: &RawReply) -> Vec<Wrote> {
+        match class {
+            Class::Exec if self.in_transaction => {
+                let all = std::mem::take(&mut self.wrote);
+                if is_done(reply) { all } else { Vec::new() }
+            }
+            Class::Multi => {
+                self.wrote.clear();
+                Vec::new()
+            }
+            _ if reply.kind == ReplyKind::Error => Vec::new(),
+            _ if self.in_transaction => {
+                self.wrote.extend(wrote);
+                self.wrote.truncate(WROTE_MAX);
+                Vec::new()
+            }
+            _ => wrote,
         }
     }
 
@@ -145,7 +173,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let waits = matches!(class, Class::Alone { waits: true, .. }) && !in_transaction;
         let reply = self.exchange(&request, waits).await?;
         self.out.extend_from_slice(&reply.bytes);
+        let wrote = self.writes(&request);
         let Some(mut pinned) = self.pinned.take() else { return Ok(()) };
+        tell(self.locks.as_mut(), pinned.acknowledged(wrote, class, &reply));
         if let Some(database) = pinned.learn(&request, class, &reply) {
             if database < self.gateway.bounds.databases {
                 self.manners.database = database;

@@ -3,9 +3,9 @@
 mod gateway;
 mod lock;
 mod orphans;
+mod queue;
 mod random;
 mod replay;
-mod queue;
 mod trunks;
 
 use std::io::{Read, Write};
