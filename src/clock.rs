@@ -83,7 +83,8 @@ impl Clock {
         }
     }
 
-    /// The wall clock, for HTTP dates and log lines alone; nothing is decided by it.
+    /// The wall clock, for HTTP dates, log lines, and what is kept over a restart of the machine; nothing
+    /// else is decided by it.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn wall(&self) -> SystemTime {
         SystemTime::now()

@@ -59,6 +59,9 @@ fn contents(keyspace: &Keyspace) -> Vec<(usize, Vec<Vec<u8>>)> {
             let mut words = Vec::new();
             let mut state = ReadState::default();
             while let Some(request) = read_request(&mut out, &LIMITS, &mut state).expect("ours") {
+                if request.is("SELECT") || request.is("DEL") {
+                    continue;
+                }
                 let mut parts: Vec<Vec<u8>> = request.args().skip(2).map(<[u8]>::to_vec).collect();
                 if request.is("HSET") {
                     parts = parts.chunks(2).map(|pair| pair.join(&b'=')).collect();

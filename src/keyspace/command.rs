@@ -100,8 +100,11 @@ pub(super) fn signed(length: usize) -> i64 {
 /// So many fields or members are told in one command.
 const TOLD_AT_ONCE: usize = 500;
 
-/// Writes the commands that make a key what it is.
-pub(super) fn portrait(key: &[u8], entry: &Entry, out: &mut BytesMut) {
+/// Writes the commands that make a key what it is, whatever it was; `None`: it is gone.
+pub(super) fn portrait(database: usize, key: &[u8], entry: Option<&Entry>, out: &mut BytesMut) {
+    write::command(out, &[b"SELECT", database.to_string().as_bytes()]);
+    write::command(out, &[b"DEL", key]);
+    let Some(entry) = entry else { return };
     match &entry.value {
         Value::String(text) => write::command(out, &[b"SET", key, text]),
         Value::Hash(fields) => {

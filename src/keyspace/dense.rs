@@ -78,7 +78,7 @@ impl<V: Heap> Dense<V> {
     }
 
     /// Where an entry stands now.
-    fn place(&self, key: &[u8]) -> Option<usize> {
+    pub fn place(&self, key: &[u8]) -> Option<usize> {
         match &self.index {
             None => self.slots.iter().position(|slot| *slot.key == *key),
             Some(index) => {

@@ -20,11 +20,12 @@ mod session;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod value;
 mod view;
 mod watch;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use dense::Dense;
 use effects::Effects;
@@ -32,6 +33,7 @@ use value::Entry;
 use watch::Watches;
 
 pub use session::{After, Session};
+pub use touched::Touched;
 
 /// What a keyspace and its clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub struct Keyspace {
     databases: Vec<Database>,
     bounds: Bounds,
     effects: Effects,
+    /// What was changed, where somebody wants to know.
+    touched: Option<Touched>,
     /// Grows with each change.
     changes: u64,
     random: u64,
@@ -111,6 +115,7 @@ impl Keyspace {
             databases,
             bounds,
             effects: Effects::default(),
+            touched: None,
             changes: 0,
             random: seed | 1,
             commands: 0,
@@ -129,6 +134,21 @@ impl Keyspace {
     /// with a time before all others, it gives the same.
     pub fn take_effects(&mut self) -> Bytes {
         self.effects.take()
+    }
+
+    /// From now on, or no more, it is kept which keys commands change, until [`Keyspace::take_touched`].
+    pub fn keep_touched(&mut self, wanted: bool) {
+        self.touched = wanted.then(Touched::default);
+    }
+
+    /// Which keys were changed since the last time.
+    pub fn take_touched(&mut self) -> Touched {
+        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Has another bound of memory from now on.
+    pub fn limit_memory(&mut self, memory_max_bytes: usize) {
+        self.bounds.memory_max_bytes = memory_max_bytes;
     }
 
     /// Keys, memory, what was done.
@@ -197,13 +217,28 @@ impl Keyspace {
         self.databases.len()
     }
 
-    /// The commands that make the key at a place of a database's row (0 is the first) what it is now, for
-    /// a journal. Keys only ever move towards the front, so who walks from the back misses none that is
+    /// The commands that make the key at a place of a database's row (0 is the first) what it is now,
+    /// whatever it was. Keys only ever move towards the front, so who walks from the back misses none that is
     /// there all the time.
-    pub fn portrait(&self, database: usize, place: usize, out: &mut bytes::BytesMut) {
+    pub fn portrait(&self, database: usize, place: usize, out: &mut BytesMut) {
         let entries = self.databases.get(database).map(|database| &database.entries);
-        let Some((key, entry)) = entries.and_then(|entries| entries.at(place)) else { return };
-        command::portrait(key, entry, out);
+        if let Some((key, entry)) = entries.and_then(|entries| entries.at(place)) {
+            command::portrait(database, key, Some(entry), out);
+        }
+    }
+
+    /// The commands that make a key what it is now, also where it is gone.
+    pub fn portrait_of(&self, database: usize, key: &[u8], out: &mut BytesMut) {
+        let entries = self.databases.get(database).map(|database| &database.entries);
+        command::portrait(database, key, entries.and_then(|entries| entries.get(key)), out);
+    }
+
+    /// Says that whole databases were changed.
+    fn changed_everything(&mut self) {
+        self.changes += 1;
+        if let Some(touched) = &mut self.touched {
+            touched.everything = true;
+        }
     }
 
     /// The next random number (xorshift); nobody's secret depends on it.

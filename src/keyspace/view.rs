@@ -23,7 +23,7 @@ impl View<'_> {
     /// Removes a key that has ended.
     pub fn end(&mut self, key: &[u8]) {
         if self.take(key).is_some() {
-            self.keyspace.databases[self.at].watches.touch(key);
+            self.touch(key);
             self.keyspace.effects.push(self.at, &[b"DEL", key]);
             self.keyspace.expired += 1;
         }
@@ -33,11 +33,12 @@ impl View<'_> {
     pub fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
         let now_ms = self.now_ms;
         let entries = &self.keyspace.databases[self.at].entries;
-        if entries.get(key)?.is_expired(now_ms) {
+        let place = entries.place(key)?;
+        if entries.at(place).is_some_and(|(_, entry)| entry.is_expired(now_ms)) {
             self.end(key);
             return None;
         }
-        self.keyspace.databases[self.at].entries.get(key)
+        self.keyspace.databases[self.at].entries.at(place).map(|(_, entry)| entry)
     }
 
     /// The value of a key that was looked at in this command already, and has not ended since.
@@ -76,7 +77,15 @@ impl View<'_> {
     /// Says that a key was changed.
     pub fn changed(&mut self, key: &[u8]) {
         self.keyspace.changes += 1;
-        self.database().watches.touch(key);
+        self.touch(key);
+    }
+
+    /// Tells all who want to know of it.
+    fn touch(&mut self, key: &[u8]) {
+        self.keyspace.databases[self.at].watches.touch(key);
+        if let Some(touched) = &mut self.keyspace.touched {
+            touched.add(self.at, key);
+        }
     }
 
     /// Puts an entry under a key, whatever stood there.
@@ -219,6 +228,6 @@ impl View<'_> {
         let entries = std::mem::take(&mut database.entries);
         (database.expiring, database.unsearched) = (0, 0);
         database.watches.touch_all(|key| entries.contains(key));
-        self.keyspace.changes += 1;
+        self.keyspace.changed_everything();
     }
 }

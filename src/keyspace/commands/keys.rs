@@ -169,7 +169,7 @@ pub fn swapdb(call: &mut Call<'_>) -> Done {
             database.watches.touch_all(|_| true);
         }
     }
-    call.view.keyspace.changes += 1;
+    call.view.keyspace.changed_everything();
     call.ok();
     Ok(())
 }

@@ -179,86 +179,86 @@ pub fn random(choice: &mut Choice) -> (Vec<Vec<u8>>, Compare) {
     (words, compare)
 }
 
+const VALUES: &[&str] = &[
+    "",
+    "a",
+    "ab c",
+    "hello",
+    "10",
+    "-1",
+    "007",
+    "1.5",
+    "k1",
+    "'q",
+    "0",
+    "EX",
+    "lists",
+    "default",
+    "a\r\nb",
+    "9223372036854775807",
+    "3",
+    "\u{e9}",
+];
+const INTEGERS: &[&str] = &[
+    "1",
+    "-1",
+    "0",
+    "2",
+    "10",
+    "-7",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775800",
+    "9223372036854775808",
+    "1.0",
+    "x",
+    "",
+    "+1",
+    "01",
+    " 1",
+    "100000000000000000",
+    "-100000000000000000",
+    "9223372036854775",
+];
+const FRACTIONS: &[&str] = &[
+    "1",
+    "-1",
+    "0.1",
+    "1.1",
+    "-0.3",
+    "3.0e2",
+    "1e-3",
+    "100.25",
+    "12345.678",
+    "inf",
+    "-inf",
+    "nan",
+    "x",
+    "",
+    " 1",
+    "1e20",
+    "-0",
+    ".5",
+    "5.",
+    "1e300",
+    "1e5000",
+    "0.0001",
+    "123456789012.123456789",
+];
+const COUNTS: &[&str] = &["0", "1", "2", "3", "5", "20", "-1", "-2", "-5", "-20", "x"];
+const PATTERNS: &[&str] = &["*", "k*", "k[1-3]", "f?", "*1*", "string", "hash", "x"];
+
 fn argument(sign: &str, choice: &mut Choice) -> Vec<u8> {
     let text = match sign {
         "k" => format!("k{}", choice.below(10)),
         "f" => format!("f{}", choice.below(14)),
         "v" if choice.below(4) == 0 => "x".repeat(choice.below(60)),
-        "v" => {
-            let words = [
-                "",
-                "a",
-                "ab c",
-                "hello",
-                "10",
-                "-1",
-                "007",
-                "1.5",
-                "k1",
-                "'q",
-                "0",
-                "EX",
-                "lists",
-                "default",
-                "a\r\nb",
-                "9223372036854775807",
-                "3",
-                "\u{e9}",
-            ];
-            choice.one(&words).to_owned()
-        }
-        "i" => {
-            let words = [
-                "1",
-                "-1",
-                "0",
-                "2",
-                "10",
-                "-7",
-                "9223372036854775807",
-                "-9223372036854775808",
-                "9223372036854775800",
-                "9223372036854775808",
-                "1.0",
-                "x",
-                "",
-                "+1",
-                "01",
-                " 1",
-                "100000000000000000",
-                "-100000000000000000",
-                "9223372036854775",
-            ];
-            choice.one(&words).to_owned()
-        }
-        "d" => {
-            let words = [
-                "1",
-                "-1",
-                "0.1",
-                "1.1",
-                "-0.3",
-                "3.0e2",
-                "1e-3",
-                "100.25",
-                "12345.678",
-                "inf",
-                "-inf",
-                "nan",
-                "x",
-                "",
-                " 1",
-                "1e20",
-                "-0",
-                ".5",
-                "5.",
-                "1e300",
-                "1e5000",
-                "0.0001",
-                "123456789012.123456789",
-            ];
-            choice.one(&words).to_owned()
-        }
+        "v" => choice.one(VALUES).to_owned(),
+        "i" => choice.one(INTEGERS).to_owned(),
+        "d" => choice.one(FRACTIONS).to_owned(),
+        "c" => choice.one(COUNTS).to_owned(),
+        "p" => choice.one(PATTERNS).to_owned(),
+        "n" => choice.one(&["0", "0", "0", "1", "2", "15", "16", "-1"]).to_owned(),
         // So far apart that it does not matter when they were set.
         "t" => match choice.below(12) {
             0 => "0".into(),
@@ -271,18 +271,12 @@ fn argument(sign: &str, choice: &mut Choice) -> Vec<u8> {
             1 => "-1000".into(),
             _ => (4_000_000_000_usize + choice.below(100) * 100_000_000).to_string(),
         },
-        // SET takes one that has passed, and keeps the key until somebody looks at it.
-        "F" => (4_000_000_000_usize + choice.below(100) * 100_000_000).to_string(),
         "M" => match choice.below(8) {
             0 => "1000".into(),
             _ => (4_000_000_000_000_usize + choice.below(100) * 100_000_000_000).to_string(),
         },
-        "c" => {
-            let words = ["0", "1", "2", "3", "5", "20", "-1", "-2", "-5", "-20", "x"];
-            choice.one(&words).to_owned()
-        }
-        "n" => choice.one(&["0", "0", "0", "1", "2", "15", "16", "-1"]).to_owned(),
-        "p" => choice.one(&["*", "k*", "k[1-3]", "f?", "*1*", "string", "hash", "x"]).to_owned(),
+        // SET takes one that has passed, and keeps the key until somebody looks at it.
+        "F" => (4_000_000_000_usize + choice.below(100) * 100_000_000).to_string(),
         other => other.to_owned(),
     };
     text.into_bytes()

@@ -1,5 +1,6 @@
 //! Sessions that pass through Parvis.
 
+mod embedded;
 mod gateway;
 mod lock;
 mod orphans;
