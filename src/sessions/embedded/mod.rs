@@ -8,6 +8,7 @@
 //!   the second before (and in the time that the disk takes to sync). It never takes part of a transaction.
 //! - Where the disk is full, or fails, commands go on in memory. [`Figures::is_behind`] says so, and until the
 //!   journal could be written anew, which is tried each five seconds, what is done is lost with the process.
+//! - Without a journal all is in memory alone, and gone with the process.
 //! - One process owns the journal at a time; [`Embedded::close`] gives it to the one that takes over.
 //! - It is written anew when it has grown to twice the memory that its keys take.
 
@@ -69,8 +70,9 @@ pub struct Embedded {
 #[derive(Debug)]
 struct Inner {
     keyspace: Keyspace,
-    /// `None`: it is closed.
+    /// `None`: memory alone, or it is closed.
     journal: Option<Journal>,
+    is_closed: bool,
     /// What was done is not in the journal.
     is_behind: bool,
     is_unsynced: bool,
@@ -104,7 +106,8 @@ pub struct Figures {
 
 impl Embedded {
     /// Opens the journal, or begins one, does again what it says, and has a thread tend it until it is closed
-    /// or the last owner lets go. Blocks as long as the disk needs.
+    /// or the last owner lets go. Blocks as long as the disk needs. With an empty path there is no journal:
+    /// all is in memory, and gone with the process.
     pub fn open(path: &Path, bounds: Bounds, clock: &Clock) -> Result<Arc<Self>, OpenError> {
         let embedded = Arc::new(Self::load(path, bounds, clock)?);
         let weak = Arc::downgrade(&embedded);
@@ -127,21 +130,28 @@ impl Embedded {
             Keyspace::new(Bounds { memory_max_bytes: usize::MAX, ..bounds }, random::number());
         let mut session = Session::new(0);
         let mut unread = 0_u64;
-        let (journal, cut) = Journal::open(path, |content| {
-            unread += u64::from(!replay(content, &mut keyspace, &mut session));
-        })?;
+        let (mut journal, mut cut) = (None, 0);
+        if !path.as_os_str().is_empty() {
+            let opened = Journal::open(path, |content| {
+                unread += u64::from(!replay(content, &mut keyspace, &mut session));
+            })?;
+            (journal, cut) = (Some(opened.0), opened.1);
+        }
         if cut > 0 || unread > 0 {
             let path = path.display();
             tracing::warn!(%path, cut, unread, "the sessions' journal was not whole");
         }
         keyspace.limit_memory(bounds.memory_max_bytes);
-        keyspace.keep_effects();
+        if journal.is_some() {
+            keyspace.keep_effects();
+        }
         let wall = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let elapsed = i64::try_from(clock.now().milliseconds()).unwrap_or(0);
         let epoch_ms = i64::try_from(wall.as_millis()).unwrap_or(0) - elapsed;
         let inner = Inner {
             keyspace,
-            journal: Some(journal),
+            journal,
+            is_closed: false,
             is_behind: false,
             is_unsynced: false,
             rewrite: None,
@@ -198,7 +208,10 @@ impl Embedded {
     /// Syncs the journal and lets go of it, so that another process may open it. From then on each client is
     /// told so, and its connection is to be closed.
     pub fn close(&self) {
-        let journal = self.inner.lock().journal.take();
+        let mut inner = self.inner.lock();
+        inner.is_closed = true;
+        let journal = inner.journal.take();
+        drop(inner);
         if let Some(journal) = journal
             && let Err(error) = journal.file().sync_data()
         {
@@ -238,17 +251,17 @@ impl Embedded {
             self.rewrite();
         }
         let mut inner = self.inner.lock();
-        if inner.journal.is_some() {
+        if !inner.is_closed {
             self.closed.wait_for(&mut inner, TEND_EVERY);
         }
-        inner.journal.is_some()
+        !inner.is_closed
     }
 
     fn end_sessions(&self) {
         let now_ms = self.now_ms();
         let mut inner = self.inner.lock();
         // Who has let go of the journal decides nothing any more.
-        if inner.journal.is_some() && inner.keyspace.expire(now_ms, SEARCHED) > 0 {
+        if !inner.is_closed && inner.keyspace.expire(now_ms, SEARCHED) > 0 {
             inner.keep();
         }
     }
@@ -318,7 +331,7 @@ impl Inner {
         now_ms: i64,
         out: &mut BytesMut,
     ) -> After {
-        if self.journal.is_none() {
+        if self.is_closed {
             write::error(out, b"LOADING Another process has the sessions now");
             return After::Close;
         }

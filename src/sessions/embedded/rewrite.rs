@@ -64,13 +64,13 @@ pub(super) enum Step {
 }
 
 impl<'a> Rewrite<'a> {
-    /// Begins; `None`: the journal is closed.
+    /// Begins; `None`: there is no journal, or it is closed.
     pub fn begin(embedded: &'a Embedded) -> io::Result<Option<Self>> {
-        let beside = Journal::beside(&embedded.path)?;
-        let mut inner = embedded.inner.lock();
-        if inner.journal.is_none() {
+        if embedded.inner.lock().journal.is_none() {
             return Ok(None);
         }
+        let beside = Journal::beside(&embedded.path)?;
+        let mut inner = embedded.inner.lock();
         inner.keyspace.keep_touched(true);
         inner.rewrite = Some(Pending::default());
         drop(inner);

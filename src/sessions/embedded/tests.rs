@@ -361,3 +361,19 @@ fn memory_has_a_bound_and_what_is_refused_is_counted() {
     }
     assert_eq!(again.expect("opened").figures().keys, 1);
 }
+
+#[test]
+fn without_a_journal_all_is_in_memory() {
+    let clock = Clock::manual();
+    let store = Embedded::open(Path::new(""), Bounds::default(), &clock).expect("opened");
+    ask(&store, "SET k v EX 10");
+    assert_eq!(ask(&store, "GET k"), Value::Bulk("v".into()));
+    assert!(store.inner.lock().keyspace.take_effects().is_empty(), "nobody would take them");
+    clock.advance(Duration::from_secs(11));
+    store.end_sessions();
+    store.sync_if_due();
+    assert!(!store.is_rewrite_due());
+    assert_eq!((store.figures().keys, store.figures().is_behind), (0, false));
+    store.close();
+    assert!(matches!(ask(&store, "GET k"), Value::Error(_)));
+}
