@@ -229,7 +229,7 @@ function visit(SessionHandlerLikeMagentos $handler): array
     }
     usleep(1000 * (int) knob('hold', '0'));
     if (knob('die') === '1') {
-        posix_kill(getmypid(), SIGKILL);
+        posix_kill(getmypid(), 9); // SIGKILL, a name that PHP-FPM does not know
     }
     $found = [
         'locked' => $handler->locked, 'tries' => $handler->tries, 'waited_ms' => round($handler->waited, 3), 'broke' => $handler->broke,
