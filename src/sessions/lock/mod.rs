@@ -21,6 +21,7 @@
 //!   or of this host without a connection here, after `sessions.orphan_after`.
 
 mod client;
+mod embedded;
 mod locks;
 mod scripts;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod step;
 mod table;
 
 pub use client::{LockClient, Written};
+pub use embedded::Kept;
 pub use locks::{Bounds, Figures, Hosts, Locks, PACE, Standing};
 pub use scripts::Scripts;
 pub use step::{Answer, Boxed, Hears, LockStore, Place, Seen, Step, StoreError, Token};
