@@ -1,4 +1,4 @@
-//! Sessions that pass through Parvis.
+//! Sessions that pass through Parvis, and what PHP's session handler says to its store.
 
 mod embedded;
 mod gateway;
@@ -7,6 +7,8 @@ mod orphans;
 mod queue;
 mod random;
 mod replay;
+mod queue;
+mod handler;
 mod trunks;
 
 use std::io::{Read, Write};
