@@ -4,3 +4,4 @@ pub mod embedded;
 pub mod gate;
 pub mod gateway;
 pub mod lock;
+pub mod record;
