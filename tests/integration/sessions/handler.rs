@@ -24,7 +24,11 @@ fn a_second_page_reads_and_writes_as_recorded() {
 
 #[test]
 fn a_bots_session_lives_for_as_long_as_recorded() {
-    says_what_was_recorded("bot", 0, &[("AGENT", "Googlebot/2.1 (+http://www.google.com/bot.html)")]);
+    says_what_was_recorded(
+        "bot",
+        0,
+        &[("AGENT", "Googlebot/2.1 (+http://www.google.com/bot.html)")],
+    );
 }
 
 #[test]
@@ -60,7 +64,7 @@ fn who_waits_too_long_goes_on_and_writes_nothing() {
     let knobs = [("ID", "a"), ("BREAK_AFTER", "2"), ("FAIL_AFTER", "-1")];
     let told = told_by(begin(&redis.socket(), &knobs));
     assert_eq!((&told["tries"], &told["locked"]), (&2.into(), &false.into()), "{told}");
-    assert_eq!(redis.ask(&["-n", "2", "hmget", "sess_a", "lock", "wait", "data"]), "3\n0\n");
+    assert_eq!(redis.ask(&["-n", "2", "hmget", "sess_a", "lock", "wait", "data"]), "3\n0");
 }
 
 #[test]
