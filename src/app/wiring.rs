@@ -16,9 +16,10 @@ use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
 use crate::observe::{Observer, Reading, Readings, State};
 use crate::origin::Origin;
-use crate::pipeline::{Node, Parts, Rules};
+use crate::pipeline::{Node, Parts, PrivateParts, Rules};
 use crate::policy::Policy;
 use crate::sessions::gate::{Bounds, Gate};
+use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -48,6 +49,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
     let soft_refreshes = Arc::new(Semaphore::new((concurrency_max * share / 100).max(1)));
     let refreshes = Arc::new(Semaphore::new(settings.fill.refreshes_max));
     let session_gate = session_gate(&settings, &clock);
+    let mint = settings.sessions.listen.as_ref().map(|_| Mint::new(&settings.fleet.peers.secret));
     let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
     Ok(Node::new(Parts {
         rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings) }),
@@ -64,6 +66,8 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         esi_mistakes: MistakeLog::default(),
         body_memory,
         session_gate,
+        private_parts: PrivateParts::default(),
+        mint: mint.map(Arc::new),
         sharer: ArcSwap::from_pointee(None),
     }))
 }

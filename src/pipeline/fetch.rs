@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::answer::{failure, spool_failure, takes_esi};
 use super::lookup::Stale;
+use super::nobody::Session;
 use super::partial::completed;
 use super::prepare::{Decoded, decoded, prepared};
 use super::turn::{NotFetched, Turn};
@@ -85,9 +86,17 @@ pub(super) enum Abroad {
     Forbidden,
 }
 
+/// How PHP is asked.
+pub(super) struct Asking {
+    pub(super) hints: Hints,
+    pub(super) session: Session,
+    /// How it comes to its turn in its session.
+    pub(super) turn: Turn,
+}
+
 /// Who gets the origin's interim responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hints {
+pub(super) enum Hints {
     /// The client whose request fetches.
     ToClient,
     /// Nobody: it has its response already.
@@ -96,7 +105,7 @@ enum Hints {
 
 /// What is stored when the origin is asked.
 #[derive(Clone, Copy)]
-enum Prior<'a> {
+pub(super) enum Prior<'a> {
     /// Nothing of use.
     Nothing,
     /// A response that may still be right.
@@ -122,9 +131,10 @@ impl Node {
         let validated = stored.filter(|entry| entry.has_validation());
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
-        let turn = turn.map_or(Turn::IfFree, Turn::Has);
+        let session = self.fill_session(&visit, &plan, &permit);
+        let asking = Asking { hints, session, turn: turn.map_or(Turn::IfFree, Turn::Has) };
         let response = tokio::select! {
-            response = self.ask_or_complete(&visit, &plan, asked, hints, turn) => response,
+            response = self.ask_or_complete(&visit, &plan, asked, asking) => response,
             // What is likely uncacheable ends with the one who waits for it.
             () = answer.closed(), if for_one => return,
         };
@@ -142,6 +152,7 @@ impl Node {
         let has_stale = stale.as_ref().is_some_and(|stale| stale.for_error);
         match self.judge(&visit, &plan, &response) {
             Judgement::Store(storable) => {
+                let response = without_cookies(session, response);
                 let (status, fields) = (response.status, &response.fields);
                 let replaces = stored.cloned();
                 let destination = Destination {
@@ -179,8 +190,30 @@ impl Node {
                 fail(permit, answer, Reason::Status, response.status);
             }
             Judgement::Uncacheable { reason, remember } => {
-                self.keep_private(permit, response, (reason, remember), answer);
+                let (told, why) = ((session, response), (reason, remember));
+                self.give_to_one(&visit, &plan, permit, told, why, answer).await;
             }
+        }
+    }
+
+    /// What is not to be shared is for the one who leads: as it is, or asked for anew with the session.
+    async fn give_to_one(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        permit: FillPermit,
+        (session, response): (Session, OriginResponse),
+        (reason, remember): (Reason, Duration),
+        answer: oneshot::Sender<LeaderAnswer>,
+    ) {
+        let may_differ = visit.rules.policy.may_be_of_visitor(response.status, reason);
+        if session == Session::Nobodys && may_differ {
+            // Its worker is free for the second try.
+            drop(response);
+            self.ask_as_visitor(visit, plan, permit, (reason, remember), answer).await;
+        } else {
+            let response = without_cookies(session, response);
+            self.keep_private(permit, response, (reason, remember), answer);
         }
     }
 
@@ -220,16 +253,17 @@ impl Node {
         judgement
     }
 
-    async fn ask_origin(
+    pub(super) async fn ask_origin(
         &self,
         visit: &Visit,
         plan: &LookupPlan,
         prior: Prior<'_>,
-        (hints, turn): (Hints, Turn),
+        asking: Asking,
     ) -> Result<OriginResponse, NotFetched> {
         let nothing = Spooled::default();
         let mut request = visit.for_origin(Method::GET, &plan.target, Purpose::Fill, nothing);
-        if hints == Hints::Unwanted {
+        self.give_session(visit, asking.session, &mut request.fields);
+        if asking.hints == Hints::Unwanted {
             request.beside = Beside::default();
         }
         match prior {
@@ -246,7 +280,11 @@ impl Node {
             }
             Prior::Nothing => {}
         }
-        self.fetch_in_turn(visit, &request, turn).await
+        let mut response = self.fetch_in_turn(visit, &request, asking.turn).await?;
+        if asking.session == Session::Bots {
+            visit.rules.policy.drop_session_cookies(&mut response.fields);
+        }
+        Ok(response)
     }
 
     /// Asks for the whole, or for the rest where its beginning is stored.
@@ -255,15 +293,15 @@ impl Node {
         visit: &Visit,
         plan: &LookupPlan,
         prior: Prior<'_>,
-        hints: Hints,
-        turn: Turn,
+        asking: Asking,
     ) -> Result<OriginResponse, NotFetched> {
         let beginning = if matches!(prior, Prior::Nothing) { self.beginning(plan) } else { None };
         let Some((entry, bytes)) = beginning else {
-            return self.ask_origin(visit, plan, prior, (hints, turn)).await;
+            return self.ask_origin(visit, plan, prior, asking).await;
         };
         let rest = Prior::Beginning(&entry, &bytes);
-        let response = self.ask_origin(visit, plan, rest, (hints, turn)).await?;
+        let again = Asking { turn: Turn::IfFree, ..asking };
+        let response = self.ask_origin(visit, plan, rest, asking).await?;
         let is_answer = matches!(response.status.as_u16(), 206 | 416);
         if !is_answer {
             return Ok(response);
@@ -271,7 +309,7 @@ impl Node {
         let bytes_max = visit.rules.settings.store.object_max_bytes;
         match completed(&entry, &bytes, response, bytes_max).await {
             Some(whole) => Ok(whole),
-            None => self.ask_origin(visit, plan, Prior::Nothing, (hints, Turn::IfFree)).await,
+            None => self.ask_origin(visit, plan, Prior::Nothing, again).await,
         }
     }
 
@@ -341,8 +379,10 @@ impl Node {
     /// A waiter that gave up fetches for itself; what it gets is not stored.
     pub(super) async fn fetch_unstored(&self, visit: &Arc<Visit>, plan: &LookupPlan) -> Outcome {
         let reason = Reason::FillAbandoned;
+        let session = Self::own_session(visit);
         let turn = Turn::InLine(Kind::Visitor);
-        match self.ask_origin(visit, plan, Prior::Nothing, (Hints::ToClient, turn)).await {
+        let asking = Asking { hints: Hints::ToClient, session, turn };
+        match self.ask_origin(visit, plan, Prior::Nothing, asking).await {
             Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason).await,
             Err(error) => failure(error.reason(), error.status()),
         }
@@ -358,9 +398,14 @@ impl Node {
             Err(error) => return spool_failure(&error),
         };
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
-        let request = visit.for_origin(method, target, Purpose::Pass, spooled);
+        let mut request = visit.for_origin(method, target, Purpose::Pass, spooled);
+        let session = Self::own_session(visit);
+        self.give_session(visit, session, &mut request.fields);
         match self.fetch_in_turn(visit, &request, Turn::InLine(Kind::Visitor)).await {
-            Ok(response) => {
+            Ok(mut response) => {
+                if session == Session::Bots {
+                    visit.rules.policy.drop_session_cookies(&mut response.fields);
+                }
                 self.invalidate(visit, &response).await;
                 match self.store_content_of_post(visit, response).await {
                     Ok(outcome) => outcome,
@@ -378,6 +423,15 @@ impl Node {
 fn must_wait(permit: FillPermit, answer: oneshot::Sender<LeaderAnswer>, plan: LookupPlan) {
     permit.release(Release::Validated);
     drop(answer.send(LeaderAnswer::MustWait(Box::new(plan))));
+}
+
+/// The cookies of a session that is nobody's are for nobody: one of them would replace the session of the
+/// one who leads.
+fn without_cookies(session: Session, mut response: OriginResponse) -> OriginResponse {
+    if session == Session::Nobodys {
+        response.fields.remove("Set-Cookie");
+    }
+    response
 }
 
 fn fail(

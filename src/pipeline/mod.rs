@@ -12,6 +12,7 @@ mod give;
 mod hit;
 mod lend;
 mod lookup;
+mod nobody;
 mod partial;
 mod portable;
 mod prepare;
@@ -45,12 +46,14 @@ use crate::origin::Origin;
 use crate::policy::{self, Plan, Policy, Refusal};
 use crate::reason::Reason;
 use crate::sessions::gate::Gate;
+use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
 use crate::store::Store;
 
 use fragments::Begins;
 use hit::{Opened, Receipt};
 use lookup::Looked;
+pub use nobody::PrivateParts;
 pub use portable::NotImported;
 pub use purge::Sharer;
 use visit::Visit;
@@ -99,6 +102,10 @@ pub struct Parts {
     pub body_memory: SpoolMemory,
     /// The queues of sessions before PHP, where there are any.
     pub session_gate: Option<Arc<Gate>>,
+    /// Which parts of the shop are of one visitor.
+    pub private_parts: PrivateParts,
+    /// Makes the sessions that keep nothing; `None`: sessions do not pass through this server.
+    pub mint: Option<Arc<Mint>>,
     /// Who else applies each purge, while two processes serve.
     pub sharer: ArcSwap<Option<Arc<dyn Sharer>>>,
 }

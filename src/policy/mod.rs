@@ -22,6 +22,7 @@ mod plan;
 pub mod purge;
 mod query;
 mod seen;
+mod session;
 mod tags;
 mod targeted;
 #[cfg(test)]
@@ -58,6 +59,7 @@ use host::Hosts;
 use path::Run;
 use query::{Canonical, Parameters};
 use seen::Seen;
+use session::Sessions;
 
 /// The rules of a site, compiled from its settings.
 #[derive(Clone, Debug)]
@@ -79,6 +81,7 @@ pub struct Policy {
     parameters: Parameters,
     design_exceptions: Vec<Regex>,
     lifetimes: Vec<Lifetime>,
+    sessions: Sessions,
 }
 
 /// What a plan is made for.
@@ -122,6 +125,7 @@ impl Policy {
             parameters: Parameters::new(magento, &site.strip_parameters, &mut errors),
             design_exceptions: compile::design_exceptions(&site.design_exceptions, &mut errors),
             lifetimes: compile::lifetimes(&site.ttl, &mut errors),
+            sessions: Sessions::new(settings),
             site: site.clone(),
         };
         compile::check_headers("site.key_headers", &site.key_headers, &mut errors);

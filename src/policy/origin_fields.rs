@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | Host | the host is keyed; its port is kept only where it is the port the client is known to have used |
 //! | X-Forwarded-For, -Proto, -Port | rebuilt from what trusted hops say; the scheme is keyed |
-//! | Cookie | PHP needs the session to render the variant that the keyed X-Magento-Vary names; a response that belongs to another variant is not stored |
+//! | Cookie | PHP needs the session to render the variant that the keyed X-Magento-Vary names; a response that belongs to another variant is not stored; a guest's fill goes without the session ([`super::session`]) |
 //! | User-Agent | sessions may be bound to it, bots get short ones, design exceptions read it (and those are keyed) |
 //! | Referer of this host | uncacheable redirects lead back to it |
 //! | `X-Requested-With: XMLHttpRequest` | keyed; some answers exist for scripts alone |

@@ -3,8 +3,8 @@
 use super::reader::Reader;
 use super::units::{format_duration, format_size};
 use super::{
-    Endpoint, Fleet, Health, Listen, Origin, PolicyKind, Redis, RedisServer, Sessions, Settings,
-    Store, Tls,
+    Bots, Endpoint, Fleet, Health, Listen, Origin, PolicyKind, Redis, RedisServer, Sessions,
+    Settings, Store, Tls,
 };
 
 /// Notes the settings that contradict each other.
@@ -158,6 +158,10 @@ fn sessions(sessions: &Sessions, reader: &mut Reader) {
         let text =
             format!("sessions.buffers_max ({all}) is less than sessions.request_max ({one})");
         reader.conflict(&["sessions.buffers_max", "sessions.request_max"], text);
+    }
+    if sessions.listen.is_none() && sessions.bots == Bots::None {
+        let text = "needs sessions.listen, or PHP creates a session all the same".to_owned();
+        reader.conflict(&["sessions.bots", "sessions.listen"], text);
     }
     if sessions.listen.is_some() && sessions.cookies.is_empty() {
         let text = "names no cookie, so that no request has a session".to_owned();

@@ -365,6 +365,10 @@ fn sessions(reader: &mut Reader, settings: &mut Sessions) {
     reader.word("sessions.fill_cookie", &mut settings.fill_cookie);
     reader.word("sessions.bots", &mut settings.bots);
     reader.list("sessions.bot_agents", &mut settings.bot_agents, &sessions::AGENT);
+    reader.duration("sessions.visitor_ttl", &mut settings.visitor_ttl, MILLISECOND..=TEN_MINUTES);
+    reader.duration("sessions.visitor_wait", &mut settings.visitor_wait, MILLISECOND..=60 * SECOND);
+    reader.number("sessions.visitors_max", &mut settings.visitors_max, 1..=10_000_000);
+    reader.size("sessions.record_max", &mut settings.record_max_bytes, 4 * KIB..=64 * MIB);
     reader.text("sessions.journal", &mut settings.journal, &syntax::FILE_PATH);
     reader.size("sessions.memory", &mut settings.memory_bytes, MIB..=1_024 * GIB);
 }

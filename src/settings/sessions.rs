@@ -78,6 +78,14 @@ pub struct Sessions {
     pub bots: Bots,
     /// Who is one: texts in `User-Agent`, in lower case.
     pub bot_agents: Vec<String>,
+    /// How long it is remembered what a session's record says of its visitor.
+    pub visitor_ttl: Duration,
+    /// How long a record is waited for; beyond it the visitor is unknown.
+    pub visitor_wait: Duration,
+    /// Visitors that are remembered at once.
+    pub visitors_max: usize,
+    /// Bytes of a record, once it is unpacked, that are read.
+    pub record_max_bytes: usize,
     /// The file in which the embedded store keeps what it was told.
     pub journal: PathBuf,
     /// Bytes that the embedded store takes.
@@ -162,6 +170,10 @@ impl Default for Sessions {
             fill_cookie: FillCookie::Drop,
             bots: Bots::Session,
             bot_agents: BOT_AGENTS.map(str::to_owned).to_vec(),
+            visitor_ttl: Duration::from_secs(5),
+            visitor_wait: Duration::from_millis(50),
+            visitors_max: 10_000,
+            record_max_bytes: 1 << 20,
             journal: PathBuf::from("/var/lib/parvis/sessions.journal"),
             memory_bytes: 256 << 20,
         }

@@ -217,6 +217,10 @@ function visit(SessionHandlerLikeMagentos $handler): array
 {
     session_set_save_handler($handler, false);
     session_start();
+    if (PHP_SAPI !== 'cli') {
+        // As Magento, which renews the cookie with each response.
+        setcookie(session_name(), session_id(), ['path' => '/', 'httponly' => true]);
+    }
     $before = $_SESSION;
     if (knob('data') !== '' && knob('destroy') !== '1') {
         $_SESSION = [];

@@ -10,6 +10,7 @@ mod peers;
 mod properties;
 mod purges;
 mod responses;
+mod sessions;
 mod settings;
 
 use bytes::Bytes;

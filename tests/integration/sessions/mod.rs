@@ -8,7 +8,10 @@ mod queue;
 mod random;
 mod replay;
 mod queue;
+mod bots;
+mod fills;
 mod handler;
+mod throwaway;
 mod trunks;
 
 use std::io::{Read, Write};

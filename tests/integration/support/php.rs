@@ -11,6 +11,7 @@ pub struct Php {
     directory: tempfile::TempDir,
     process: Option<Process>,
     children: usize,
+    environment: String,
 }
 
 impl Php {
@@ -19,8 +20,17 @@ impl Php {
         Self::with_front_controller("replay.php", 8)
     }
 
+    /// With a page that has a session in this store, as Magento's have; see `tests/php/session.php`.
+    pub fn with_sessions(store: &str, children: usize) -> Self {
+        Self::made("session.php", children, format!("env[SESSION_STORE] = {store}\n"))
+    }
+
     /// With `tests/php/NAME` as `pub/index.php` and so many children.
     pub fn with_front_controller(name: &str, children: usize) -> Self {
+        Self::made(name, children, String::new())
+    }
+
+    fn made(name: &str, children: usize, environment: String) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().join("pub");
         std::fs::create_dir_all(root.join("static/frontend")).expect("directories");
@@ -29,7 +39,7 @@ impl Php {
         for script in ["index.php", "get.php", "static.php", "health_check.php"] {
             std::fs::copy(&source, root.join(script)).expect("the script");
         }
-        let mut php = Self { directory, process: None, children };
+        let mut php = Self { directory, process: None, children, environment };
         php.start();
         php
     }
@@ -62,9 +72,10 @@ impl Php {
             "[global]\npid = {path}/php.pid\nerror_log = {path}/error.log\ndaemonize = no\n\
              [www]\nlisten = {path}/php.sock\nlisten.mode = 0666\nlisten.backlog = 511\npm = static\n\
              pm.max_children = {children}\npm.status_path = /status\ncatch_workers_output = yes\n\
-             clear_env = no\nenv[PARVIS_CORPUS] = {corpus}\nenv[PARVIS_STATE] = {path}\n{user}",
+             clear_env = no\nenv[PARVIS_CORPUS] = {corpus}\nenv[PARVIS_STATE] = {path}\n{environment}{user}",
             path = path.display(),
             children = self.children,
+            environment = self.environment,
             user = user_lines(),
         );
         let file = path.join("php-fpm.conf");

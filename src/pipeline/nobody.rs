@@ -1,0 +1,135 @@
+//! Requests that PHP gets without the visitor's session: what all share, and what bots ask for.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::sync::oneshot;
+
+use super::Node;
+use super::fetch::{Asking, Hints, LeaderAnswer, Prior};
+use super::turn::Turn;
+use super::visit::Visit;
+use crate::clock::Moment;
+use crate::exchange::split_target;
+use crate::fields::Fields;
+use crate::fill::{FillPermit, Release};
+use crate::policy::LookupPlan;
+use crate::reason::Reason;
+use crate::sessions::gate::Kind;
+
+/// Kinds of paths that are remembered at once.
+const KINDS_MAX: u64 = 4_096;
+/// Segments that say which part of the shop a path belongs to: with a store's code before, or an
+/// action behind.
+const KIND_SEGMENTS: usize = 2;
+
+/// Whose session PHP gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    /// The visitor's, as it came.
+    Visitors,
+    /// Nobody's: the response is for all. If it is not, PHP is asked again.
+    Nobodys,
+    /// Nobody's, whatever comes of it.
+    Bots,
+}
+
+/// The parts of the shop whose pages were found to be one visitor's a short while ago. There PHP
+/// would be asked twice for each page.
+pub struct PrivateParts {
+    hasher: RandomState,
+    until: Cache<u64, Moment>,
+}
+
+impl Default for PrivateParts {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), until: Cache::new(KINDS_MAX) }
+    }
+}
+
+impl PrivateParts {
+    fn key(&self, visit: &Visit, plan: &LookupPlan) -> u64 {
+        let (path, _) = split_target(&plan.target);
+        let segments = path.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty());
+        let kind: Vec<&[u8]> = segments.take(KIND_SEGMENTS).collect();
+        self.hasher.hash_one((&visit.request.authority, kind))
+    }
+
+    fn note(&self, visit: &Visit, plan: &LookupPlan, until: Moment) {
+        self.until.insert(self.key(visit, plan), until);
+    }
+
+    fn have(&self, visit: &Visit, plan: &LookupPlan, now: Moment) -> bool {
+        self.until.get(&self.key(visit, plan)).is_some_and(|until| now < until)
+    }
+}
+
+impl Node {
+    /// Whose session a fill gets. A fill that nobody may join is likely one visitor's.
+    pub(super) fn fill_session(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        permit: &FillPermit,
+    ) -> Session {
+        let policy = &visit.rules.policy;
+        let now = self.parts.clock.now();
+        if policy.is_sessionless_bot(&visit.request) {
+            Session::Bots
+        } else if permit.can_be_joined()
+            && policy.fills_without_session(&visit.request, plan)
+            && !self.parts.private_parts.have(visit, plan, now)
+        {
+            Session::Nobodys
+        } else {
+            Session::Visitors
+        }
+    }
+
+    /// Whose session a request gets that is one client's.
+    pub(super) fn own_session(visit: &Visit) -> Session {
+        let is_bot = visit.rules.policy.is_sessionless_bot(&visit.request);
+        if is_bot { Session::Bots } else { Session::Visitors }
+    }
+
+    /// Puts a session that keeps nothing in place of the visitor's; none, where sessions do not
+    /// pass through this server.
+    pub(super) fn give_session(&self, visit: &Visit, session: Session, fields: &mut Fields) {
+        if session != Session::Visitors {
+            let id = self.parts.mint.as_ref().map(|mint| mint.id());
+            visit.rules.policy.replace_session(fields, id.as_deref());
+        }
+    }
+
+    /// The fill's response was nobody's, and is not to be shared after all: the one who leads gets
+    /// theirs, where it may differ. Who waited fetches for himself.
+    pub(super) async fn ask_as_visitor(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        permit: FillPermit,
+        (reason, remember): (Reason, Duration),
+        mut answer: oneshot::Sender<LeaderAnswer>,
+    ) {
+        let store = &self.parts.store;
+        store.remember_uncacheable(permit.mark(), permit.key(), reason, remember);
+        permit.release(Release::Uncacheable(reason));
+        if !remember.is_zero() {
+            let until = self.parts.clock.now().plus(remember);
+            self.parts.private_parts.note(visit, plan, until);
+        }
+        let turn = Turn::InLine(Kind::Visitor);
+        let asking = Asking { hints: Hints::ToClient, session: Session::Visitors, turn };
+        let told = tokio::select! {
+            biased;
+            // A refresh in the background, or a page for another node: nobody waits for it.
+            () = answer.closed() => return,
+            told = self.ask_origin(visit, plan, Prior::Nothing, asking) => told,
+        };
+        drop(answer.send(match told {
+            Ok(response) => LeaderAnswer::Private { response, reason },
+            Err(error) => LeaderAnswer::Failed { reason: error.reason(), status: error.status() },
+        }));
+    }
+}
