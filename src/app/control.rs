@@ -13,6 +13,7 @@ use crate::listener::Connections;
 use crate::observe::Readiness;
 use crate::pipeline::Node;
 use crate::policy::{PurgeRequest, PurgeScope, parse_pattern, parse_pool};
+use crate::sessions::figures::{SessionFigures, Source};
 use crate::settings::Settings;
 
 /// A node, as the control API knows it.
@@ -21,6 +22,8 @@ pub(super) struct Controlled {
     pub(super) desk: Arc<Desk>,
     /// Those of the public listeners.
     pub(super) connections: Arc<Connections>,
+    /// Where sessions pass through this server.
+    pub(super) sessions: Option<Arc<dyn Source>>,
 }
 
 impl Controlled {
@@ -49,6 +52,10 @@ impl control::Node for Controlled {
 
     async fn fleet(&self) -> Option<Overview> {
         self.node.parts().fleet.overview().await
+    }
+
+    fn sessions(&self) -> Option<SessionFigures> {
+        self.sessions.as_ref().map(|sessions| sessions.figures())
     }
 
     fn drain(&self) {

@@ -22,6 +22,8 @@ Examples:
       Hits, misses and what is stored.
   parvis fleet
       The servers of the shop: release, place in the log, load, hit ratio.
+  parvis sessions
+      Which pages hold a session's lock, and how many requests wait for one.
   parvis restart --config /etc/parvis/parvis.toml
       A new process takes the sockets over, with the program and configuration that are there now.
   parvis drain
@@ -60,6 +62,13 @@ pub(super) enum Command {
     Stats(StatsArguments),
     /// Show the servers that share a log of purges, and how far each has read it.
     Fleet(StatsArguments),
+    /// Show sessions on their way between PHP and Redis: waits, and which paths hold locks.
+    ///
+    /// Magento locks a session while it works on a request of it, and every other request of that visitor
+    /// waits. The table says which pages hold locks now, and for how long; ids and content are never
+    /// shown. Many tries that wait at one path are a visitor's many requests, or a slow page. Tries with
+    /// the plain answer had waited `sessions.hold_max`, and went on as they would without Parvis.
+    Sessions(StatsArguments),
     /// Have a new process take over, without a gap; where it cannot, the old one goes on.
     Restart(SteerArguments),
     /// Take the server out as SIGTERM does, and wait for its end.
@@ -176,7 +185,9 @@ mod tests {
     #[test]
     fn help_shows_each_command_with_an_example() {
         let help = Arguments::command().render_long_help().to_string();
-        for command in ["run", "check", "demo", "purge", "stats", "fleet", "restart", "drain"] {
+        for command in
+            ["run", "check", "demo", "purge", "stats", "fleet", "sessions", "restart", "drain"]
+        {
             assert!(help.contains(&format!("\n  parvis {command}")), "{command}");
         }
         assert!(help.contains("PARVIS__STORE__MEMORY"));

@@ -1,9 +1,10 @@
-//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `restart` and `drain`.
+//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `restart` and `drain`.
 
 mod arguments;
 mod client;
 mod commands;
 mod fleet;
+mod sessions;
 mod steer;
 #[cfg(test)]
 mod tests;
@@ -116,6 +117,8 @@ fn dispatch(
             .and_then(|server| Ok(commands::stats(&server, arguments.json)?)),
         Command::Fleet(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(fleet::fleet(&server, arguments.json)?)),
+        Command::Sessions(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(sessions::sessions(&server, arguments.json)?)),
         Command::Restart(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(steer::restart(&server, &mut |text| terminal.say(text))?)),
         Command::Drain(arguments) => server(arguments.server, environment)

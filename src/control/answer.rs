@@ -17,7 +17,9 @@ pub(super) fn json(status: StatusCode, value: &Value) -> Response {
 
 pub(super) fn error(error: &ControlError) -> Response {
     let status = match error {
-        ControlError::UnknownPath | ControlError::NoFleet => StatusCode::NOT_FOUND,
+        ControlError::UnknownPath | ControlError::NoFleet | ControlError::NoSessions => {
+            StatusCode::NOT_FOUND
+        }
         ControlError::Method { .. } | ControlError::PurgeNotAllowed(_) => {
             StatusCode::METHOD_NOT_ALLOWED
         }

@@ -8,6 +8,7 @@
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /stats` | the same for people, as JSON |
 //! | `GET /fleet` | the nodes of the fleet, as JSON; 404 for a single node |
+//! | `GET /sessions` | sessions on their way between PHP and Redis, as JSON; 404 where they do not pass through here |
 //! | `POST /purge` | purges what the JSON names |
 //! | `PURGE` any path | as Magento sends it |
 //! | `POST /drain` | 202: takes this server out and ends it, as SIGTERM does |
@@ -34,6 +35,7 @@ use crate::body::BodyError;
 use crate::exchange::{Request, Responder, Response};
 use crate::fleet::{Overview, Reach, Wait};
 use crate::observe::Readiness;
+use crate::sessions::figures::SessionFigures;
 use crate::settings::Settings;
 use access::PurgeRight;
 
@@ -49,6 +51,7 @@ const INDEX: &str = "Parvis' control listener\n\n\
     GET   /metrics  for Prometheus\n\
     GET   /stats    the same for people\n\
     GET   /fleet    the nodes of the fleet, and the log\n\
+    GET   /sessions clients, waits, and which paths hold locks\n\
     POST  /purge    {\"tags\":[\"cat_p_1\"]} | {\"url\":\"https://shop/x\"} | {\"all\":true} | \
     {\"pattern\":\"regex\"}, each with \"soft\":true if wanted\n\
     PURGE /         with X-Magento-Tags-Pattern, as Magento sends it\n\
@@ -66,6 +69,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Who is there; `None`: this is a single node.
     fn fleet(&self) -> impl Future<Output = Option<Overview>> + Send;
+
+    /// Sessions on their way; `None`: they do not pass through this server.
+    fn sessions(&self) -> Option<SessionFigures>;
 
     /// Takes this server out and ends it, as SIGTERM does; once.
     fn drain(&self);
@@ -103,6 +109,9 @@ pub enum ControlError {
     /// 404
     #[error("this is a single node: no [redis] is set")]
     NoFleet,
+    /// 404
+    #[error("sessions do not pass through this server: sessions.listen is not set")]
+    NoSessions,
     /// 405
     #[error("this path takes {allowed}")]
     Method {
@@ -185,6 +194,11 @@ impl<N: Node> Control<N> {
                 Ok(answer::text("text/plain; version=0.0.4; charset=utf-8", out))
             }
             b"/drain" => Ok(answer::json(StatusCode::OK, &self.node.departure().to_json())),
+            b"/sessions" => {
+                let figures = self.node.sessions().ok_or(ControlError::NoSessions)?;
+                let json = serde_json::to_value(figures).unwrap_or_default();
+                Ok(answer::json(StatusCode::OK, &json))
+            }
             b"/stats" => Ok(answer::json(StatusCode::OK, &self.node.stats())),
             _ => Err(ControlError::UnknownPath),
         }

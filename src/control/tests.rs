@@ -17,6 +17,7 @@ struct Fake {
     state: State,
     settings: Mutex<Settings>,
     steps: Mutex<Option<mpsc::Receiver<Bytes>>>,
+    sessions: Mutex<Option<SessionFigures>>,
 }
 
 impl Node for Fake {
@@ -35,6 +36,10 @@ impl Node for Fake {
 
     async fn fleet(&self) -> Option<Overview> {
         None
+    }
+
+    fn sessions(&self) -> Option<SessionFigures> {
+        self.sessions.lock().clone()
     }
 
     fn drain(&self) {
@@ -421,6 +426,16 @@ async fn a_purge_that_waits_for_the_fleet_names_who_lags() {
     assert_eq!(answer.json()["lagging"], json!(["web-2"]));
     assert_eq!(api.post(&[], ALL).await.json().get("reach"), None, "a single node has none");
     assert_eq!(api.get("/fleet").await.status, 404);
+}
+
+#[tokio::test]
+async fn sessions_are_shown_where_they_pass_through_this_server() {
+    let api = api("");
+    assert_eq!(api.get("/sessions").await.status, 404);
+    *api.node.sessions.lock() = Some(SessionFigures { clients: 7, ..SessionFigures::default() });
+    let shown = api.get("/sessions").await;
+    assert_eq!((shown.status, &shown.json()["clients"]), (200, &json!(7)));
+    assert_eq!(shown.json()["locks"]["held"], 0);
 }
 
 #[tokio::test]

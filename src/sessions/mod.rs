@@ -1,7 +1,10 @@
 //! The sessions of the shop, on their way between PHP and the Redis that has them.
 
 pub mod embedded;
+pub mod figures;
 pub mod gate;
 pub mod gateway;
 pub mod lock;
 pub mod record;
+pub mod throwaway;
+pub mod visitors;

@@ -100,7 +100,7 @@ impl Class {
             }
             // One for each website, whose number follows.
             (Self::Checkout, key) if key.starts_with(b"quote_id_") => {
-                record.quote |= value.is_id()?
+                record.quote |= value.is_id()?;
             }
             (Self::Admin, b"user") => record.admin = matches!(value, Head::Object(_)),
             _ => {}

@@ -1,0 +1,99 @@
+//! `sessions`: which paths hold locks, and what waits, as a table.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::client::{Server, ServerError};
+use crate::sessions::figures::SessionFigures;
+
+/// Rows of the table; `--json` has all.
+const ROWS_MAX: usize = 30;
+
+/// The sessions as the server sees them: as JSON, or as a table.
+pub(super) fn sessions(server: &Server, json: bool) -> Result<String, ServerError> {
+    let answer = server.ask(Method::GET, "/sessions", Bytes::new())?;
+    let figures: SessionFigures =
+        serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
+    if json {
+        return Ok(String::from_utf8_lossy(&answer).into_owned());
+    }
+    Ok(table(&figures))
+}
+
+fn table(figures: &SessionFigures) -> String {
+    let mut text = String::new();
+    let shown = figures.holders.iter().take(ROWS_MAX);
+    let width = shown.clone().map(|holder| holder.path.chars().count()).max().unwrap_or_default();
+    let width = width.max("LOCK HELD BY".len());
+    if width > 0 && !figures.holders.is_empty() {
+        let _ = writeln!(text, "{:<width$}  SESSIONS  LONGEST", "LOCK HELD BY");
+    }
+    for holder in shown {
+        let path: String = holder
+            .path
+            .chars()
+            .map(|letter| if letter.is_control() { '?' } else { letter })
+            .collect();
+        let (seconds, tenths) = (holder.longest_ms / 1_000, holder.longest_ms % 1_000 / 100);
+        let _ = writeln!(text, "{path:<width$}  {:>8}  {seconds}.{tenths} s", holder.sessions);
+    }
+    let more = figures.holders.len().saturating_sub(ROWS_MAX);
+    if more > 0 {
+        let _ = writeln!(text, "and {more} more paths; --json has all.");
+    }
+    let (locks, queue) = (&figures.locks, &figures.queue);
+    let _ = writeln!(
+        text,
+        "Clients: {}, over {} connections; {} commands, {} failed.",
+        figures.clients, figures.connections, figures.commands, figures.failed
+    );
+    let _ = writeln!(
+        text,
+        "Locks: {} held, {} tries wait. Since the start {} were taken, {} tries had to wait, {} of them \
+         got the plain answer, {} locks were freed for who had gone.",
+        locks.held, locks.waiting, locks.taken, locks.waited, locks.unanswered, locks.freed
+    );
+    let _ = writeln!(
+        text,
+        "Before PHP: {} requests wait. Since the start {} had to, {} were refused.",
+        queue.waiting, queue.waited, queue.refused
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::figures::{Holder, LockFigures};
+
+    #[test]
+    fn the_table_names_paths_and_numbers_alone() {
+        let holder = |path: &str, sessions, longest_ms| Holder {
+            path: path.to_owned(),
+            sessions,
+            longest_ms,
+        };
+        let mut figures = SessionFigures {
+            clients: 12,
+            locks: LockFigures { held: 3, waiting: 2, ..LockFigures::default() },
+            holders: vec![
+                holder("GET /checkout/cart/", 2, 1_460),
+                holder("POST /a\u{1b}[2J", 1, 90),
+            ],
+            ..SessionFigures::default()
+        };
+        let text = table(&figures);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "LOCK HELD BY         SESSIONS  LONGEST");
+        assert_eq!(lines[1], "GET /checkout/cart/         2  1.4 s");
+        assert!(lines[2].starts_with("POST /a?[2J  ") && lines[2].ends_with("0.0 s"), "{text}");
+        assert!(lines[3].starts_with("Clients: 12, over"), "{text}");
+        assert!(lines[4].contains("3 held, 2 tries wait"), "{text}");
+        figures.holders = (0..50).map(|at| holder(&format!("GET /{at}"), 1, 0)).collect();
+        assert!(table(&figures).contains("and 20 more paths"));
+        figures.holders.clear();
+        assert!(table(&figures).starts_with("Clients:"));
+    }
+}
