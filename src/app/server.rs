@@ -146,8 +146,8 @@ impl Server {
     pub(super) fn serve(&self) -> Result<(), ListenError> {
         let connections = Arc::clone(self.shutdown.connections());
         let (node, desk) = (self.node.clone(), Arc::clone(&self.desk));
-        let control =
-            Control::new(Arc::new(Controlled { node, desk, connections, sessions: None }));
+        let sessions = self.sessions.source(&node);
+        let control = Control::new(Arc::new(Controlled { node, desk, connections, sessions }));
         let (public, steered) = (&self.shutdown, &self.control_shutdown);
         match &*self.doors.lock() {
             Some(doors) => {

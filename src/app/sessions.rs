@@ -8,6 +8,7 @@ use crate::listener::{Accepted, BoundListener, Shutdown, Stage, serve_streams};
 use crate::observe::Reading;
 use crate::pipeline::Node;
 use crate::random;
+use crate::sessions::figures::{LockFigures, QueueFigures, SessionFigures, Source};
 use crate::sessions::gateway::{From, Gateway, Trunks};
 use crate::sessions::lock::{Bounds, Locks, Scripts, Standing};
 use crate::settings::Settings;
@@ -46,7 +47,8 @@ impl SessionServer {
             (Some(_), Some(redis)) => {
                 let trunks = Trunks::new(&redis, &settings.sessions, clock)?;
                 let locks = locks(node, &trunks, settings);
-                Some(Arc::new(Gateway::new(settings, trunks, Some(locks), clock)))
+                let gateway = Gateway::new(settings, trunks, Some(locks), clock);
+                Some(Arc::new(gateway.with_throwaway_sessions(node.parts().mint.clone())))
             }
             _ => None,
         };
@@ -76,6 +78,12 @@ impl SessionServer {
         });
     }
 
+    /// What is to be seen of sessions; `None`: they do not pass through here.
+    pub(super) fn source(&self, node: &Node) -> Option<Arc<dyn Source>> {
+        let (gateway, node) = (self.gateway.clone()?, node.clone());
+        Some(Arc::new(Seen { gateway, node }))
+    }
+
     /// Shows what the gateway has seen.
     pub(super) fn register_readings(&self, node: &Node) {
         let Some(gateway) = self.gateway.clone() else { return };
@@ -91,6 +99,41 @@ impl SessionServer {
             readings.set(Reading::SessionTrunksLost, figures.trunks.lost);
             readings.set(Reading::SessionConnectFailures, figures.trunks.failures);
         });
+    }
+}
+
+/// Where the figures come from.
+struct Seen {
+    gateway: Arc<Gateway>,
+    node: Node,
+}
+
+impl Source for Seen {
+    fn figures(&self) -> SessionFigures {
+        let parts = self.node.parts();
+        let seen = self.gateway.figures();
+        let locks = self.gateway.locks().map(|locks| locks.figures()).unwrap_or_default();
+        let queue = parts.session_gate.as_ref().map(|gate| gate.figures()).unwrap_or_default();
+        SessionFigures {
+            clients: seen.clients as u64,
+            connections: (seen.trunks.connections + seen.trunks.alone) as u64,
+            commands: seen.commands,
+            failed: seen.failed,
+            locks: LockFigures {
+                held: locks.held as u64,
+                waiting: locks.waiting as u64,
+                taken: locks.taken,
+                waited: locks.waited,
+                unanswered: locks.unanswered,
+                freed: locks.freed,
+            },
+            queue: QueueFigures {
+                waiting: queue.waiting as u64,
+                waited: queue.waited,
+                refused: queue.refused,
+            },
+            holders: self.gateway.holders().by_path(parts.clock.now()),
+        }
     }
 }
 

@@ -81,14 +81,23 @@ pub trait Source: Send + Sync {
 }
 
 /// Which paths hold locks, as the session handler says when it takes one: the field `req`.
-#[derive(Default)]
 pub struct Holders {
+    key_prefix: Vec<u8>,
     number: AtomicU64,
     /// One a client at most.
     held: Mutex<HashMap<u64, (String, Moment)>>,
 }
 
 impl Holders {
+    /// Of keys that begin so.
+    pub fn new(key_prefix: &[u8]) -> Self {
+        Self {
+            key_prefix: key_prefix.to_owned(),
+            number: AtomicU64::new(0),
+            held: Mutex::default(),
+        }
+    }
+
     /// A client that has connected; dropping it is its disconnecting.
     pub fn client(self: &Arc<Self>) -> HolderClient {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
@@ -124,8 +133,12 @@ pub struct HolderClient {
 }
 
 impl HolderClient {
-    /// The store has acknowledged this command of the client.
+    /// The client has sent this command.
     pub fn wrote(&self, command: &Request, now: Moment) {
+        let prefix = &self.holders.key_prefix[..];
+        if !command.arg(1).is_some_and(|key| key.starts_with(prefix)) {
+            return;
+        }
         let is_write = command.is("HMSET") || command.is("HSET");
         let field = |name: &[u8]| {
             let mut names = (2..command.len()).step_by(2);
@@ -193,7 +206,7 @@ mod tests {
 
     #[test]
     fn holders_are_counted_by_path_until_they_let_go_or_leave() {
-        let holders = Arc::new(Holders::default());
+        let holders = Arc::new(Holders::new(b"sess_"));
         let clients: Vec<HolderClient> = (0..4).map(|_| holders.client()).collect();
         clients[0].wrote(&take("GET shop.test/checkout/cart/"), at(1));
         clients[1].wrote(&take("GET shop.test/checkout/cart/?x=1"), at(3));

@@ -18,7 +18,9 @@ use super::pinned::Pinned;
 use super::trunks::{Trunk, is_lost};
 use crate::redis_pool::RedisError;
 use crate::resp::{Protocol, RawReply, ReadState, ReplyKind, Request, read_request, write};
+use crate::sessions::figures::HolderClient;
 use crate::sessions::lock::LockClient;
+use crate::sessions::throwaway::Answers;
 
 /// The least room for what is read.
 const READ_BYTES: usize = 4 << 10;
@@ -72,6 +74,9 @@ pub(super) struct Client<S> {
     held_bytes: usize,
     /// Of the bytes in `out`.
     out_hold: Hold,
+    /// For sessions that keep nothing.
+    throwaway: Option<Answers>,
+    holder: HolderClient,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
@@ -80,6 +85,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let locks = gateway.locks.as_ref().map(|locks| locks.client(from.pid));
         let manners = Manners::new(id, from.peer, from.local, from.is_unix, &gateway.door);
         let budget = gateway.trunks.budget().clone();
+        let mint = gateway.mint.clone();
+        let throwaway = mint.map(|mint| Answers::new(mint, &gateway.bounds.key_prefix));
+        let holder = gateway.holders.client();
         Self {
             gateway,
             stream,
@@ -95,6 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             hold: budget.hold(),
             held_bytes: 0,
             out_hold: budget.hold(),
+            throwaway,
+            holder,
         }
     }
 
@@ -148,6 +158,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !self.transaction.is_empty() {
             return self.collect(request, class).await;
         }
+        if self.throwaway.as_ref().is_some_and(|answers| answers.take(&request)) {
+            self.flush().await?;
+            self.answer_for_nobody(&request);
+            return Ok(());
+        }
+        self.holder.wrote(&request, self.gateway.clock.now());
         if self.locks.is_some()
             && let Some(key) = key_to_lock(&request, &self.gateway.bounds.key_prefix)
         {
@@ -173,6 +189,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         }
         Ok(())
+    }
+
+    /// A session that keeps nothing is none of the store's.
+    fn answer_for_nobody(&mut self, request: &Request) {
+        if let Some(answers) = &mut self.throwaway {
+            answers.answer(request, self.manners.protocol, &mut self.out);
+        }
     }
 
     async fn queue(&mut self, request: &Request, reads: bool) -> Result<(), Closed> {

@@ -41,7 +41,9 @@ pub use trunks::{TrunkFigures, Trunks};
 
 use crate::clock::Clock;
 use crate::resp::Limits;
+use crate::sessions::figures::Holders;
 use crate::sessions::lock::Locks;
+use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
 use client::Client;
 use door::Door;
@@ -59,6 +61,9 @@ pub struct Gateway {
     clock: Clock,
     next_id: AtomicU64,
     counts: Counts,
+    /// Whose ids' sessions keep nothing.
+    mint: Option<Arc<Mint>>,
+    holders: Arc<Holders>,
 }
 
 /// Of `[sessions]`.
@@ -127,7 +132,25 @@ impl Gateway {
             clock: clock.clone(),
             next_id: AtomicU64::new(1),
             counts: Counts::default(),
+            mint: None,
+            holders: Arc::new(Holders::new(sessions.key_prefix.as_bytes())),
         }
+    }
+
+    /// Answers for sessions of this mint's ids by itself: they keep nothing.
+    #[must_use]
+    pub fn with_throwaway_sessions(self, mint: Option<Arc<Mint>>) -> Self {
+        Self { mint, ..self }
+    }
+
+    /// The locks, where they are this server's to give.
+    pub fn locks(&self) -> Option<&Arc<Locks>> {
+        self.locks.as_ref()
+    }
+
+    /// Which paths hold locks.
+    pub fn holders(&self) -> &Holders {
+        &self.holders
     }
 
     /// Serves one client until it leaves. `closing` says that this process ends; then its connection is

@@ -25,7 +25,7 @@ enum Answer {
 /// Answers one client's commands about throwaway sessions, outside its transactions.
 pub struct Answers {
     mint: Arc<Mint>,
-    key_prefix: String,
+    key_prefix: Vec<u8>,
     /// The key that this client wrote last, and the `pid` it wrote: the handler asks for that before it
     /// writes the session, and must find itself.
     holder: Option<(Bytes, Bytes)>,
@@ -33,8 +33,13 @@ pub struct Answers {
 
 impl Answers {
     /// For a client that connected.
-    pub fn new(mint: Arc<Mint>, key_prefix: &str) -> Self {
+    pub fn new(mint: Arc<Mint>, key_prefix: &[u8]) -> Self {
         Self { mint, key_prefix: key_prefix.to_owned(), holder: None }
+    }
+
+    /// Is this a command that is answered here?
+    pub fn take(&self, request: &Request) -> bool {
+        request.arg(1).is_some_and(|key| self.is_own(key)) && answer_of(request).is_some()
     }
 
     /// Answers the command where it is about a throwaway session; says whether it was.
@@ -68,7 +73,7 @@ impl Answers {
     }
 
     fn is_own(&self, key: &[u8]) -> bool {
-        key.strip_prefix(self.key_prefix.as_bytes()).is_some_and(|id| self.mint.is_throwaway(id))
+        key.strip_prefix(&self.key_prefix[..]).is_some_and(|id| self.mint.is_throwaway(id))
     }
 
     fn note_holder(&mut self, request: &Request) {
@@ -118,7 +123,7 @@ mod tests {
     fn answers() -> (Answers, String) {
         let mint = Arc::new(Mint::new("secret"));
         let key = format!("sess_{}", mint.id());
-        (Answers::new(mint, "sess_"), key)
+        (Answers::new(mint, b"sess_"), key)
     }
 
     fn said(answers: &mut Answers, command: &str) -> Option<String> {

@@ -1,16 +1,15 @@
 //! Sessions that pass through Parvis, and what PHP's session handler says to its store.
 
+mod bots;
 mod embedded;
+mod fills;
 mod gateway;
+mod handler;
 mod lock;
 mod orphans;
 mod queue;
 mod random;
 mod replay;
-mod queue;
-mod bots;
-mod fills;
-mod handler;
 mod throwaway;
 mod trunks;
 

@@ -21,7 +21,7 @@ fn serve(stream: UnixStream, mint: Arc<Mint>) {
         arguments_max: 100,
         request_max_bytes: 1 << 20,
     };
-    let (mut stream, mut answers) = (stream, Answers::new(mint, "sess_"));
+    let (mut stream, mut answers) = (stream, Answers::new(mint, b"sess_"));
     let (mut buffer, mut state) = (BytesMut::new(), ReadState::default());
     let mut piece = [0; 4_096];
     while let Ok(bytes @ 1..) = stream.read(&mut piece) {
