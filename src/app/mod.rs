@@ -19,6 +19,7 @@ use crate::observe::{ObserveError, start_tracing};
 use crate::origin::OriginError;
 use crate::policy::PolicyError;
 use crate::redis_pool::RedisError;
+use crate::sessions::embedded::OpenError;
 use crate::settings::Settings;
 
 pub use doors::{Doors, open};
@@ -46,6 +47,9 @@ pub enum AppError {
     /// The settings of the sessions' Redis are of no use.
     #[error("sessions: {0}")]
     Sessions(#[from] RedisError),
+    /// The journal of the sessions cannot be used.
+    #[error("sessions.journal: {0}")]
+    Journal(#[from] OpenError),
     /// The access log or the messages cannot be set up.
     #[error(transparent)]
     Observe(#[from] ObserveError),

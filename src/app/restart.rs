@@ -143,8 +143,10 @@ impl Server {
         self.give_pages(&mut successor).await?;
         self.desk.progress(&format!("process {process} is ready and takes over"));
         tell_service_manager(Notice::MainProcess(process));
+        self.sessions.let_go();
         if let Err(error) = successor.go().await {
             tell_service_manager(Notice::MainProcess(std::process::id()));
+            self.keep_sessions();
             return Err(error);
         }
         Ok(successor)
@@ -205,6 +207,13 @@ impl Server {
         }
     }
 
+    /// Takes back the store of the sessions that it had let go of.
+    fn keep_sessions(&self) {
+        if let Err(error) = self.sessions.begin(&self.node) {
+            tracing::error!(%error, "sessions are not served");
+        }
+    }
+
     /// The new process has failed: this one serves again.
     pub(super) fn serve_again(&self) {
         self.share_with(None);
@@ -214,6 +223,7 @@ impl Server {
         self.sessions.shutdown().resume();
         self.control_shutdown.resume();
         self.desk.free();
+        self.keep_sessions();
         if let Err(error) = self.serve() {
             tracing::error!(%error, "a listener cannot be opened again");
         }

@@ -134,6 +134,7 @@ impl Server {
 
     /// Serves, and begins what goes on beside.
     pub(super) fn begin(&self) -> Result<(), AppError> {
+        self.sessions.begin(&self.node)?;
         self.serve_peers(&self.stop.subscribe())?;
         self.serve()?;
         self.start_probe(self.stop.subscribe());
@@ -199,6 +200,7 @@ impl Server {
         self.node.parts().fleet.leave().await;
         self.shutdown.abort();
         self.sessions.shutdown().abort();
+        self.sessions.let_go();
         let observer = Arc::clone(&self.node.parts().observer);
         let closed = tokio::task::spawn_blocking(move || observer.close_log(LOG_DEADLINE)).await;
         if !closed.unwrap_or(false) {

@@ -1,39 +1,37 @@
 //! The clients of the sessions, in front of the gateway.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::AppError;
+use crate::clock::Clock;
 use crate::fleet::own_host;
+use crate::keyspace;
 use crate::listener::{Accepted, BoundListener, Shutdown, Stage, serve_streams};
 use crate::observe::Reading;
 use crate::pipeline::Node;
 use crate::random;
+use crate::sessions::embedded::{Embedded, OpenError};
 use crate::sessions::figures::{LockFigures, QueueFigures, SessionFigures, Source};
-use crate::sessions::gateway::{From, Gateway, Trunks};
-use crate::sessions::lock::{Bounds, Locks, Scripts, Standing};
+use crate::sessions::gateway::{Backend, From, Gateway, Trunks};
+use crate::sessions::lock::{self, Kept, LockStore, Locks, Scripts, Standing};
 use crate::settings::Settings;
-
-/// The locks of sessions as this process sees them. Needs a tokio runtime.
-fn locks(node: &Node, trunks: &Trunks, settings: &Settings) -> Arc<Locks> {
-    let parts = node.parts();
-    let scripts = Scripts::new(trunks.clone(), &settings.fleet.prefix);
-    let (bounds, gate) = (Bounds::of(&settings.sessions), parts.session_gate.clone());
-    let process = format!("{:016x}", random::number());
-    let (own, fleet) = (own_host(), Arc::clone(&parts.fleet));
-    let hosts = move |host: &str| match host {
-        host if host == own => Standing::Here,
-        host if fleet.has_left(host) => Standing::Gone,
-        _ => Standing::Other,
-    };
-    Locks::new(Arc::new(scripts), bounds, process, Box::new(hosts), gate, &parts.clock)
-}
 
 /// What one client too many is told, in Redis' words.
 const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
 
+/// How long the process before may take to let go of the journal, and how often is looked.
+const JOURNAL_TRIES: u32 = 200;
+const JOURNAL_PAUSE: Duration = Duration::from_millis(10);
+
 /// Serves them, where there are any.
 pub(super) struct SessionServer {
-    gateway: Option<Arc<Gateway>>,
+    /// `None`: nobody is served, or not yet.
+    gateway: Arc<Mutex<Option<Arc<Gateway>>>>,
+    /// Where the sessions are here.
+    embedded: Mutex<Option<Arc<Embedded>>>,
     clients_max: usize,
     shutdown: Shutdown,
 }
@@ -43,17 +41,44 @@ impl SessionServer {
     pub(super) fn new(node: &Node) -> Result<Self, AppError> {
         let rules = node.parts().rules.load_full();
         let (settings, clock) = (&rules.settings, &node.parts().clock);
-        let gateway = match (&settings.sessions.listen, settings.sessions_redis()) {
-            (Some(_), Some(redis)) => {
-                let trunks = Trunks::new(&redis, &settings.sessions, clock)?;
-                let locks = locks(node, &trunks, settings);
-                let gateway = Gateway::new(settings, trunks, Some(locks), clock);
-                Some(Arc::new(gateway.with_throwaway_sessions(node.parts().mint.clone())))
-            }
-            _ => None,
-        };
-        let clients_max = settings.sessions.clients_max;
-        Ok(Self { gateway, clients_max, shutdown: Shutdown::new() })
+        let mut gateway = None;
+        if let (Some(_), Some(redis)) = (&settings.sessions.listen, settings.sessions_redis()) {
+            let trunks = Trunks::new(&redis, &settings.sessions, clock)?;
+            let scripts = Scripts::new(trunks.clone(), &settings.fleet.prefix);
+            let locks = locks(node, Arc::new(scripts), settings);
+            let backend = Backend::Central(trunks);
+            gateway = Some(gateway_of(node, settings, backend, locks));
+        }
+        Ok(Self {
+            gateway: Arc::new(Mutex::new(gateway)),
+            embedded: Mutex::default(),
+            clients_max: settings.sessions.clients_max,
+            shutdown: Shutdown::new(),
+        })
+    }
+
+    /// Opens the store where the sessions are here: one process at a time has it.
+    pub(super) fn begin(&self, node: &Node) -> Result<(), AppError> {
+        let rules = node.parts().rules.load_full();
+        let (settings, clock) = (&rules.settings, &node.parts().clock);
+        if settings.sessions.listen.is_none() || self.gateway.lock().is_some() {
+            return Ok(());
+        }
+        let embedded = open(settings, clock)?;
+        *self.embedded.lock() = Some(Arc::clone(&embedded));
+        let kept = Kept::new(Arc::clone(&embedded), clock);
+        let locks = locks(node, Arc::new(kept), settings);
+        let backend = Backend::Embedded(embedded);
+        *self.gateway.lock() = Some(gateway_of(node, settings, backend, locks));
+        Ok(())
+    }
+
+    /// Leaves the store to another process. Clients that are still here are told so.
+    pub(super) fn let_go(&self) {
+        if let Some(embedded) = self.embedded.lock().take() {
+            *self.gateway.lock() = None;
+            embedded.close();
+        }
     }
 
     /// Its clients, and when they are to go: one that has begun a request of PHP goes on until that
@@ -64,7 +89,7 @@ impl SessionServer {
 
     /// Serves those who connect.
     pub(super) fn serve(&self, listener: BoundListener) {
-        let Some(gateway) = self.gateway.clone() else { return };
+        let Some(gateway) = self.gateway.lock().clone() else { return };
         let (clients_max, shutdown) = (self.clients_max, self.shutdown.clone());
         tokio::spawn(async move {
             let endpoint = listener.endpoint().clone();
@@ -80,14 +105,15 @@ impl SessionServer {
 
     /// What is to be seen of sessions; `None`: they do not pass through here.
     pub(super) fn source(&self, node: &Node) -> Option<Arc<dyn Source>> {
-        let (gateway, node) = (self.gateway.clone()?, node.clone());
+        let (gateway, node) = (self.gateway.lock().clone()?, node.clone());
         Some(Arc::new(Seen { gateway, node }))
     }
 
     /// Shows what the gateway has seen.
     pub(super) fn register_readings(&self, node: &Node) {
-        let Some(gateway) = self.gateway.clone() else { return };
+        let gateway = Arc::clone(&self.gateway);
         node.parts().observer.register(move |readings| {
+            let Some(gateway) = gateway.lock().clone() else { return };
             let figures = gateway.figures();
             readings.set_count(Reading::SessionClients, figures.clients);
             readings.set(Reading::SessionCommands, figures.commands);
@@ -133,6 +159,51 @@ impl Source for Seen {
                 refused: queue.refused,
             },
             holders: self.gateway.holders().by_path(parts.clock.now()),
+        }
+    }
+}
+
+fn gateway_of(
+    node: &Node,
+    settings: &Settings,
+    backend: Backend,
+    locks: Arc<Locks>,
+) -> Arc<Gateway> {
+    let parts = node.parts();
+    let gateway = Gateway::new(settings, backend, Some(locks), &parts.clock);
+    Arc::new(gateway.with_throwaway_sessions(parts.mint.clone()))
+}
+
+/// The locks of sessions as this process sees them. Needs a tokio runtime.
+fn locks(node: &Node, store: Arc<dyn LockStore>, settings: &Settings) -> Arc<Locks> {
+    let parts = node.parts();
+    let (bounds, gate) = (lock::Bounds::of(&settings.sessions), parts.session_gate.clone());
+    let process = format!("{:016x}", random::number());
+    let (own, fleet) = (own_host(), Arc::clone(&parts.fleet));
+    let hosts = move |host: &str| match host {
+        host if host == own => Standing::Here,
+        host if fleet.has_left(host) => Standing::Gone,
+        _ => Standing::Other,
+    };
+    Locks::new(store, bounds, process, Box::new(hosts), gate, &parts.clock)
+}
+
+fn open(settings: &Settings, clock: &Clock) -> Result<Arc<Embedded>, OpenError> {
+    let sessions = &settings.sessions;
+    let bounds = keyspace::Bounds {
+        databases: sessions.databases as usize,
+        memory_max_bytes: usize::try_from(sessions.memory_bytes).unwrap_or(usize::MAX),
+        string_max_bytes: sessions.request_max_bytes,
+        ..keyspace::Bounds::default()
+    };
+    let mut tries = 0;
+    loop {
+        match Embedded::open(&sessions.journal, bounds, clock) {
+            Err(OpenError::Taken(_)) if tries < JOURNAL_TRIES => {
+                tries += 1;
+                std::thread::sleep(JOURNAL_PAUSE);
+            }
+            opened => return opened,
         }
     }
 }

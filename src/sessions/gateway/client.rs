@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::Gateway;
 use super::batch::{Batch, Note, Taken};
 use super::budget::Hold;
 use super::commands::{Class, Own, class};
@@ -16,8 +15,10 @@ use super::locking::{Wrote, key_to_lock, writes};
 use super::own::{After, Manners, NOT_IN};
 use super::pinned::Pinned;
 use super::trunks::{Trunk, is_lost};
+use super::{Backend, Gateway};
 use crate::redis_pool::RedisError;
 use crate::resp::{Protocol, RawReply, ReadState, ReplyKind, Request, read_request, write};
+use crate::sessions::embedded::EmbeddedSession;
 use crate::sessions::figures::HolderClient;
 use crate::sessions::lock::LockClient;
 use crate::sessions::throwaway::Answers;
@@ -68,6 +69,8 @@ pub(super) struct Client<S> {
     /// A transaction whose end has not come.
     transaction: Vec<Request>,
     pub(super) pinned: Option<Pinned>,
+    /// Its session with the store of this server, where that has the sessions.
+    pub(super) inside: Option<EmbeddedSession>,
     /// Its locks, where tries for them wait.
     pub(super) locks: Option<LockClient>,
     hold: Hold,
@@ -84,7 +87,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let id = gateway.next_id.fetch_add(1, Ordering::Relaxed);
         let locks = gateway.locks.as_ref().map(|locks| locks.client(from.pid));
         let manners = Manners::new(id, from.peer, from.local, from.is_unix, &gateway.door);
-        let budget = gateway.trunks.budget().clone();
+        let budget = gateway.budget.clone();
+        let inside = match &gateway.backend {
+            Backend::Central(_) => None,
+            Backend::Embedded(embedded) => Some(embedded.session()),
+        };
         let mint = gateway.mint.clone();
         let throwaway = mint.map(|mint| Answers::new(mint, &gateway.bounds.key_prefix));
         let holder = gateway.holders.client();
@@ -99,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             trunk: None,
             transaction: Vec::new(),
             pinned: None,
+            inside,
             locks,
             hold: budget.hold(),
             held_bytes: 0,
@@ -164,10 +172,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Ok(());
         }
         self.holder.wrote(&request, self.gateway.clock.now());
+        let in_transaction = self.inside.as_ref().is_some_and(EmbeddedSession::is_in_transaction);
         if self.locks.is_some()
+            && !in_transaction
             && let Some(key) = key_to_lock(&request, &self.gateway.bounds.key_prefix)
         {
             return self.take_lock(&key).await;
+        }
+        if self.inside.is_some() {
+            return self.take_inside(&request, class).await;
         }
         match class {
             Class::Shared { reads } => return self.queue(&request, reads).await,
@@ -312,9 +325,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Ok(());
         }
         let (gateway, mut pause) = (Arc::clone(&self.gateway), AGAIN);
-        let until = gateway.clock.now().plus(gateway.trunks.failover_wait());
+        let until = gateway.clock.now().plus(gateway.bounds.failover_wait);
         while !self.batch.is_empty() {
-            let mut hold = gateway.trunks.budget().hold();
+            let mut hold = gateway.budget.hold();
             let trunk = if hold.grow(self.batch.bytes()) {
                 self.trunk()
             } else {
@@ -350,6 +363,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(AGAIN_MAX);
         }
+        self.write_long().await
+    }
+
+    /// Writes replies before there are too many of them.
+    pub(super) async fn write_long(&mut self) -> Result<(), Closed> {
         if self.out.len() >= OUT_BYTES { self.write_out().await } else { Ok(()) }
     }
 
@@ -362,7 +380,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         // The one before may make room for it.
         self.trunk = None;
-        let trunk = self.gateway.trunks.trunk(database, protocol, id)?;
+        let trunk = self.gateway.trunks()?.trunk(database, protocol, id)?;
         self.trunk = Some((database, protocol, Arc::clone(&trunk)));
         Ok(trunk)
     }
@@ -374,7 +392,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         let written = self.stream.write_all(&self.out);
         let written = tokio::time::timeout(self.gateway.bounds.write_timeout, written).await;
-        self.out_hold = self.gateway.trunks.budget().hold();
+        self.out_hold = self.gateway.budget.hold();
         if self.out.capacity() > KEPT_BYTES {
             self.out = BytesMut::new();
         } else {
@@ -406,7 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let bytes = self.input.len();
         if bytes <= UNCOUNTED_BYTES {
             if self.held_bytes > 0 {
-                self.hold = self.gateway.trunks.budget().hold();
+                self.hold = self.gateway.budget.hold();
                 self.held_bytes = 0;
             }
             return Ok(());
@@ -425,7 +443,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// A connection of its own, from here on.
     pub(super) async fn pin(&mut self) -> Result<(), Closed> {
         let Manners { database, protocol, .. } = self.manners;
-        match self.gateway.trunks.alone(database, protocol).await {
+        let gateway = Arc::clone(&self.gateway);
+        let alone = match gateway.trunks() {
+            Ok(trunks) => trunks.alone(database, protocol).await,
+            Err(error) => Err(error),
+        };
+        match alone {
             Ok(alone) => {
                 self.pinned = Some(Pinned::new(alone));
                 Ok(())

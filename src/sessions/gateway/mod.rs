@@ -21,6 +21,7 @@ mod client;
 mod commands;
 mod door;
 mod error;
+mod inside;
 mod line;
 mod locking;
 mod messages;
@@ -40,11 +41,14 @@ pub use messages::Messages;
 pub use trunks::{TrunkFigures, Trunks};
 
 use crate::clock::Clock;
-use crate::resp::Limits;
+use crate::redis_pool::RedisError;
+use crate::resp::{Limits, ReplyLimits};
+use crate::sessions::embedded::Embedded;
 use crate::sessions::figures::Holders;
 use crate::sessions::lock::Locks;
 use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
+use budget::Budget;
 use client::Client;
 use door::Door;
 
@@ -53,7 +57,8 @@ const INLINE_MAX_BYTES: usize = 64 << 10;
 
 /// What serves the clients.
 pub struct Gateway {
-    trunks: Trunks,
+    backend: Backend,
+    budget: Budget,
     /// Who waits for a session's lock waits here.
     locks: Option<Arc<Locks>>,
     door: Door,
@@ -66,11 +71,22 @@ pub struct Gateway {
     holders: Arc<Holders>,
 }
 
+/// Where the sessions are.
+pub enum Backend {
+    /// In a Redis that all nodes share.
+    Central(Trunks),
+    /// In this server.
+    Embedded(Arc<Embedded>),
+}
+
 /// Of `[sessions]`.
 struct Bounds {
     key_prefix: Vec<u8>,
     limits: Limits,
     databases: u32,
+    timeout: Duration,
+    failover_wait: Duration,
+    reply_limits: ReplyLimits,
     pipeline_max: usize,
     idle_timeout: Duration,
     write_timeout: Duration,
@@ -103,17 +119,22 @@ pub struct GatewayFigures {
 }
 
 impl Gateway {
-    /// A gateway to the Redis of these trunks. Without `locks` it is Redis alone that answers tries for the
-    /// lock of a session.
+    /// A gateway to where the sessions are. Without `locks` tries for the lock of a session are answered as
+    /// any command.
     pub fn new(
         settings: &Settings,
-        trunks: Trunks,
+        backend: Backend,
         locks: Option<Arc<Locks>>,
         clock: &Clock,
     ) -> Self {
         let sessions = &settings.sessions;
+        let budget = match &backend {
+            Backend::Central(trunks) => trunks.budget().clone(),
+            Backend::Embedded(_) => Budget::new(sessions.buffers_max_bytes),
+        };
         Self {
-            trunks,
+            backend,
+            budget,
             locks,
             door: Door::new(settings),
             bounds: Bounds {
@@ -125,6 +146,9 @@ impl Gateway {
                     request_max_bytes: sessions.request_max_bytes,
                 },
                 databases: sessions.databases,
+                timeout: sessions.timeout,
+                failover_wait: sessions.failover_wait,
+                reply_limits: trunks::limits(sessions),
                 pipeline_max: sessions.pipeline_max,
                 idle_timeout: sessions.idle_timeout,
                 write_timeout: sessions.write_timeout,
@@ -165,6 +189,13 @@ impl Gateway {
         Client::new(Arc::clone(&self), stream, from).run(&closing).await;
     }
 
+    fn trunks(&self) -> Result<&Trunks, BackendError> {
+        match &self.backend {
+            Backend::Central(trunks) => Ok(trunks),
+            Backend::Embedded(_) => Err(BackendError::Away(RedisError::Away)),
+        }
+    }
+
     /// For metrics.
     pub fn figures(&self) -> GatewayFigures {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -174,7 +205,7 @@ impl Gateway {
             failed: count(&self.counts.failed),
             retried: count(&self.counts.retried),
             malformed: count(&self.counts.malformed),
-            trunks: self.trunks.figures(),
+            trunks: self.trunks().map(Trunks::figures).unwrap_or_default(),
         }
     }
 }

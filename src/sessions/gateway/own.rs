@@ -75,7 +75,7 @@ impl Manners {
                 return After::Close;
             }
             Own::Reset => {
-                self.reset(door);
+                self.forget(door);
                 write::simple(out, "RESET");
                 return After::Anew;
             }
@@ -83,7 +83,8 @@ impl Manners {
         After::GoOn
     }
 
-    fn reset(&mut self, door: &Door) {
+    /// As it was when it connected.
+    pub(super) fn forget(&mut self, door: &Door) {
         self.database = 0;
         self.protocol = Protocol::Resp2;
         self.name = Bytes::new();

@@ -187,7 +187,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !pinned.is_done() {
             self.pinned = Some(pinned);
         } else if !pinned.is_unclean && pinned.input.is_empty() {
-            self.gateway.trunks.give_back(pinned.alone);
+            if let Ok(trunks) = self.gateway.trunks() {
+                trunks.give_back(pinned.alone);
+            }
         }
         Ok(())
     }
@@ -208,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if waits {
             self.write_out().await?;
         }
-        let timeout = self.gateway.trunks.timeout();
+        let timeout = self.gateway.bounds.timeout;
         let exchanged = if waits {
             self.exchange_patiently(request).await
         } else {
@@ -229,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         request: &Request,
     ) -> Result<RawReply, Option<RedisError>> {
         let broken = |error: std::io::Error| Some(RedisError::Broken(error.to_string()));
-        let limits = self.gateway.trunks.limits();
+        let limits = self.gateway.bounds.reply_limits;
         let Some(pinned) = &mut self.pinned else { return Err(None) };
         pinned.send(request).await.map_err(broken)?;
         loop {

@@ -203,18 +203,6 @@ impl Trunks {
         &self.0.budget
     }
 
-    pub(super) fn limits(&self) -> ReplyLimits {
-        self.0.limits
-    }
-
-    pub(super) fn timeout(&self) -> Duration {
-        self.0.timeout
-    }
-
-    pub(super) fn failover_wait(&self) -> Duration {
-        self.0.failover_wait
-    }
-
     /// The shared connection for a client, `client` being any number of its own.
     pub(super) fn trunk(
         &self,
@@ -329,7 +317,7 @@ fn is_silent(stream: &Stream) -> bool {
     waiting.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-fn limits(sessions: &Sessions) -> ReplyLimits {
+pub(super) fn limits(sessions: &Sessions) -> ReplyLimits {
     ReplyLimits {
         line_max_bytes: sessions.reply_max_bytes,
         bulk_max_bytes: sessions.reply_max_bytes,

@@ -17,15 +17,15 @@ use super::support::Parvis;
 use super::support::process::{self, wait_until};
 
 /// The processes that took over; they are no children of this one.
-struct Successors(Vec<u32>);
+pub struct Successors(Vec<u32>);
 
 impl Successors {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(Vec::new())
     }
 
     /// Restarts by the command, and gives the new process' id.
-    fn restart(&mut self, parvis: &Parvis) -> u32 {
+    pub fn restart(&mut self, parvis: &Parvis) -> u32 {
         let output = restart(parvis);
         let said = text(&output);
         assert!(output.status.success(), "{said}{}", parvis.stderr());
@@ -74,7 +74,7 @@ fn text(output: &Output) -> String {
 }
 
 /// Waits until the first process has ended, and wants it to have ended well.
-fn first_ends(parvis: &mut Parvis) {
+pub fn first_ends(parvis: &mut Parvis) {
     let code = parvis.process.wait(Duration::from_secs(20));
     assert_eq!(code, Some(0), "{}", parvis.stderr());
 }

@@ -2,14 +2,18 @@
 
 mod bots;
 mod embedded;
+mod failover;
 mod fills;
 mod gateway;
 mod handler;
+mod inside;
+mod latency;
 mod lock;
 mod orphans;
 mod queue;
 mod random;
 mod replay;
+mod restart;
 mod throwaway;
 mod trunks;
 
@@ -76,10 +80,15 @@ impl Client {
         }
     }
 
+    /// The reply to a command; `None`: the connection has ended.
+    fn try_ask(&mut self, command: &[u8]) -> Option<Bytes> {
+        self.stream.write_all(command).ok()?;
+        self.reply()
+    }
+
     /// Is it served?
     fn reply_to_ping(mut self) -> bool {
-        let _ = self.stream.write_all(&packed("PING"));
-        self.reply().is_some_and(|reply| reply == "+PONG\r\n"[..])
+        self.try_ask(&packed("PING")).is_some_and(|reply| reply == "+PONG\r\n"[..])
     }
 
     /// The reply to a command that is written with spaces.

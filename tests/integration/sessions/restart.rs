@@ -1,0 +1,72 @@
+//! A new process takes over while PHP has its sessions behind the old one.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::queue::{Shop, told};
+use super::{Client, node};
+use crate::restart::{Successors, first_ends};
+use crate::support::process::wait_until;
+use crate::support::redis::Redis;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn php_sees_no_error_over_restarts_with_new_and_with_kept_connections() {
+    let mut successors = Successors::new();
+    let mut shop = Shop::open(8, &[("lifecycle.deadline", "\"8s\"")]);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..6)
+            .map(|number| {
+                let (shop, stop, answered) = (&shop, &stop, &answered);
+                scope.spawn(move || {
+                    let knobs = ["hold=5", "hold=5&persistent=1"][number % 2];
+                    while !stop.load(Ordering::SeqCst) {
+                        // Two of each kind share a session.
+                        told(&shop.ask(&format!("visitor{}", number / 2), knobs));
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let more = |wanted: usize| {
+            let before = answered.load(Ordering::SeqCst);
+            wait_until("more answers", PATIENCE, || {
+                let failed = clients.iter().any(thread::ScopedJoinHandle::is_finished);
+                failed || answered.load(Ordering::SeqCst) >= before + wanted
+            });
+        };
+        more(50);
+        successors.restart(&shop.parvis);
+        more(100);
+        stop.store(true, Ordering::SeqCst);
+        let failed = clients.into_iter().filter_map(|client| client.join().err()).count();
+        assert_eq!(failed, 0, "{}", shop.parvis.stderr());
+    });
+    println!("{} requests of PHP over a restart", answered.load(Ordering::SeqCst));
+    first_ends(&mut shop.parvis);
+}
+
+#[test]
+fn a_client_of_the_old_process_goes_on_until_it_is_silent_and_new_ones_meet_the_new_one() {
+    let mut successors = Successors::new();
+    let redis = Redis::start();
+    let (mut parvis, port) = node(&redis.url(), |builder| {
+        builder.with("lifecycle.drain", "\"1s\"").with("lifecycle.deadline", "\"30s\"")
+    });
+    let mut old = Client::connect(port);
+    assert_eq!(old.ask("SET a 1"), "+OK");
+    assert_eq!(old.ask("WATCH a"), "+OK");
+    successors.restart(&parvis);
+    let mut new = Client::connect(port);
+    assert_eq!(new.ask("GET a"), "$1|1");
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(old.ask("MULTI"), "+OK", "it is amid something");
+    assert_eq!(old.ask("INCR a"), "+QUEUED");
+    assert_eq!(old.ask("EXEC"), "*1|:2");
+    assert_eq!(old.reply(), None, "it was silent");
+    assert_eq!(new.ask("GET a"), "$1|2");
+    first_ends(&mut parvis);
+}
