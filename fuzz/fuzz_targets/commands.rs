@@ -18,6 +18,7 @@ const BOUNDS: Bounds = Bounds {
     queue_max_bytes: 4 << 10,
     watched_max: 8,
     repeated_max: 20,
+    reply_max_bytes: 16 << 10,
 };
 const LIMITS: Limits = Limits {
     inline_max_bytes: 4 << 10,

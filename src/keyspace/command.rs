@@ -17,6 +17,8 @@ pub(super) struct Call<'a> {
     pub request: &'a Request,
     pub command: &'static Command,
     pub out: &'a mut BytesMut,
+    /// Where its reply begins in there.
+    pub begins: usize,
     /// What it did was told in other words than its own.
     pub is_told: bool,
 }
@@ -58,6 +60,12 @@ impl<'a> Call<'a> {
     pub fn tell(&mut self, command: &[&[u8]]) {
         self.is_told = true;
         self.view.keyspace.effects.push(self.view.at, command);
+    }
+
+    /// Looks whether the reply may grow further, where a short command could ask for the same many times.
+    pub fn check_reply(&self) -> Done {
+        let is_too_large = self.out.len() - self.begins > self.view.keyspace.bounds.reply_max_bytes;
+        if is_too_large { Err(Error::REPLY) } else { Ok(()) }
     }
 
     pub fn ok(&mut self) {

@@ -19,6 +19,7 @@ impl Error {
     pub const DATABASE: Self = Self::fixed("ERR DB index is out of range");
     pub const TOO_LONG: Self =
         Self::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    pub const REPLY: Self = Self::fixed("ERR reply is too large");
     pub const MEMORY: Self = Self::fixed("OOM command not allowed when used memory > 'maxmemory'.");
 
     pub const fn fixed(text: &'static str) -> Self {

@@ -50,6 +50,8 @@ pub struct Bounds {
     pub watched_max: usize,
     /// Elements which SRANDMEMBER and HRANDFIELD give with repetition.
     pub repeated_max: usize,
+    /// Bytes of one reply that gives something several times, and of what a transaction replies.
+    pub reply_max_bytes: usize,
 }
 
 impl Default for Bounds {
@@ -61,6 +63,7 @@ impl Default for Bounds {
             queue_max_bytes: 64 << 20,
             watched_max: 10_000,
             repeated_max: 100_000,
+            reply_max_bytes: 512 << 20,
         }
     }
 }

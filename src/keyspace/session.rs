@@ -151,7 +151,7 @@ impl Client {
         match &mut self.transaction {
             Some(transaction) if !command.flags.contains(Flags::AT_ONCE) => {
                 transaction.bytes += request.raw().len();
-                transaction.queue.push_back((request.clone(), command));
+                transaction.queue.push_back((request.detached(), command));
                 write::simple(out, "QUEUED");
                 Ok(())
             }
@@ -211,7 +211,8 @@ impl Client {
     ) -> Result<(), Error> {
         let (changes, at) = (keyspace.changes, self.database);
         let view = View { keyspace, at, now_ms };
-        let mut call = Call { view, client: self, request, command, out, is_told: false };
+        let begins = out.len();
+        let mut call = Call { view, client: self, request, command, out, begins, is_told: false };
         let done = (command.run)(&mut call);
         let is_told = call.is_told || !command.flags.contains(Flags::WRITES);
         if keyspace.changes != changes && !is_told {
@@ -240,10 +241,16 @@ impl Client {
             write::null_array(out, self.protocol);
             return Ok(());
         }
+        let begins = out.len();
         write::array(out, transaction.queue.len());
         for (request, command) in transaction.queue {
             let before = out.len();
-            if let Err(error) = self.run(keyspace, &request, command, now_ms, out) {
+            let mut done = self.run(keyspace, &request, command, now_ms, out);
+            // It is done all the same.
+            if out.len() - begins > keyspace.bounds.reply_max_bytes {
+                done = Err(Error::REPLY);
+            }
+            if let Err(error) = done {
                 out.truncate(before);
                 write::error(out, &error.0);
             }

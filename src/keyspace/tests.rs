@@ -272,3 +272,29 @@ fn a_portrait_makes_the_same_again() {
         assert_eq!(client.ask(&mut copy, words), client.ask(&mut keyspace, words));
     }
 }
+
+#[test]
+fn a_short_command_does_not_make_a_reply_without_end() {
+    let bounds = Bounds { reply_max_bytes: 10_000, ..Bounds::default() };
+    let (mut keyspace, mut client) = (Keyspace::new(bounds, 1), Client::new());
+    let long = "x".repeat(4_000);
+    client.ask(&mut keyspace, &format!("SET k {long}"));
+    client.ask(&mut keyspace, &format!("HSET h f {long}"));
+    client.ask(&mut keyspace, &format!("HSET g {long} v"));
+    client.ask(&mut keyspace, &format!("SADD s {long}"));
+    for (words, more) in [
+        ("MGET k k", " k k"),
+        ("HMGET h f f", " f f"),
+        ("SRANDMEMBER s -2", "0"),
+        ("HRANDFIELD g -2", "0"),
+    ] {
+        assert!(client.ask(&mut keyspace, words).contains(&long), "{words}");
+        let reply = client.ask(&mut keyspace, &format!("{words}{more}"));
+        assert_eq!(reply, "ERR reply is too large", "{words}");
+    }
+    for words in ["MULTI", "GET k", "GET k", "GET k", "INCR n"] {
+        client.ask(&mut keyspace, words);
+    }
+    let reply = client.ask(&mut keyspace, "EXEC");
+    assert_eq!(reply, format!("[{long} {long} ERR reply is too large 1]"));
+}

@@ -41,9 +41,20 @@ impl View<'_> {
         self.keyspace.databases[self.at].entries.at(place).map(|(_, entry)| entry)
     }
 
-    /// The value of a key that was looked at in this command already, and has not ended since.
-    pub fn peek(&self, key: &[u8]) -> Option<&Value> {
-        self.keyspace.databases[self.at].entries.get(key).map(|entry| &entry.value)
+    /// The hash of a key that was looked at in this command already.
+    pub fn peek_hash(&self, key: &[u8]) -> Option<&Hash> {
+        match self.keyspace.databases[self.at].entries.get(key).map(|entry| &entry.value) {
+            Some(Value::Hash(fields)) => Some(fields),
+            _ => None,
+        }
+    }
+
+    /// The set of a key that was looked at in this command already.
+    pub fn peek_set(&self, key: &[u8]) -> Option<&Set> {
+        match self.keyspace.databases[self.at].entries.get(key).map(|entry| &entry.value) {
+            Some(Value::Set(members)) => Some(members),
+            _ => None,
+        }
     }
 
     pub fn contains(&mut self, key: &[u8]) -> bool {

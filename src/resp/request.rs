@@ -60,6 +60,13 @@ impl Request {
         self.raw.get(start as usize..start as usize + length as usize)
     }
 
+    /// A copy which keeps nothing alive but its own bytes: those that came with others keep the whole
+    /// buffer in which they came.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { raw: Bytes::copy_from_slice(&self.raw), arguments: self.arguments.clone() }
+    }
+
     /// An argument that keeps the whole request's bytes alive.
     pub fn bytes(&self, at: usize) -> Option<Bytes> {
         let (start, length) = *self.arguments.get(at)?;

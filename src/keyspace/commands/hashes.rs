@@ -54,10 +54,12 @@ pub fn hget(call: &mut Call<'_>) -> Done {
 }
 
 pub fn hmget(call: &mut Call<'_>) -> Done {
-    let (protocol, wanted) = (call.protocol(), call.args(2));
-    let fields = call.view.hash(call.arg(1))?;
+    let (key, protocol, wanted) = (call.arg(1), call.protocol(), call.args(2));
+    call.view.hash(key)?;
     write::array(call.out, wanted.len());
     for field in wanted {
+        call.check_reply()?;
+        let fields = call.view.peek_hash(key);
         match fields.and_then(|fields| fields.get(field)) {
             Some(value) => write::bulk(call.out, value),
             None => write::null(call.out, protocol),
@@ -152,8 +154,10 @@ pub fn hrandfield(call: &mut Call<'_>) -> Done {
     let places = range_to(call, number, count)?;
     let doubled = with_values && protocol == Protocol::Resp2;
     write::array(call.out, places.len() * if doubled { 2 } else { 1 });
-    let Some(fields) = call.view.hash(key)? else { return Ok(()) };
-    for (field, value) in places.into_iter().filter_map(|place| fields.at(place)) {
+    for place in places {
+        call.check_reply()?;
+        let fields = call.view.peek_hash(key);
+        let Some((field, value)) = fields.and_then(|fields| fields.at(place)) else { break };
         if with_values && protocol == Protocol::Resp3 {
             write::array(call.out, 2);
         }

@@ -3,7 +3,7 @@
 use super::super::command::{Call, Done};
 use super::super::dense::Dense;
 use super::super::error::Error;
-use super::super::value::{Set, Value};
+use super::super::value::Set;
 use crate::resp::{self, write};
 
 pub fn sadd(call: &mut Call<'_>) -> Done {
@@ -95,17 +95,10 @@ fn check_sets(call: &mut Call<'_>, keys: &[&[u8]]) -> Done {
     Ok(())
 }
 
-fn set_of<'a>(call: &'a Call<'_>, key: &[u8]) -> Option<&'a Set> {
-    match call.view.peek(key) {
-        Some(Value::Set(members)) => Some(members),
-        _ => None,
-    }
-}
-
 fn combine(call: &mut Call<'_>, keys: &[&[u8]], operation: Operation) -> Result<Set, Error> {
     check_sets(call, keys)?;
     let mut result = Dense::default();
-    let sets: Vec<Option<&Set>> = keys.iter().map(|key| set_of(call, key)).collect();
+    let sets: Vec<Option<&Set>> = keys.iter().map(|key| call.view.peek_set(key)).collect();
     match operation {
         Operation::Union => {
             for (member, ()) in sets.iter().flatten().flat_map(|members| members.iter()) {
@@ -201,7 +194,7 @@ pub fn sintercard(call: &mut Call<'_>) -> Done {
     }
     let keys: Vec<&[u8]> = call.args(2).take(number).collect();
     check_sets(call, &keys)?;
-    let sets: Vec<Option<&Set>> = keys.iter().map(|key| set_of(call, key)).collect();
+    let sets: Vec<Option<&Set>> = keys.iter().map(|key| call.view.peek_set(key)).collect();
     let mut found = 0;
     intersect(&sets, |_| {
         found += 1;
@@ -260,8 +253,12 @@ pub fn srandmember(call: &mut Call<'_>) -> Done {
     let number = call.view.set(key)?.map_or(0, Dense::len);
     let places = range_to(call, number, count)?;
     write::array(call.out, places.len());
-    let Some(members) = call.view.set(key)? else { return Ok(()) };
-    for (member, ()) in places.into_iter().filter_map(|place| members.at(place)) {
+    for place in places {
+        call.check_reply()?;
+        let Some((member, ())) = call.view.peek_set(key).and_then(|members| members.at(place))
+        else {
+            break;
+        };
         write::bulk(call.out, member);
     }
     Ok(())

@@ -179,6 +179,7 @@ pub fn mget(call: &mut Call<'_>) -> Done {
             Some(Value::String(text)) => write::bulk(call.out, text),
             _ => write::null(call.out, protocol),
         }
+        call.check_reply()?;
     }
     Ok(())
 }
