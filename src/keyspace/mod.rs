@@ -6,6 +6,11 @@
 //! than for each other, as Redis itself shows, which does all in one thread. And transactions over several
 //! databases, WATCH, FLUSHALL and the bound of memory, which is one for all, need no order of locks.
 //!
+//! Replies are those of redis-server 7.0, whose tests run side by side (`tests/integration/keyspace`). Other
+//! types, blocking commands, publishing and scripts are unknown or refused; numbers in C's hexadecimal form are
+//! no numbers; CLIENT LIST has the client that asks; what newer clients send at their beginning (CLIENT SETINFO,
+//! CLIENT NO-TOUCH) is taken.
+//!
 //! A client's [`Session`] knows its database, transaction and protocol. What a command did can be had as
 //! commands that do the same at any time ([`Keyspace::take_effects`]).
 
