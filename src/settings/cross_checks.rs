@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::units::{format_duration, format_size};
 use super::{
-    Bots, Endpoint, Fleet, Health, Listen, Origin, PolicyKind, Redis, RedisServer, Sessions,
+    Bots, Endpoint, Fleet, Health, Listen, Objects, Origin, PolicyKind, Redis, RedisServer, Sessions,
     Settings, Store, Tls,
 };
 
@@ -18,6 +18,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     fleet(&settings.fleet, reader);
     peers(settings, reader);
     sessions(&settings.sessions, reader);
+    objects(&settings.objects, reader);
 }
 
 fn listeners(settings: &Settings, reader: &mut Reader) {
@@ -26,8 +27,10 @@ fn listeners(settings: &Settings, reader: &mut Reader) {
     let https = listen.https.iter().map(|endpoint| ("listen.https", endpoint));
     let mut seen: Vec<(&str, &Endpoint)> = Vec::new();
     let sessions = settings.sessions.listen.iter().map(|endpoint| ("sessions.listen", endpoint));
+    let objects = settings.objects.listen.iter().map(|endpoint| ("objects.listen", endpoint));
     let control = [("listen.control", &listen.control)];
-    for (key, endpoint) in http.chain(https).chain(control).chain(sessions) {
+    let all = http.chain(https).chain(control).chain(sessions).chain(objects);
+    for (key, endpoint) in all {
         // Port 0 stands for any free port, another one each time.
         let is_any = matches!(endpoint, Endpoint::Tcp(address) if address.port() == 0);
         let first = seen.iter().find(|(_, other)| *other == endpoint && !is_any);
@@ -166,5 +169,27 @@ fn sessions(sessions: &Sessions, reader: &mut Reader) {
     if sessions.listen.is_some() && sessions.cookies.is_empty() {
         let text = "names no cookie, so that no request has a session".to_owned();
         reader.conflict(&["sessions.cookies", "sessions.listen"], text);
+    }
+}
+
+fn objects(objects: &Objects, reader: &mut Reader) {
+    let whole = |bytes: usize| format_size(bytes as u64);
+    let (memory, buffers, request) =
+        (objects.memory_bytes, objects.buffers_max_bytes, objects.request_max_bytes);
+    if buffers < request {
+        let text = format!(
+            "objects.buffers_max ({}) is less than objects.request_max ({})",
+            whole(buffers),
+            whole(request)
+        );
+        reader.conflict(&["objects.buffers_max", "objects.request_max"], text);
+    }
+    if memory < request as u64 {
+        let text = format!(
+            "objects.memory ({}) is less than objects.request_max ({})",
+            format_size(memory),
+            whole(request)
+        );
+        reader.conflict(&["objects.memory", "objects.request_max"], text);
     }
 }

@@ -14,9 +14,9 @@ use super::mistake::Mistakes;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::{
-    Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Origin, Peers,
-    PolicyKind, Purge, Redis, Sessions, Settings, Site, Store, Tls, Warm, cross_checks, fleet,
-    machine, sessions, syntax,
+    Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Objects, Origin,
+    Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site, Store, Tls, Warm, cross_checks,
+    fleet, machine, objects, sessions, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -93,6 +93,7 @@ fn read(
     redis(&mut reader, &mut settings.redis);
     self::fleet(&mut reader, &mut settings.fleet);
     self::sessions(&mut reader, &mut settings.sessions);
+    self::objects(&mut reader, &mut settings.objects);
     health(&mut reader, &mut settings.health);
     control(&mut reader, &mut settings.control);
     log(&mut reader, &mut settings.log);
@@ -371,6 +372,19 @@ fn sessions(reader: &mut Reader, settings: &mut Sessions) {
     reader.size("sessions.record_max", &mut settings.record_max_bytes, 4 * KIB..=64 * MIB);
     reader.text("sessions.journal", &mut settings.journal, &syntax::FILE_PATH);
     reader.size("sessions.memory", &mut settings.memory_bytes, MIB..=1_024 * GIB);
+}
+
+fn objects(reader: &mut Reader, settings: &mut Objects) {
+    reader.unset_if_empty("objects.listen", &mut settings.listen, &objects::LISTEN);
+    reader.text("objects.mode", &mut settings.mode, &sessions::MODE);
+    reader.size("objects.memory", &mut settings.memory_bytes, MIB..=1_024 * GIB);
+    reader.number("objects.databases", &mut settings.databases, 1..=10_000);
+    reader.number("objects.clients_max", &mut settings.clients_max, 1..=1_000_000);
+    reader.duration("objects.idle_timeout", &mut settings.idle_timeout, ZERO..=DAY);
+    reader.duration("objects.write_timeout", &mut settings.write_timeout, SECOND..=HOUR);
+    reader.size("objects.request_max", &mut settings.request_max_bytes, 64 * KIB..=512 * MIB);
+    reader.number("objects.arguments_max", &mut settings.arguments_max, 100..=1_048_576);
+    reader.size("objects.buffers_max", &mut settings.buffers_max_bytes, MIB..=1_024 * GIB);
 }
 
 fn health(reader: &mut Reader, health: &mut Health) {

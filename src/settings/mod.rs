@@ -13,6 +13,7 @@ mod machine;
 mod mistake;
 mod nearest;
 mod network;
+mod objects;
 mod origin;
 mod peers;
 mod reader;
@@ -37,9 +38,10 @@ pub use listen::{Listen, UnknownMethods};
 pub use machine::memory_limit_bytes;
 pub use mistake::{Mistake, Mistakes, Place, Problem};
 pub use network::{Endpoint, Networks};
+pub use objects::Objects;
 pub use origin::Origin;
 pub use peers::Peers;
-pub use sessions::{Bots, FillCookie, Sessions};
+pub use sessions::{Bots, FillCookie, Mode, Sessions};
 pub use site::{
     AuthorizationRule, BrowserCache, DebugHeader, MalformedAge, PolicyKind, Site, TtlRule,
 };
@@ -76,6 +78,8 @@ pub struct Settings {
     pub fleet: Fleet,
     /// `[sessions]`
     pub sessions: Sessions,
+    /// `[objects]`
+    pub objects: Objects,
     /// `[health]`
     pub health: Health,
     /// `[control]`
