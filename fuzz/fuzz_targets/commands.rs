@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use parvis::keyspace::{After, Bounds, Keyspace, Session};
+use parvis::keyspace::{After, Bounds, Eviction, Keyspace, Session};
 use parvis::resp::{
     Limits, ReadState, ReplyLimits, ReplyState, Request, Value, decode, read_reply, read_request,
 };
@@ -14,6 +14,7 @@ use parvis::resp::{
 const BOUNDS: Bounds = Bounds {
     databases: 4,
     memory_max_bytes: 64 << 10,
+    eviction: Eviction::Refuse,
     string_max_bytes: 4 << 10,
     queue_max_bytes: 4 << 10,
     watched_max: 8,
@@ -80,7 +81,9 @@ fn contents(keyspace: &Keyspace) -> Vec<(usize, Vec<Vec<u8>>)> {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let mut keyspace = Keyspace::new(BOUNDS, 1);
+    // What is given up is told, too.
+    let eviction = [Eviction::Refuse, Eviction::LeastRecentlyUsed][input.len() % 2];
+    let mut keyspace = Keyspace::new(Bounds { eviction, ..BOUNDS }, 1);
     keyspace.keep_effects();
     let mut clients = [Session::new(1), Session::new(2)];
     let mut now_ms = 1_000_000;

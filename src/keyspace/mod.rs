@@ -19,6 +19,7 @@ mod commands;
 mod dense;
 mod effects;
 mod error;
+mod eviction;
 mod float;
 mod glob;
 mod session;
@@ -34,9 +35,11 @@ use bytes::{Bytes, BytesMut};
 
 use dense::Dense;
 use effects::Effects;
+use eviction::Sets;
 use value::Entry;
 use watch::Watches;
 
+pub use eviction::Eviction;
 pub use session::{After, Session};
 pub use touched::Touched;
 
@@ -45,8 +48,10 @@ pub use touched::Touched;
 pub struct Bounds {
     /// Databases; SELECT takes numbers below.
     pub databases: usize,
-    /// Bytes of memory for keys and values of all databases; beyond it what would take more is refused.
+    /// Bytes of memory for keys and values of all databases.
     pub memory_max_bytes: usize,
+    /// What is done with what would take more.
+    pub eviction: Eviction,
     /// Bytes of one string that APPEND or SETRANGE make.
     pub string_max_bytes: usize,
     /// Bytes of the commands that wait in one client's transaction.
@@ -64,6 +69,7 @@ impl Default for Bounds {
         Self {
             databases: 16,
             memory_max_bytes: 256 << 20,
+            eviction: Eviction::Refuse,
             string_max_bytes: 512 << 20,
             queue_max_bytes: 64 << 20,
             watched_max: 10_000,
@@ -73,12 +79,16 @@ impl Default for Bounds {
     }
 }
 
+/// Entries that take so much are not dropped while everybody waits.
+const FREED_AT_ONCE_MAX_BYTES: usize = 256 << 10;
+
 /// One database.
 #[derive(Debug, Default)]
 struct Database {
     entries: Dense<Entry>,
     /// Keys with an end.
     expiring: usize,
+    sets: Sets,
     watches: Watches,
     /// Entries that the search for expired ones has not come to yet.
     unsearched: usize,
@@ -97,6 +107,16 @@ pub struct Figures {
     pub expired: u64,
     /// Commands that were refused for want of memory.
     pub refused: u64,
+    /// Keys that were given up for want of memory.
+    pub evicted: u64,
+    /// How often a database began anew, since sets alone took most of the memory.
+    pub resets: u64,
+    /// Keys that reading commands found.
+    pub hits: u64,
+    /// Keys that reading commands did not find.
+    pub misses: u64,
+    /// Bytes of the sets' entries within `memory_bytes`.
+    pub sets_bytes: usize,
 }
 
 /// All databases.
@@ -113,7 +133,19 @@ pub struct Keyspace {
     commands: u64,
     expired: u64,
     refused: u64,
+    evicted: u64,
+    resets: u64,
+    hits: u64,
+    misses: u64,
+    /// The command that is done reads.
+    is_reading: bool,
+    /// Entries of databases that were emptied.
+    freed: Vec<Dense<Entry>>,
 }
+
+/// What was taken out of a keyspace as a whole, to be dropped where that keeps nobody waiting.
+#[derive(Debug, Default)]
+pub struct Freed(#[expect(dead_code, reason = "it is there to be dropped")] Vec<Dense<Entry>>);
 
 impl Keyspace {
     /// Empty databases. `seed` begins the choice of random keys and members.
@@ -129,6 +161,12 @@ impl Keyspace {
             commands: 0,
             expired: 0,
             refused: 0,
+            evicted: 0,
+            resets: 0,
+            hits: 0,
+            misses: 0,
+            is_reading: false,
+            freed: Vec::new(),
         }
     }
 
@@ -167,6 +205,35 @@ impl Keyspace {
             commands: self.commands,
             expired: self.expired,
             refused: self.refused,
+            evicted: self.evicted,
+            resets: self.resets,
+            hits: self.hits,
+            misses: self.misses,
+            sets_bytes: self.databases.iter().map(|database| database.sets.bytes).sum(),
+        }
+    }
+
+    /// The bound of [`Keyspace::memory_bytes`].
+    pub fn memory_max_bytes(&self) -> usize {
+        self.bounds.memory_max_bytes
+    }
+
+    /// What was emptied since the last time; `None`: nothing large.
+    pub fn take_freed(&mut self) -> Option<Freed> {
+        if self.freed.is_empty() { None } else { Some(Freed(std::mem::take(&mut self.freed))) }
+    }
+
+    /// Few entries are dropped at once, many when who owns the keyspace asks for them.
+    fn free_later(&mut self, entries: Dense<Entry>) {
+        if entries.bytes() > FREED_AT_ONCE_MAX_BYTES {
+            self.freed.push(entries);
+        }
+    }
+
+    /// Counts a look at a key.
+    fn looked(&mut self, is_there: bool) {
+        if self.is_reading {
+            *(if is_there { &mut self.hits } else { &mut self.misses }) += 1;
         }
     }
 

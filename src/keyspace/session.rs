@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::Keyspace;
 use super::command::Call;
 use super::error::Error;
+use super::eviction::Eviction;
 use super::table::{self, Command, Flags};
 use super::view::View;
 use super::watch::Mark;
@@ -97,9 +98,24 @@ impl Session {
         self.0.protocol
     }
 
+    /// The name it gave itself.
+    pub fn name(&self) -> &[u8] {
+        &self.0.name
+    }
+
+    /// Has it begun what another connection could not go on with: a transaction, or to watch keys?
+    pub fn is_amid(&self) -> bool {
+        self.0.transaction.is_some() || !self.0.watched.is_empty() || self.0.replies != Replies::All
+    }
+
     /// Is a transaction open?
     pub fn is_in_transaction(&self) -> bool {
         self.0.transaction.is_some()
+    }
+
+    /// Bytes of the commands that wait in its transaction.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.transaction.as_ref().map_or(0, |transaction| transaction.bytes)
     }
 
     /// Does one command, at a time in milliseconds since 1970, and appends its reply to `out`.
@@ -184,7 +200,8 @@ impl Client {
         if !command.takes(request.len()) {
             return Err(Error::arity(command.name));
         }
-        if command.flags.contains(Flags::GROWS) && !keyspace.has_room(now_ms) {
+        let more_bytes = request.raw().len();
+        if command.flags.contains(Flags::GROWS) && !keyspace.has_room(now_ms, more_bytes) {
             keyspace.refused += 1;
             return Err(Error::MEMORY);
         }
@@ -210,6 +227,7 @@ impl Client {
         out: &mut BytesMut,
     ) -> Result<(), Error> {
         let (changes, at) = (keyspace.changes, self.database);
+        keyspace.is_reading = !command.flags.contains(Flags::WRITES);
         let view = View { keyspace, at, now_ms };
         let begins = out.len();
         let mut call = Call { view, client: self, request, command, out, begins, is_told: false };
@@ -305,7 +323,11 @@ const SEARCHED_FOR_ROOM: usize = 1_000;
 
 impl Keyspace {
     /// Is there room for more, where need be after some that have ended are removed?
-    fn has_room(&mut self, now_ms: i64) -> bool {
+    fn has_room(&mut self, now_ms: i64, more_bytes: usize) -> bool {
+        if self.bounds.eviction == Eviction::LeastRecentlyUsed {
+            self.make_room(now_ms, more_bytes);
+            return true;
+        }
         let is_full = |keyspace: &Self| keyspace.memory_bytes() > keyspace.bounds.memory_max_bytes;
         if is_full(self) {
             self.expire(now_ms, SEARCHED_FOR_ROOM);

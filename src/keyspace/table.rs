@@ -1,7 +1,9 @@
 //! The table of commands: names, how many arguments they take, and what they do.
 
 use super::command::{Call, Done};
-use super::commands::{connection, expiry, hashes, keys, numbers, scan, server, sets, strings};
+use super::commands::{
+    connection, expiry, hashes, keys, numbers, scan, scripts, server, sets, strings,
+};
 use super::error::Error;
 use crate::resp::Request;
 
@@ -97,8 +99,8 @@ pub(super) static COMMANDS: &[Command] = &[
     of("del", -2, WRITES, ALL, keys::del),
     of("discard", 1, AT_ONCE, NO_KEY, connection::discard),
     of("echo", 2, READS, NO_KEY, connection::echo),
-    of("eval", -3, READS, NO_KEY, server::eval),
-    of("evalsha", -3, READS, NO_KEY, server::evalsha),
+    of("eval", -3, GROWS, NO_KEY, scripts::eval),
+    of("evalsha", -3, GROWS, NO_KEY, scripts::evalsha),
     of("exec", 1, AT_ONCE, NO_KEY, connection::exec),
     of("exists", -2, READS, ALL, keys::exists),
     of("expire", -3, WRITES, ONE, expiry::expire),
@@ -153,6 +155,9 @@ pub(super) static COMMANDS: &[Command] = &[
     of("scan", -2, READS, NO_KEY, scan::scan),
     of("scard", 2, READS, ONE, sets::scard),
     of("script", -2, Flags::CONTAINER, NO_KEY, server::container),
+    of("script|exists", -3, READS, NO_KEY, scripts::script_exists),
+    of("script|flush", -2, READS, NO_KEY, scripts::script_flush),
+    of("script|load", 3, READS, NO_KEY, scripts::script_load),
     of("sdiff", -2, READS, ALL, sets::sdiff),
     of("sdiffstore", -3, GROWS, ALL, sets::sdiffstore),
     of("select", 2, READS, NO_KEY, connection::select),

@@ -1,6 +1,8 @@
 //! What stands under a key.
 
-use super::dense::{Dense, Heap};
+use std::cell::Cell;
+
+use super::dense::{Dense, Heap, allocated};
 
 /// Field and value.
 pub(super) type Hash = Dense<Box<[u8]>>;
@@ -28,7 +30,7 @@ impl Value {
 impl Heap for Value {
     fn heap_bytes(&self) -> usize {
         match self {
-            Self::String(text) => text.capacity(),
+            Self::String(text) => allocated(text.capacity()),
             Self::Hash(fields) => size_of::<Hash>() + fields.bytes(),
             Self::Set(members) => size_of::<Set>() + members.bytes(),
         }
@@ -41,9 +43,15 @@ pub(super) struct Entry {
     pub value: Value,
     /// Milliseconds since 1970.
     pub expires_ms: Option<i64>,
+    /// When it was used last: how many commands there had been.
+    pub used: Cell<u32>,
 }
 
 impl Entry {
+    pub fn new(value: Value, expires_ms: Option<i64>) -> Self {
+        Self { value, expires_ms, used: Cell::default() }
+    }
+
     /// Is it gone at that time?
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.expires_ms.is_some_and(|end| now_ms > end)

@@ -2,6 +2,7 @@
 
 use super::dense::Dense;
 use super::error::Error;
+use super::eviction::Sets;
 use super::value::{Entry, Hash, Set, Value};
 use super::{Database, Keyspace};
 
@@ -31,14 +32,20 @@ impl View<'_> {
 
     /// The entry of a key, if it has not ended.
     pub fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
-        let now_ms = self.now_ms;
+        let found = self.keyspace.databases[self.at].entries.place(key);
+        let is_expired = |entry: &Entry| entry.is_expired(self.now_ms);
         let entries = &self.keyspace.databases[self.at].entries;
-        let place = entries.place(key)?;
-        if entries.at(place).is_some_and(|(_, entry)| entry.is_expired(now_ms)) {
+        let entry = found.and_then(|place| entries.at(place)).map(|(_, entry)| entry);
+        if entry.is_some_and(is_expired) {
             self.end(key);
+            self.keyspace.looked(false);
             return None;
         }
-        self.keyspace.databases[self.at].entries.at(place).map(|(_, entry)| entry)
+        self.keyspace.looked(found.is_some());
+        let keyspace = &*self.keyspace;
+        let (_, entry) = keyspace.databases[self.at].entries.at(found?)?;
+        entry.used.set(keyspace.commands as u32);
+        Some(entry)
     }
 
     /// The hash of a key that was looked at in this command already.
@@ -101,11 +108,12 @@ impl View<'_> {
 
     /// Puts an entry under a key, whatever stood there.
     pub fn put(&mut self, key: &[u8], entry: Entry) {
-        let ends = entry.expires_ms.is_some();
+        entry.used.set(self.keyspace.commands as u32);
         let database = self.database();
-        let old = database.entries.insert(key, entry);
-        database.expiring += usize::from(ends);
-        database.expiring -= usize::from(old.is_some_and(|old| old.expires_ms.is_some()));
+        database.remember(key, &entry);
+        if let Some(old) = database.entries.insert(key, entry) {
+            database.forget(key, &old);
+        }
         self.changed(key);
     }
 
@@ -113,7 +121,7 @@ impl View<'_> {
     fn take(&mut self, key: &[u8]) -> Option<Entry> {
         let database = self.database();
         let entry = database.entries.remove(key)?;
-        database.expiring -= usize::from(entry.expires_ms.is_some());
+        database.forget(key, &entry);
         Some(entry)
     }
 
@@ -146,19 +154,27 @@ impl View<'_> {
         make: impl FnOnce() -> Value,
         change: impl FnOnce(&mut Value) -> (bool, T),
     ) -> Option<T> {
-        let entries = &mut self.keyspace.databases[self.at].entries;
+        let commands = self.keyspace.commands as u32;
+        let database = &mut self.keyspace.databases[self.at];
+        let (mut is_set, before) = (false, database.entries.bytes());
+        let entries = &mut database.entries;
         if !entries.contains(key) {
-            entries.insert(key, Entry { value: make(), expires_ms: None });
+            entries.insert(key, Entry::new(make(), None));
         }
         let (is_changed, is_empty, result) = entries.change(key, |entry| {
+            entry.used.set(commands);
             let (is_changed, result) = change(&mut entry.value);
             let is_empty = match &entry.value {
                 Value::String(_) => false,
                 Value::Hash(fields) => fields.is_empty(),
                 Value::Set(members) => members.is_empty(),
             };
+            is_set = matches!(entry.value, Value::Set(_));
             (is_changed, is_empty, result)
         })?;
+        if is_set {
+            database.sets.bytes = (database.sets.bytes + database.entries.bytes()) - before;
+        }
         if is_empty {
             self.take(key);
         }
@@ -221,7 +237,7 @@ impl View<'_> {
 
     /// Puts a string under a key, whatever stood there.
     pub fn put_string(&mut self, key: &[u8], text: Vec<u8>, expires_ms: Option<i64>) {
-        self.put(key, Entry { value: Value::String(text), expires_ms });
+        self.put(key, Entry::new(Value::String(text), expires_ms));
     }
 
     /// Puts a set under a key, or removes the key where the set is empty.
@@ -229,7 +245,7 @@ impl View<'_> {
         if members.is_empty() {
             self.remove(key);
         } else {
-            self.put(key, Entry { value: Value::Set(Box::new(members)), expires_ms: None });
+            self.put(key, Entry::new(Value::Set(Box::new(members)), None));
         }
     }
 
@@ -237,8 +253,9 @@ impl View<'_> {
     pub fn flush(&mut self) {
         let database = self.database();
         let entries = std::mem::take(&mut database.entries);
-        (database.expiring, database.unsearched) = (0, 0);
+        (database.expiring, database.unsearched, database.sets) = (0, 0, Sets::default());
         database.watches.touch_all(|key| entries.contains(key));
         self.keyspace.changed_everything();
+        self.keyspace.free_later(entries);
     }
 }

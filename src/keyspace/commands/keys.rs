@@ -164,6 +164,7 @@ pub fn swapdb(call: &mut Call<'_>) -> Done {
         // Who watches a key watches it in the database of that number.
         std::mem::swap(&mut one.entries, &mut other.entries);
         std::mem::swap(&mut one.expiring, &mut other.expiring);
+        std::mem::swap(&mut one.sets, &mut other.sets);
         std::mem::swap(&mut one.unsearched, &mut other.unsearched);
         for database in [&mut *one, &mut *other] {
             database.watches.touch_all(|_| true);

@@ -7,6 +7,7 @@ pub(super) mod hashes;
 pub(super) mod keys;
 pub(super) mod numbers;
 pub(super) mod scan;
+pub(super) mod scripts;
 pub(super) mod server;
 pub(super) mod sets;
 pub(super) mod strings;

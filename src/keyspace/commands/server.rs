@@ -16,16 +16,6 @@ pub fn container(call: &mut Call<'_>) -> Done {
     Err(Error::arity(call.command.name))
 }
 
-/// No scripts are run.
-pub fn eval(_: &mut Call<'_>) -> Done {
-    Err(Error::fixed("ERR This server runs no scripts"))
-}
-
-/// Clients that hear this send the script itself, and hear why that is not run.
-pub fn evalsha(_: &mut Call<'_>) -> Done {
-    Err(Error::fixed("NOSCRIPT No matching script. Please use EVAL."))
-}
-
 pub fn time(call: &mut Call<'_>) -> Done {
     let now_ms = call.view.now_ms;
     write::array(call.out, 2);
@@ -104,7 +94,7 @@ pub fn config_get(call: &mut Call<'_>) -> Done {
         ("appendonly", "no".to_owned()),
         ("databases", bounds.databases.to_string()),
         ("maxmemory", bounds.memory_max_bytes.to_string()),
-        ("maxmemory-policy", "noeviction".to_owned()),
+        ("maxmemory-policy", bounds.eviction.policy().to_owned()),
         ("proto-max-bulk-len", bounds.string_max_bytes.to_string()),
         ("save", String::new()),
         ("timeout", "0".to_owned()),
@@ -133,14 +123,16 @@ fn section(call: &Call<'_>, name: &str, text: &mut String) {
         "clients" => write!(text, "# Clients\r\n"),
         "memory" => write!(
             text,
-            "# Memory\r\nused_memory:{}\r\nmaxmemory:{maximum}\r\nmaxmemory_policy:noeviction\r\n",
-            figures.memory_bytes
+            "# Memory\r\nused_memory:{}\r\nmaxmemory:{maximum}\r\nmaxmemory_policy:{}\r\n",
+            figures.memory_bytes,
+            call.view.keyspace.bounds.eviction.policy()
         ),
         "persistence" => write!(text, "# Persistence\r\nloading:0\r\n"),
         "stats" => write!(
             text,
-            "# Stats\r\ntotal_commands_processed:{}\r\nexpired_keys:{}\r\nevicted_keys:0\r\n",
-            figures.commands, figures.expired
+            "# Stats\r\ntotal_commands_processed:{}\r\nexpired_keys:{}\r\nevicted_keys:{}\r\n\
+             keyspace_hits:{}\r\nkeyspace_misses:{}\r\n",
+            figures.commands, figures.expired, figures.evicted, figures.hits, figures.misses
         ),
         _ => write!(text, "# Keyspace\r\n"),
     };

@@ -1,0 +1,352 @@
+//! Scripts of PHP's cache backends, which are known by their SHA1 and done natively. There is no Lua:
+//! other scripts are refused.
+
+use aws_lc_rs::digest;
+
+use super::super::command::{Call, Done};
+use super::super::error::Error;
+use super::super::value::Set;
+use crate::resp::{self, write};
+
+/// One that is done here.
+struct Script {
+    /// Of its text, in lower case.
+    sha1: &'static str,
+    /// Keys and arguments that it needs.
+    takes: (usize, usize),
+    run: fn(&mut Call<'_>, &Words<'_>) -> Done,
+}
+
+const fn of(
+    sha1: &'static str,
+    takes: (usize, usize),
+    run: fn(&mut Call<'_>, &Words<'_>) -> Done,
+) -> Script {
+    Script { sha1, takes, run }
+}
+
+/// The texts of one script differ by version, in a flag for other servers, or in DEL for UNLINK.
+const SCRIPTS: &[Script] = &[
+    // Cm_Cache_Backend_Redis: save, clean by any of the tags, collect what has ended.
+    of("1aa53383846dbeb66b01e7f17908449a96ddf717", (0, 15), save),
+    of("1617c9fb2bda7d790bb1aaa320c1099d81825e64", (0, 15), save),
+    of("321be2370adbc52c83c52a33b72921111a989a6d", (0, 6), clean),
+    of("39383dcf36d2e71364a666b2a806bc8219cd332d", (0, 6), clean),
+    of("a6d92d0d20e5c8fa3d1a4cf7417191b66676ce43", (0, 6), clean),
+    of("42ab2fe548aee5ff540123687a2c39a38b54e4a2", (0, 5), clean_sets),
+    of("1dc59e493285befe678c480c8f10f1a7cc352c71", (1, 4), clean_sets),
+    of("0a71531291ec58a1b116d9787370b9179808a633", (0, 5), collect),
+    of("6990147f5d1999b936dac3b6f7e5d2071908bcf3", (0, 5), collect),
+    of("c00416b970f1aa6363b44965d4cf60ee99a6f065", (0, 5), collect),
+    of("9af41155cf293a95fd1a39368fecfbe408362380", (3, 2), forget_if_gone),
+    // Symfony's RedisTagAwareAdapter: delete and tell the tags, invalidate a tag.
+    of("04907746998413a590f8f9d3fa941875bd85c6a8", (1, 0), delete_and_tell_tags),
+    of("b4f1922be1c7597e8a68729541840ea1c72f190f", (1, 0), delete_and_tell_tags),
+    of("43d401bd2bd0ad864c3ca221512cda1b6215ec23", (1, 1), invalidate),
+    of("cea3ea3b59f1b3411febbbeb5f94de8a695cec73", (1, 1), invalidate),
+];
+
+/// What a script is called with.
+struct Words<'a> {
+    keys: Vec<&'a [u8]>,
+    arguments: Vec<&'a [u8]>,
+}
+
+impl<'a> Words<'a> {
+    /// KEYS, counted from 1 as Lua does; that they are there was checked.
+    fn key(&self, number: usize) -> &'a [u8] {
+        self.keys.get(number - 1).copied().unwrap_or_default()
+    }
+
+    /// ARGV, counted from 1.
+    fn arg(&self, number: usize) -> &'a [u8] {
+        self.arguments.get(number - 1).copied().unwrap_or_default()
+    }
+
+    /// An argument with a name behind it.
+    fn join(&self, number: usize, name: &[u8]) -> Vec<u8> {
+        [self.arg(number), name].concat()
+    }
+}
+
+pub fn eval(call: &mut Call<'_>) -> Done {
+    match known(&sha1(call.arg(1))) {
+        Some(script) => run(call, script),
+        None => Err(refused()),
+    }
+}
+
+pub fn evalsha(call: &mut Call<'_>) -> Done {
+    match known(call.arg(1)) {
+        Some(script) => run(call, script),
+        // Who hears this sends the script itself, and hears why that is not run.
+        None => Err(Error::fixed("NOSCRIPT No matching script. Please use EVAL.")),
+    }
+}
+
+pub fn script_load(call: &mut Call<'_>) -> Done {
+    let sha1 = sha1(call.arg(2));
+    if known(&sha1).is_none() {
+        return Err(refused());
+    }
+    call.bulk(&sha1);
+    Ok(())
+}
+
+pub fn script_exists(call: &mut Call<'_>) -> Done {
+    write::array(call.out, call.len() - 2);
+    for sha1 in call.args(2) {
+        call.flag(known(sha1).is_some());
+    }
+    Ok(())
+}
+
+/// There is nothing to forget.
+pub fn script_flush(call: &mut Call<'_>) -> Done {
+    let is_well = match call.len() {
+        2 => true,
+        3 => call.is(2, "SYNC") || call.is(2, "ASYNC"),
+        _ => false,
+    };
+    if !is_well {
+        return Err(Error::fixed("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
+    }
+    call.ok();
+    Ok(())
+}
+
+fn refused() -> Error {
+    Error::fixed(
+        "ERR This server has no Lua: of scripts it knows those of Magento's cache backends alone",
+    )
+}
+
+fn known(sha1: &[u8]) -> Option<&'static Script> {
+    SCRIPTS.iter().find(|script| script.sha1.as_bytes().eq_ignore_ascii_case(sha1))
+}
+
+/// In hexadecimal digits. It names a script, and guards nothing.
+fn sha1(text: &[u8]) -> Vec<u8> {
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text);
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+    digest.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn run(call: &mut Call<'_>, script: &'static Script) -> Done {
+    let number = call.number(2)?;
+    let Ok(number) = usize::try_from(number) else {
+        return Err(Error::fixed("ERR Number of keys can't be negative"));
+    };
+    if number > call.len() - 3 {
+        return Err(Error::fixed("ERR Number of keys can't be greater than number of args"));
+    }
+    let keys: Vec<&[u8]> = call.args(3).take(number).collect();
+    let words = Words { keys, arguments: call.args(3 + number).collect() };
+    if words.keys.len() < script.takes.0 || words.arguments.len() < script.takes.1 {
+        return Err(Error::fixed("ERR The script takes more keys or arguments"));
+    }
+    // Told step by step: what a script does depends on the time.
+    call.is_told = true;
+    (script.run)(call, &words)
+}
+
+/// The steps that scripts consist of; each does a command, and tells it.
+impl Call<'_> {
+    fn step_add(&mut self, set: &[u8], members: &[&[u8]]) -> Done {
+        let added = self.view.change_set(set, |own| {
+            let new = members.iter().filter(|member| own.insert(member, ()).is_none()).count();
+            (new > 0, new)
+        })?;
+        if added > 0 {
+            let words: Vec<&[u8]> =
+                [b"SADD", set].into_iter().chain(members.iter().copied()).collect();
+            self.tell(&words);
+        }
+        Ok(())
+    }
+
+    fn step_take_out(&mut self, set: &[u8], members: &[&[u8]]) -> Done {
+        if members.is_empty() || self.view.set(set)?.is_none() {
+            return Ok(());
+        }
+        let removed = self.view.change_set(set, |own| {
+            let gone = members.iter().filter(|member| own.remove(member).is_some()).count();
+            (gone > 0, gone)
+        })?;
+        if removed > 0 {
+            let words: Vec<&[u8]> =
+                [b"SREM", set].into_iter().chain(members.iter().copied()).collect();
+            self.tell(&words);
+        }
+        Ok(())
+    }
+
+    fn step_delete(&mut self, key: &[u8]) {
+        if self.view.remove(key).is_some() {
+            self.tell(&[b"DEL", key]);
+        }
+    }
+
+    fn step_members(&mut self, set: &[u8]) -> Result<Vec<Box<[u8]>>, Error> {
+        let members = self.view.set(set)?.into_iter().flat_map(Set::iter);
+        Ok(members.map(|(member, ())| member.into()).collect())
+    }
+}
+
+/// KEYS: tags. ARGV: prefix of keys; the fields for data, tags, time, and whether it never ends; the set of
+/// all tags, the prefix of a tag's set, the set of all ids; id, data, tags, time, never ends (0 or 1),
+/// seconds; whether the set of all ids is kept. Gives the tags that the id had.
+fn save(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let id = words.arg(9);
+    let key = words.join(1, id);
+    let before = call.view.hash(&key)?.and_then(|fields| fields.get(words.arg(3)));
+    let before = before.map(|tags| tags.to_vec()).unwrap_or_default();
+    let never_ends = words.arg(13) != b"0";
+    let lifetime = if never_ends { None } else { Some(seconds(words.arg(14))?) };
+    let fields = (2..=5).map(|at| (words.arg(at), words.arg(at + 8)));
+    call.view.change_hash(&key, |own| {
+        fields.clone().for_each(|(field, value)| drop(own.insert(field, value.into())));
+        (true, ())
+    })?;
+    let told: Vec<&[u8]> =
+        [b"HSET", &key[..]].into_iter().chain(fields.flat_map(|(a, b)| [a, b])).collect();
+    call.tell(&told);
+    match lifetime {
+        None => {}
+        Some(lifetime) if lifetime <= 0 => call.step_delete(&key),
+        Some(lifetime) => {
+            let end = lifetime.saturating_mul(1_000).saturating_add(call.view.now_ms);
+            call.view.set_end(&key, Some(end));
+            call.tell(&[b"PEXPIREAT", &key, end.to_string().as_bytes()]);
+        }
+    }
+    if !words.keys.is_empty() {
+        call.step_add(words.arg(6), &words.keys)?;
+    }
+    for tag in &words.keys {
+        call.step_add(&words.join(7, tag), &[id])?;
+    }
+    if words.arg(15) == b"1" {
+        call.step_add(words.arg(8), &[id])?;
+    }
+    call.bulk(&before);
+    Ok(())
+}
+
+fn seconds(text: &[u8]) -> Result<i64, Error> {
+    let seconds = resp::integer(text).ok_or(Error::NOT_AN_INTEGER)?;
+    if seconds.checked_mul(1_000).is_none() {
+        return Err(Error::expire_time("expire"));
+    }
+    Ok(seconds)
+}
+
+/// KEYS: tags. ARGV: prefix of a tag's set, prefix of keys, the set of all tags, the set of all ids, whether
+/// that is kept, tags at once (here all).
+fn clean(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let all_ids = (words.arg(5) == b"1").then(|| words.arg(4));
+    for tag in &words.keys {
+        clean_set(call, &words.join(1, tag), words.arg(2), all_ids)?;
+    }
+    call.step_take_out(words.arg(3), &words.keys)?;
+    call.integer(1);
+    Ok(())
+}
+
+/// The older form of it. KEYS: sets of tags. ARGV: prefix of keys, the set of all tags, the set of all ids,
+/// whether that is kept, perhaps tags at once.
+fn clean_sets(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let all_ids = (words.arg(4) == b"1").then(|| words.arg(3));
+    for set in &words.keys {
+        clean_set(call, set, words.arg(1), all_ids)?;
+    }
+    call.step_take_out(words.arg(2), &words.keys)?;
+    call.integer(1);
+    Ok(())
+}
+
+/// Deletes the keys whose ids are in a set, and the set.
+fn clean_set(call: &mut Call<'_>, set: &[u8], prefix: &[u8], all_ids: Option<&[u8]>) -> Done {
+    for id in call.step_members(set)? {
+        call.step_delete(&[prefix, &id].concat());
+        if let Some(all_ids) = all_ids {
+            call.step_take_out(all_ids, &[&id])?;
+        }
+    }
+    call.step_delete(set);
+    Ok(())
+}
+
+/// KEYS: tags. ARGV: prefix of keys, the set of all tags, the set of all ids, prefix of a tag's set, whether
+/// the set of all ids is kept. Takes ids out of the tags' sets whose keys are gone.
+fn collect(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let keeps_ids = words.arg(5) == b"1";
+    for tag in &words.keys {
+        let set = words.join(4, tag);
+        let (mut gone, mut are_left) = (Vec::new(), false);
+        for id in call.step_members(&set)? {
+            if call.view.contains(&words.join(1, &id)) {
+                are_left = true;
+            } else {
+                gone.push(id);
+            }
+        }
+        let gone: Vec<&[u8]> = gone.iter().map(|id| &**id).collect();
+        call.step_take_out(&set, &gone)?;
+        if keeps_ids {
+            call.step_take_out(words.arg(3), &gone)?;
+        }
+        if !are_left {
+            call.step_delete(&set);
+            call.step_take_out(words.arg(2), &[tag])?;
+        }
+    }
+    call.integer(1);
+    Ok(())
+}
+
+/// KEYS: a key, its tag's set, the set of all ids. ARGV: the key's id, whether the set of all ids is kept.
+fn forget_if_gone(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let is_there = call.view.contains(words.key(1));
+    if !is_there {
+        call.step_take_out(words.key(2), &[words.arg(1)])?;
+        if words.arg(2) == b"1" {
+            call.step_take_out(words.key(3), &[words.arg(1)])?;
+        }
+    }
+    call.flag(is_there);
+    Ok(())
+}
+
+/// KEYS: an item. Its value begins with the tags, where it has some: a mark, and their length at a fixed
+/// place (Symfony's `TagAwareMarshaller`).
+fn delete_and_tell_tags(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let key = words.key(1);
+    let tags = call.view.string(key)?.and_then(|value| tags_of(value)).unwrap_or_default().to_vec();
+    call.step_delete(key);
+    call.bulk(&tags);
+    Ok(())
+}
+
+fn tags_of(value: &[u8]) -> Option<&[u8]> {
+    // Lua counts from 1.
+    let is_tagged = value.len() > 13 && value[0] == 0x9d && value[5] == 0 && value[9] == 0x5f;
+    let length = u32::from_be_bytes([0, *value.get(10)?, *value.get(11)?, *value.get(12)?]);
+    let rest = value.get(13..)?;
+    is_tagged.then(|| &rest[..rest.len().min(length as usize)])
+}
+
+/// KEYS: a tag's set. ARGV: prefix of items. Deletes the items and the set. Those that other servers of a
+/// cluster have would be told: here there are none.
+fn invalidate(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let set = words.key(1);
+    for id in call.step_members(set)? {
+        call.step_delete(&words.join(1, &id));
+    }
+    call.step_delete(set);
+    call.step_delete(&[b"{", set, b"}", set].concat());
+    write::array(call.out, 2);
+    call.bulk(b"0");
+    write::array(call.out, 0);
+    Ok(())
+}
