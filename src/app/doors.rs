@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 
 use super::AppError;
+use super::objects::ObjectsServer;
 use super::sessions::SessionServer;
 use crate::clock::Clock;
 use crate::exchange::Handler;
@@ -20,6 +21,7 @@ pub struct Doors {
     https: Vec<Door>,
     control: Vec<Door>,
     sessions: Vec<Door>,
+    objects: Vec<Door>,
     /// The certificate in use, where there are TLS listeners.
     pub tls: Option<Arc<TlsServer>>,
     limits: Arc<Limits>,
@@ -56,6 +58,7 @@ const HTTP: &str = "listen.http";
 const HTTPS: &str = "listen.https";
 const CONTROL: &str = "listen.control";
 const SESSIONS: &str = "sessions.listen";
+const OBJECTS: &str = "objects.listen";
 /// For the others the directory decides who gets to a Unix socket.
 const EVERYBODY: u32 = 0o666;
 
@@ -72,12 +75,15 @@ fn open_with(
     let control = passed_or_bound(&mut sockets, CONTROL, control, EVERYBODY)?;
     let (sessions, mode) = (settings.sessions.listen.as_slice(), settings.sessions.mode.0);
     let sessions = passed_or_bound(&mut sockets, SESSIONS, sessions, mode)?;
+    let (objects, mode) = (settings.objects.listen.as_slice(), settings.objects.mode.0);
+    let objects = passed_or_bound(&mut sockets, OBJECTS, objects, mode)?;
     let tls = if https.is_empty() {
         None
     } else {
         Some(Arc::new(TlsServer::new(certificate(&settings.tls, Clock::system().wall())?)))
     };
-    Ok(Doors { http, https, control, sessions, tls, limits: Arc::new(Limits::from(listen)) })
+    let limits = Arc::new(Limits::from(listen));
+    Ok(Doors { http, https, control, sessions, objects, tls, limits })
 }
 
 /// The certificate and key that the settings name; says what clients will not like about them now.
@@ -152,6 +158,7 @@ impl Doors {
             (HTTPS, &self.https),
             (CONTROL, &self.control),
             (SESSIONS, &self.sessions),
+            (OBJECTS, &self.objects),
         ];
         let passed = |setting: &str, door: &Door| {
             let socket = door.listener.descriptor()?;
@@ -183,6 +190,20 @@ impl Doors {
             let listener = door.listener.try_clone();
             let adopt = |source| ListenError::Adopt { setting: SESSIONS, source };
             server.serve(listener.map_err(adopt)?);
+        }
+        Ok(())
+    }
+
+    /// Serves clients of the object cache.
+    pub(super) fn serve_objects(
+        &self,
+        server: &ObjectsServer,
+        shutdown: &Shutdown,
+    ) -> Result<(), ListenError> {
+        for door in &self.objects {
+            let listener = door.listener.try_clone();
+            let adopt = |source| ListenError::Adopt { setting: OBJECTS, source };
+            server.serve(listener.map_err(adopt)?, shutdown.clone());
         }
         Ok(())
     }

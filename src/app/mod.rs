@@ -2,6 +2,7 @@
 
 mod control;
 mod doors;
+mod objects;
 mod restart;
 mod server;
 mod sessions;

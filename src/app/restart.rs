@@ -107,6 +107,7 @@ impl Server {
                 self.shutdown.leave();
                 self.sessions.shutdown().leave();
                 self.control_shutdown.leave();
+                self.objects_shutdown.leave();
                 self.desk.done(successor.id());
                 *self.successor.lock() = Some(successor);
                 true
@@ -222,6 +223,7 @@ impl Server {
         self.shutdown.resume();
         self.sessions.shutdown().resume();
         self.control_shutdown.resume();
+        self.objects_shutdown.resume();
         self.desk.free();
         self.keep_sessions();
         if let Err(error) = self.serve() {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::control::Controlled;
+use super::objects::ObjectsServer;
 use super::sessions::SessionServer;
 use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
@@ -21,7 +22,7 @@ use crate::lifecycle::{
     self, Activated, Desk, Service, Signal, Timing, signals, tell_service_manager,
     watchdog_interval,
 };
-use crate::listener::{ListenError, Shutdown, TlsServer};
+use crate::listener::{ListenError, Shutdown, Stage, TlsServer};
 use crate::observe::{Cause, LevelHandle, State};
 use crate::origin::probe::{self, Check};
 use crate::pipeline::{Node, Rules};
@@ -47,6 +48,9 @@ pub struct Server {
     pub(super) doors: Mutex<Option<Doors>>,
     /// What says when the control listener ends: later than the others.
     pub(super) control_shutdown: Shutdown,
+    /// The object cache, and what says when its listener ends: PHP needs it until the last response.
+    objects: Option<ObjectsServer>,
+    pub(super) objects_shutdown: Shutdown,
     pub(super) desk: Arc<Desk>,
     orders: Option<mpsc::Receiver<Signal>>,
     hears_signals: bool,
@@ -103,8 +107,13 @@ impl Server {
         file: Option<PathBuf>,
     ) -> Result<Self, AppError> {
         let state = Arc::new(State::new());
+        let stop = watch::Sender::new(false);
+        let objects = ObjectsServer::start(&settings, stop.subscribe())?;
         let node = build_node(settings, Arc::clone(&state))?;
         let sessions = SessionServer::new(&node)?;
+        if let Some(objects) = &objects {
+            objects.register_readings(&node.parts().observer);
+        }
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
         let keeper = Arc::new(Keeper::new(&node));
         register_readings(&node, &keeper, &shutdown, doors.limits());
@@ -117,9 +126,11 @@ impl Server {
             tls,
             level,
             file,
-            stop: watch::Sender::new(false),
+            stop,
             doors: Mutex::new(Some(doors)),
             control_shutdown: Shutdown::new(),
+            objects,
+            objects_shutdown: Shutdown::new(),
             desk: Arc::new(desk),
             orders: Some(orders),
             hears_signals: false,
@@ -150,13 +161,13 @@ impl Server {
         let sessions = self.sessions.source(&node);
         let control = Control::new(Arc::new(Controlled { node, desk, connections, sessions }));
         let (public, steered) = (&self.shutdown, &self.control_shutdown);
-        match &*self.doors.lock() {
-            Some(doors) => {
-                doors.serve_sessions(&self.sessions)?;
-                doors.serve((self.node.clone(), public), (control, steered))
-            }
-            None => Ok(()),
+        let doors = self.doors.lock();
+        let Some(doors) = &*doors else { return Ok(()) };
+        doors.serve_sessions(&self.sessions)?;
+        if let Some(objects) = &self.objects {
+            doors.serve_objects(objects, &self.objects_shutdown)?;
         }
+        doors.serve((self.node.clone(), public), (control, steered))
     }
 
     /// From here on signals wait for [`Server::run_until_told`].
@@ -201,6 +212,7 @@ impl Server {
         self.shutdown.abort();
         self.sessions.shutdown().abort();
         self.sessions.let_go();
+        self.objects_shutdown.abort();
         let observer = Arc::clone(&self.node.parts().observer);
         let closed = tokio::task::spawn_blocking(move || observer.close_log(LOG_DEADLINE)).await;
         if !closed.unwrap_or(false) {
@@ -366,6 +378,13 @@ impl Service for Server {
 
     async fn finished(&self) {
         tokio::join!(self.shutdown.all_gone(), self.sessions.shutdown().all_gone());
+        if self.objects_shutdown.stage() == Stage::Leaving {
+            // Their clients do not know that they are passed on.
+            self.objects_shutdown.all_gone().await;
+        }
+        // Nobody renders any more. What PHP does beside, in the background, connects again.
+        self.objects_shutdown.drain();
+        let _ = tokio::time::timeout(LOG_DEADLINE, self.objects_shutdown.all_gone()).await;
         // Who waits on the control listener for just this hears of it.
         self.control_shutdown.drain();
         let _ = tokio::time::timeout(LOG_DEADLINE, self.control_shutdown.all_gone()).await;

@@ -106,6 +106,21 @@ readings! {
         "Pages that came in advance and were not stored, purged meanwhile in most cases.",
     WarmGiven = Counter "warm" "given_total" "Pages that were given to nodes in advance.",
     WarmGivenBytes = Counter "warm" "given_bytes_total" "Their bytes.",
+    ObjectsKeys = Gauge "objects" "keys" "Keys of the object cache, tags included.",
+    ObjectsBytes = Gauge "objects" "bytes" "Bytes they take, bookkeeping included.",
+    ObjectsSetsBytes = Gauge "objects" "sets_bytes" "Bytes of that which sets take, which are its tags.",
+    ObjectsLimitBytes = Gauge "objects" "limit_bytes" "Bytes they may take (objects.memory).",
+    ObjectsCommands = Counter "objects" "commands_total" "Commands of the object cache's clients.",
+    ObjectsHits = Counter "objects" "hits_total" "Keys that were read and there.",
+    ObjectsMisses = Counter "objects" "misses_total" "Keys that were read and not there.",
+    ObjectsExpired = Counter "objects" "expired_total" "Keys whose time was over.",
+    ObjectsEvictions = Counter "objects" "evictions_total" "Keys that made room for others.",
+    ObjectsResets = Counter "objects" "resets_total"
+        "Times that a database began anew, since its sets alone took half of the memory.",
+    ObjectsClients = Gauge "objects" "clients" "Clients of the object cache that are connected.",
+    ObjectsConnections = Counter "objects" "connections_total" "Connections of the object cache.",
+    ObjectsRefused = Counter "objects" "refused_connections_total"
+        "Connections that were ended for what came over them: no command, or too large a one.",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenUpgrades = Gauge "listen" "upgrades"
         "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",

@@ -3,8 +3,8 @@
 use super::reader::Reader;
 use super::units::{format_duration, format_size};
 use super::{
-    Bots, Endpoint, Fleet, Health, Listen, Objects, Origin, PolicyKind, Redis, RedisServer, Sessions,
-    Settings, Store, Tls,
+    Bots, Endpoint, Fleet, Health, Listen, Objects, Origin, PolicyKind, Redis, RedisServer,
+    Sessions, Settings, Store, Tls,
 };
 
 /// Notes the settings that contradict each other.

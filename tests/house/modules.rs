@@ -6,7 +6,7 @@ const LEVELS: &[&[&str]] = &[
     &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
     &["policy", "snapshot", "resp"],
     &["store", "observe", "redis_pool", "keyspace"],
-    &["fill", "fleet", "origin", "esi", "delivery", "sessions"],
+    &["fill", "fleet", "origin", "esi", "delivery", "sessions", "objects"],
     &["pipeline"],
     &["listener", "control", "lifecycle", "keeper"],
     &["app", "cli", "demo", "main"],

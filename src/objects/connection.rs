@@ -1,0 +1,243 @@
+//! One client: bytes to commands, replies to bytes.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::buffers::Held;
+use super::{Objects, Stay, onward};
+use crate::keyspace::{After, Session};
+use crate::resp::{ProtocolError, ReadState, Request, read_request, write};
+use crate::settings::Endpoint;
+
+/// Bytes that are read at once at least.
+const READ_MIN_BYTES: usize = 16 << 10;
+/// Bytes that are read at once at most, once that many come.
+const READ_MAX_BYTES: usize = 1 << 20;
+/// Commands that are done under one lock at most, so that others get their turn.
+const BATCH_MAX: usize = 64;
+/// Replies are sent once they are so long, before further commands are done.
+const REPLIES_MAX_BYTES: usize = 1 << 20;
+/// Larger buffers are not kept while their client says nothing.
+const KEPT_MAX_BYTES: usize = 64 << 10;
+
+/// What a client hears whose command is too large beside those of the others.
+const NO_ROOM: &[u8] = b"ERR the commands of all clients take more than objects.buffers_max";
+
+/// Why a connection ends.
+enum End {
+    /// The client has gone.
+    Gone,
+    /// It is to go.
+    Told,
+    /// What it sent cannot be taken; it was told why.
+    Refused,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+struct Client<'a> {
+    objects: &'a Objects,
+    session: Session,
+    /// What came and was not read as a command yet.
+    read: BytesMut,
+    state: ReadState,
+    requests: Vec<Request>,
+    replies: BytesMut,
+    held: Held<'a>,
+    /// Bytes that are read at once: more where all the room was filled.
+    chunk_bytes: usize,
+}
+
+impl Objects {
+    /// Serves a client until it goes, or sends what is no command, or has begun nothing that is not done
+    /// while `stay` says that it is not to be served here; then it is passed on, or let go. `endpoint` is
+    /// where a process listens that takes over. `stay` is asked whenever the task is woken.
+    pub async fn serve<S>(&self, mut stream: S, stay: impl Fn() -> Stay + Send, endpoint: &Endpoint)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin,
+    {
+        let id = self.clients_seen.fetch_add(1, Ordering::Relaxed) + 1;
+        let _connected = Connected::new(&self.clients);
+        let mut client = Client {
+            objects: self,
+            session: Session::new(id),
+            read: BytesMut::new(),
+            state: ReadState::default(),
+            requests: Vec::new(),
+            replies: BytesMut::new(),
+            held: self.buffers.hold(),
+            chunk_bytes: READ_MIN_BYTES,
+        };
+        match client.run(&mut stream, &stay).await {
+            End::Refused => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                let _ = client.send(&mut stream).await;
+            }
+            End::Told if stay() == Stay::Elsewhere => {
+                if let Err(error) = onward::pass_on(&mut stream, &client.session, endpoint).await {
+                    tracing::debug!(%error, "a client of the object cache could not be passed on");
+                }
+            }
+            End::Gone | End::Told => {}
+        }
+        let _ = timeout(self.write_timeout, stream.shutdown()).await;
+    }
+}
+
+impl Client<'_> {
+    async fn run<S>(&mut self, stream: &mut S, stay: &impl Fn() -> Stay) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            let turn = async {
+                self.receive(stream, stay).await?;
+                self.answer(stream).await
+            };
+            if let Err(end) = turn.await {
+                return end;
+            }
+        }
+    }
+
+    /// Does all commands that have come whole.
+    async fn answer<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), End> {
+        loop {
+            let taken = self.take_requests();
+            let is_all = self.requests.len() < BATCH_MAX;
+            let after = self.execute(stream).await?;
+            if let Err(error) = taken {
+                // What came before the mistake was done.
+                error.write(&mut self.replies);
+                return Err(End::Refused);
+            }
+            if after == After::Close {
+                self.send(stream).await?;
+                return Err(End::Gone);
+            }
+            if is_all {
+                break;
+            }
+        }
+        self.send(stream).await?;
+        self.settle()
+    }
+
+    /// Reads what has come.
+    async fn receive<S>(&mut self, stream: &mut S, stay: &impl Fn() -> Stay) -> Result<(), End>
+    where
+        S: AsyncRead + Unpin,
+    {
+        self.read.reserve(self.chunk_bytes);
+        let room = self.read.capacity() - self.read.len();
+        let may_leave = self.read.is_empty() && !self.session.is_amid();
+        let mut reading = pin!(stream.read_buf(&mut self.read));
+        let reading = poll_fn(|context| match reading.as_mut().poll(context) {
+            Poll::Pending if may_leave && stay() != Stay::Here => Poll::Ready(Err(End::Told)),
+            read => read.map_err(End::from),
+        });
+        let read = match self.objects.idle_timeout {
+            None => reading.await?,
+            Some(idle) => timeout(idle, reading).await.unwrap_or(Ok(0))?,
+        };
+        let is_full = read == room;
+        self.chunk_bytes =
+            if is_full { (self.chunk_bytes * 2).min(READ_MAX_BYTES) } else { READ_MIN_BYTES };
+        if read == 0 { Err(End::Gone) } else { Ok(()) }
+    }
+
+    /// Takes complete commands, as many as are done under one lock.
+    fn take_requests(&mut self) -> Result<(), ProtocolError> {
+        while self.requests.len() < BATCH_MAX {
+            match read_request(&mut self.read, &self.objects.limits, &mut self.state)? {
+                Some(request) => self.requests.push(request),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does the commands that were taken. Replies are sent on the way only where they are long.
+    async fn execute<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<After, End> {
+        let mut requests = std::mem::take(&mut self.requests);
+        let (mut left, mut after) = (&requests[..], After::Continue);
+        while !left.is_empty() && after == After::Continue {
+            let (session, replies) = (&mut self.session, &mut self.replies);
+            let done;
+            (done, after) = self.objects.execute(session, left, replies, REPLIES_MAX_BYTES);
+            left = &left[done..];
+            if self.replies.len() >= REPLIES_MAX_BYTES {
+                self.send(stream).await?;
+            }
+        }
+        requests.clear();
+        self.requests = requests;
+        Ok(after)
+    }
+
+    /// Sends all replies.
+    async fn send<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), End> {
+        while !self.replies.is_empty() {
+            let replies = &self.replies[..];
+            let mut writing =
+                poll_fn(|context| Pin::new(&mut *stream).poll_write(context, replies));
+            // In most cases the system takes all at once, and no time needs to be measured.
+            let at_once =
+                poll_fn(|context| Poll::Ready(Pin::new(&mut writing).poll(context))).await;
+            let written = match at_once {
+                Poll::Ready(written) => written,
+                Poll::Pending => {
+                    timeout(self.objects.write_timeout, writing).await.unwrap_or(Ok(0))
+                }
+            };
+            match written? {
+                0 => return Err(End::Gone),
+                written => self.replies.advance(written),
+            }
+        }
+        self.replies.clear();
+        Ok(())
+    }
+
+    /// Counts what has to wait, and gives back what does not.
+    fn settle(&mut self) -> Result<(), End> {
+        if self.read.is_empty() && self.read.capacity() > KEPT_MAX_BYTES {
+            self.read = BytesMut::new();
+        }
+        if self.replies.capacity() > KEPT_MAX_BYTES {
+            self.replies = BytesMut::new();
+        }
+        if self.held.set(self.read.len().saturating_add(self.session.queued_bytes())) {
+            return Ok(());
+        }
+        write::error(&mut self.replies, NO_ROOM);
+        Err(End::Refused)
+    }
+}
+
+/// Counts a client for as long as it is connected.
+struct Connected<'a>(&'a AtomicUsize);
+
+impl<'a> Connected<'a> {
+    fn new(clients: &'a AtomicUsize) -> Self {
+        clients.fetch_add(1, Ordering::Relaxed);
+        Self(clients)
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,157 @@
+//! The object cache of the shop: what PHP keeps between requests, in this process' memory, behind the
+//! protocol of Redis. What commands do is the `keyspace`'s; here are the clients: how they are read,
+//! bounded and answered.
+//!
+//! All complete commands of a connection are done in one turn, under one lock, and answered in one write.
+
+mod buffers;
+mod connection;
+mod onward;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::keyspace::{self, After, Bounds, Eviction, Keyspace, Session};
+use crate::resp::{Limits, Request};
+use crate::settings;
+use buffers::Buffers;
+
+/// Where a client is to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// By this process.
+    Here,
+    /// By the one that has taken over.
+    Elsewhere,
+    /// The server stops.
+    Nowhere,
+}
+
+/// What one hears who gets no place, in redis-server's words.
+pub const NO_PLACE: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// Keys that one round of upkeep looks at, whether they have ended.
+const SEARCHED_MAX: usize = 2_000;
+
+/// The databases, and what their clients share.
+#[derive(Debug)]
+pub struct Objects {
+    keyspace: Mutex<Keyspace>,
+    clock: Clock,
+    limits: Limits,
+    idle_timeout: Option<Duration>,
+    write_timeout: Duration,
+    buffers: Buffers,
+    clients: AtomicUsize,
+    clients_seen: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Numbers for metrics and statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Of the databases.
+    pub keyspace: keyspace::Figures,
+    /// The bound of their memory.
+    pub memory_max_bytes: u64,
+    /// Clients that are connected.
+    pub clients: usize,
+    /// Connections since the start.
+    pub clients_seen: u64,
+    /// Connections that were closed for what their client sent: no command, or too large a one.
+    pub refused: u64,
+}
+
+impl Objects {
+    /// Empty databases. `seed` begins the choice of random keys.
+    pub fn new(settings: &settings::Objects, clock: Clock, seed: u64) -> Self {
+        let bounds = Bounds {
+            databases: settings.databases as usize,
+            memory_max_bytes: usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX),
+            eviction: Eviction::LeastRecentlyUsed,
+            string_max_bytes: settings.request_max_bytes,
+            queue_max_bytes: settings.request_max_bytes,
+            ..Bounds::default()
+        };
+        let limits = Limits {
+            inline_max_bytes: 64 << 10,
+            bulk_max_bytes: settings.request_max_bytes,
+            arguments_max: settings.arguments_max,
+            request_max_bytes: settings.request_max_bytes,
+        };
+        Self {
+            keyspace: Mutex::new(Keyspace::new(bounds, seed)),
+            clock,
+            limits,
+            idle_timeout: Some(settings.idle_timeout).filter(|idle| !idle.is_zero()),
+            write_timeout: settings.write_timeout,
+            buffers: Buffers::new(settings.buffers_max_bytes),
+            clients: AtomicUsize::new(0),
+            clients_seen: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// What is kept, and who is connected.
+    pub fn figures(&self) -> Figures {
+        let keyspace = self.keyspace.lock();
+        Figures {
+            memory_max_bytes: keyspace.memory_max_bytes() as u64,
+            keyspace: keyspace.figures(),
+            clients: self.clients.load(Ordering::Relaxed),
+            clients_seen: self.clients_seen.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Removes some of the keys that have ended, and frees what was taken out of the databases as a whole.
+    /// Blocks for as long as that takes.
+    pub fn maintain(&self) {
+        let now_ms = self.now_ms();
+        let freed = {
+            let mut keyspace = self.keyspace.lock();
+            keyspace.expire(now_ms, SEARCHED_MAX);
+            keyspace.take_freed()
+        };
+        // Not under the lock: a hundred thousand values take a while.
+        drop(freed);
+    }
+
+    /// Milliseconds since 1970: keys end by the wall's clock, as EXPIREAT says.
+    fn now_ms(&self) -> i64 {
+        let since = self.clock.wall_roughly().duration_since(UNIX_EPOCH);
+        i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Does commands from the front of a list, until their replies are `replies_max_bytes` together. How
+    /// many were done, and what becomes of the connection.
+    fn execute(
+        &self,
+        session: &mut Session,
+        requests: &[Request],
+        out: &mut BytesMut,
+        replies_max_bytes: usize,
+    ) -> (usize, After) {
+        let now_ms = self.now_ms();
+        let (mut done, mut after) = (0, After::Continue);
+        let mut keyspace = self.keyspace.lock();
+        for request in requests {
+            after = session.execute(&mut keyspace, request, now_ms, out);
+            done += 1;
+            if after == After::Close || out.len() >= replies_max_bytes {
+                break;
+            }
+        }
+        let freed = keyspace.take_freed();
+        drop(keyspace);
+        if let Some(freed) = freed {
+            // A hundred thousand values take a while, and nobody has to wait for it.
+            tokio::task::spawn_blocking(move || drop(freed));
+        }
+        (done, after)
+    }
+}
