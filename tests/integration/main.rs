@@ -31,6 +31,7 @@ mod interim;
 mod keyspace;
 mod lifecycle;
 mod memory;
+mod objects;
 mod peers;
 mod poisoning;
 mod public_suite;

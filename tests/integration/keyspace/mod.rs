@@ -1,7 +1,7 @@
 //! The protocol of Redis and the commands on keys, side by side with a real redis-server.
 
 mod commands;
-mod compare;
+pub mod compare;
 mod protocol;
 mod side_by_side;
 
