@@ -49,9 +49,35 @@ impl Lender for Node {
 
 impl Node {
     async fn find_or_render(&self, ask: Ask, from: IpAddr) -> Result<Answer, Why> {
-        let rules = self.parts.rules.load_full();
         self.parts.fleet.may_answer(&ask.release, ask.place).await?;
-        let (request, client) = request_of(&ask, from);
+        let (visit, plan) = self.planned(&ask, from)?;
+        let looked = self.look_for(&visit, &plan);
+        if let Some(answer) = self.give(&looked.found) {
+            return Ok(answer);
+        }
+        let stale = if ask.takes_stale { self.stale_for_others(&looked.found) } else { None };
+        if let Some((stale, true)) = &stale
+            && let Some(page) = self.page(&stale.entry)
+        {
+            if ask.may_render {
+                self.refresh(&visit, plan, stale.clone());
+            }
+            return Ok(page);
+        }
+        if !ask.may_render {
+            return Err(Why::NotStored);
+        }
+        let rendered = self.render_for(&visit, plan, looked).await;
+        rendered.or_else(|why| match stale {
+            Some((stale, _)) if stale.for_failure => self.page(&stale.entry).ok_or(why),
+            _ => Err(why),
+        })
+    }
+
+    /// What this node would look up for the same request, which has to be what the other one does.
+    fn planned(&self, ask: &Ask, from: IpAddr) -> Result<(Arc<Visit>, LookupPlan), Why> {
+        let rules = self.parts.rules.load_full();
+        let (request, client) = request_of(ask, from);
         let plan = if ask.is_fragment {
             rules.policy.plan_fragment(&request, &ask.target, &client)
         } else {
@@ -62,31 +88,8 @@ impl Node {
         if *plan.key.as_bytes() != ask.key || !is_plain {
             return Err(Why::Key);
         }
-        let visit = Arc::new(Visit::new(request, client, rules, self.parts.clock.now()));
-        let looked = self.look_for(&visit, &plan);
-        if let Some(answer) = self.give(&looked.found) {
-            return Ok(answer);
-        }
-        let stale = if ask.takes_stale { self.stale_for_others(&looked.found) } else { None };
-        let in_grace = stale.as_ref().filter(|(_, is_servable)| *is_servable);
-        if let Some((stale, _)) = in_grace
-            && let Some(answer) = self.page(&stale.entry)
-        {
-            if ask.may_render {
-                self.refresh(&visit, plan, stale.clone());
-            }
-            return Ok(answer);
-        }
-        let answer = if ask.may_render {
-            self.render_for(&visit, plan, looked).await
-        } else {
-            Err(Why::NotStored)
-        };
-        let for_failure = stale.filter(|(stale, _)| stale.for_failure && answer.is_err());
-        match for_failure.and_then(|(stale, _)| self.page(&stale.entry)) {
-            Some(page) => Ok(page),
-            None => answer,
-        }
+        let now = self.parts.clock.now();
+        Ok((Arc::new(Visit::new(request, client, rules, now)), plan))
     }
 
     /// What is stored and stale, where it may be given to who has nothing at all, and whether that is
