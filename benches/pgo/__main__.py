@@ -67,7 +67,7 @@ def build(folder, flags):
     environment = {**os.environ, "CARGO_TARGET_DIR": str(folder), "RUSTFLAGS": f"{os.environ.get('RUSTFLAGS', '')} {flags}".strip()}
     command = ["cargo", "build", "--release", "--bin", "parvis", "--target", host()]
     began = time.monotonic()
-    subprocess.run(command, check=True, cwd=REPOSITORY, env=environment)
+    subprocess.run(command, check=True, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL)
     train.say(f"built in {time.monotonic() - began:.0f} s")
     return folder / host() / "release/parvis"
 
