@@ -108,16 +108,24 @@ fn pages_that_nobody_asked_for_again_go_in_the_same_flood() {
     assert!((0..150).all(|number| !shop.ask(&format!("shop/{number}"))));
 }
 
+/// Pages that go and come back.
+const GHOSTS: usize = 30;
+
 #[test]
 fn a_page_that_comes_back_soon_after_it_went_stays() {
     let shop = Shop::full();
     // Enough that what is new has gone, and not everything.
     let flood = shop.store.stats().objects / 3;
-    shop.ask("shop/ghost");
+    let ghosts: Vec<_> = (0..GHOSTS).map(|number| format!("shop/ghost-{number}")).collect();
+    for ghost in &ghosts {
+        shop.ask(ghost);
+    }
     (0..flood).for_each(|number| _ = shop.ask(&format!("shop/flood-{number}")));
-    assert!(!shop.ask("shop/ghost"), "it has gone");
+    assert!(ghosts.iter().all(|ghost| !shop.ask(ghost)), "they have gone");
     (0..flood).for_each(|number| _ = shop.ask(&format!("shop/flood-more-{number}")));
-    assert!(shop.ask("shop/ghost"), "it has joined the main part");
+    // Where hashes fall is chance: others may have taken the place of some.
+    let stay = ghosts.iter().filter(|ghost| shop.ask(ghost)).count();
+    assert!(stay > GHOSTS / 2, "{stay} of {GHOSTS} have joined the main part");
 }
 
 /// The hit ratio of visitors who ask by Zipf's law for ten times what fits, with one request of a
