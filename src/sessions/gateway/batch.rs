@@ -70,7 +70,9 @@ impl Batch {
     pub(super) fn push_transaction(&mut self, requests: &[Request], note: Note) {
         let mut raw =
             BytesMut::with_capacity(requests.iter().map(|request| request.raw().len()).sum());
-        requests.iter().for_each(|request| raw.extend_from_slice(request.raw()));
+        for request in requests {
+            raw.extend_from_slice(request.raw());
+        }
         self.add(raw.freeze(), requests.len(), false, note);
     }
 

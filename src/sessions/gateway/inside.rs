@@ -21,7 +21,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let wrote = if session.is_in_transaction() { Vec::new() } else { self.writes(request) };
         match class {
             Class::Own(Own::Auth) => return self.answer(Own::Auth, request).await,
-            Class::Own(Own::Hello) => return self.introduce_inside(request),
+            Class::Own(Own::Hello) => {
+                self.introduce_inside(request);
+                return Ok(());
+            }
             Class::Own(Own::Reset) => self.manners.forget(&self.gateway.door),
             Class::Refused(why) => {
                 self.refuse_command(request, why);
@@ -41,13 +44,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// HELLO, of which login and name are this server's.
-    fn introduce_inside(&mut self, request: &Request) -> Result<(), Closed> {
+    fn introduce_inside(&mut self, request: &Request) {
         let (door, databases) = (self.gateway.door.clone(), self.gateway.bounds.databases);
         let after = self.manners.answer(Own::Hello, request, (&door, databases), &mut self.out);
         if after != After::AskWho {
-            return Ok(());
+            return;
         }
-        let Some(session) = &mut self.inside else { return Ok(()) };
+        let Some(session) = &mut self.inside else { return };
         let version: &[u8] = if self.manners.protocol == Protocol::Resp3 { b"3" } else { b"2" };
         let mut said = BytesMut::new();
         let mut hello: Vec<&[u8]> = vec![b"HELLO", version];
@@ -56,6 +59,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         session.execute(&Request::pack(&hello), &mut said);
         self.manners.introduce(&said.freeze(), &mut self.out);
-        Ok(())
     }
 }

@@ -291,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         let first = self.waiting.front()?;
         let since = first.since.max(self.heard);
         let is_overdue = self.clock.now().since(since) >= self.timeout;
-        is_overdue.then(|| BackendError::Lost(RedisError::TimedOut(self.timeout)))
+        is_overdue.then_some(BackendError::Lost(RedisError::TimedOut(self.timeout)))
     }
 
     /// Tells all who wait that there are no more replies.

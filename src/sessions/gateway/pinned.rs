@@ -186,10 +186,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         if !pinned.is_done() {
             self.pinned = Some(pinned);
-        } else if !pinned.is_unclean && pinned.input.is_empty() {
-            if let Ok(trunks) = self.gateway.trunks() {
-                trunks.give_back(pinned.alone);
-            }
+        } else if !pinned.is_unclean
+            && pinned.input.is_empty()
+            && let Ok(trunks) = self.gateway.trunks()
+        {
+            trunks.give_back(pinned.alone);
         }
         Ok(())
     }

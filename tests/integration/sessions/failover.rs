@@ -69,10 +69,10 @@ fn write(port: u16, writer: usize, begins: u64, stop: &AtomicBool) -> Told {
             Some(reply) => told.0.push((number, reply[0] == b':')),
             None => {
                 told.0.push((number, false));
-                match std::net::TcpStream::connect(("127.0.0.1", port)) {
-                    Ok(_) => client = Client::connect(port),
-                    Err(_) => break,
+                if std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+                    break;
                 }
+                client = Client::connect(port);
             }
         }
         thread::sleep(Duration::from_millis(2));

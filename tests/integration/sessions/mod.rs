@@ -73,8 +73,7 @@ impl Client {
             }
             let mut buffer = [0; 16 << 10];
             match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Err(_) => return None,
+                Ok(0) | Err(_) => return None,
                 Ok(read) => self.input.extend_from_slice(&buffer[..read]),
             }
         }

@@ -193,7 +193,9 @@ fn random_commands_of_several_clients_get_the_same_replies_as_from_redis_itself(
                 out
             }));
         }
-        all.iter().for_each(|command| its[at].send(command));
+        for command in &all {
+            its[at].send(command);
+        }
         for command in &step.commands {
             history.push(format!("{at}: {}", &command[..command.len().min(60)]));
             let (our, its) = (ours[at].reply(), its[at].reply());

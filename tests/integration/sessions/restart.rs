@@ -15,15 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[test]
 fn php_sees_no_error_over_restarts_with_new_and_with_kept_connections() {
     let mut successors = Successors::new();
-    let mut shop = Shop::open(8, &[("lifecycle.deadline", "\"8s\"")]);
-    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut php = Shop::open(8, &[("lifecycle.deadline", "\"8s\"")]);
+    let (told_to_end, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let clients: Vec<_> = (0..6)
             .map(|number| {
-                let (shop, stop, answered) = (&shop, &stop, &answered);
+                let (shop, ends, answered) = (&php, &told_to_end, &answered);
                 scope.spawn(move || {
                     let knobs = ["hold=5", "hold=5&persistent=1"][number % 2];
-                    while !stop.load(Ordering::SeqCst) {
+                    while !ends.load(Ordering::SeqCst) {
                         // Two of each kind share a session.
                         told(&shop.ask(&format!("visitor{}", number / 2), knobs));
                         answered.fetch_add(1, Ordering::SeqCst);
@@ -39,14 +39,14 @@ fn php_sees_no_error_over_restarts_with_new_and_with_kept_connections() {
             });
         };
         more(50);
-        successors.restart(&shop.parvis);
+        successors.restart(&php.parvis);
         more(100);
-        stop.store(true, Ordering::SeqCst);
+        told_to_end.store(true, Ordering::SeqCst);
         let failed = clients.into_iter().filter_map(|client| client.join().err()).count();
-        assert_eq!(failed, 0, "{}", shop.parvis.stderr());
+        assert_eq!(failed, 0, "{}", php.parvis.stderr());
     });
     println!("{} requests of PHP over a restart", answered.load(Ordering::SeqCst));
-    first_ends(&mut shop.parvis);
+    first_ends(&mut php.parvis);
 }
 
 #[test]
