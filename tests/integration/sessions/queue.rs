@@ -1,6 +1,6 @@
 //! Requests of one session over HTTP: they wait in Parvis for their turn, and take no worker for that.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A shop whose PHP has its sessions behind Parvis.
 pub struct Shop {
     pub parvis: Parvis,
-    pub redis: Redis,
-    pub php: Php,
+    pub redis: Arc<Redis>,
+    _php: Php,
     /// Where PHP connects to.
     store: String,
     _directory: tempfile::TempDir,
@@ -27,7 +27,11 @@ pub struct Shop {
 
 impl Shop {
     pub fn open(children: usize, more: &[(&str, &str)]) -> Self {
-        let redis = Redis::start();
+        Self::beside(Arc::new(Redis::start()), children, more)
+    }
+
+    /// Another server of a shop.
+    pub fn beside(redis: Arc<Redis>, children: usize, more: &[(&str, &str)]) -> Self {
         let php = Php::with_front_controller("session.php", children);
         let directory = tempfile::tempdir().expect("a directory");
         let store = format!("unix:{}", directory.path().join("session.sock").display());
@@ -39,7 +43,7 @@ impl Shop {
             .with("sessions.mode", "\"0666\"")
             .with("sessions.url", &format!("\"{}\"", redis.url()))
             .start();
-        Self { parvis, redis, php, store, _directory: directory }
+        Self { parvis, redis, _php: php, store, _directory: directory }
     }
 
     /// A request that is passed, of a session.
@@ -68,8 +72,8 @@ impl Shop {
         self.redis.ask(&["-n", "2", "hget", &format!("sess_{session}"), "lock"])
     }
 
-    fn waiting(&self) -> usize {
-        self.parvis.metric("parvis_sessions_queued ").map_or(0, |waiting| waiting as usize)
+    fn has_waiter(&self) -> bool {
+        self.parvis.metric("parvis_sessions_queued ") == Some(1.0)
     }
 
     /// So many requests at once, and how long they took in all.
@@ -120,6 +124,29 @@ fn twenty_requests_of_one_session_take_php_s_time_and_no_worker_waits() {
 }
 
 #[test]
+fn twenty_requests_of_one_session_over_two_servers_take_php_s_time_too() {
+    let redis = Arc::new(Redis::start());
+    let shops = [(); 2].map(|()| Shop::beside(Arc::clone(&redis), 8, &[]));
+    let began = Instant::now();
+    for number in 0..20 {
+        told(&shops[number % 2].ask("alone", "hold=50"));
+    }
+    let (alone, began) = (began.elapsed(), Instant::now());
+    let halves: Vec<_> = thread::scope(|scope| {
+        let half = |shop| scope.spawn(move || Shop::many(shop, 10, "hold=50").0);
+        shops.iter().map(half).collect::<Vec<_>>().into_iter().map(|half| half.join()).collect()
+    });
+    let together = began.elapsed();
+    println!("20 x 50 ms of one session over two: {together:.2?} at once, {alone:.2?} one by one");
+    let all: Vec<_> = halves.into_iter().flat_map(|half| half.expect("replies")).collect();
+    assert!(all.iter().all(|one| one["locked"] == true && one["broke"] == false), "{all:?}");
+    assert!(all.iter().all(|one| one["tries"] == 1), "each was held until it was its turn");
+    let visits: u64 = all.iter().filter_map(|one| one["visits"].as_u64()).max().expect("some");
+    assert_eq!(visits, 20, "each saw what the one before wrote");
+    assert!(together < alone.mul_f64(1.2), "{together:?} instead of {alone:?}");
+}
+
+#[test]
 fn without_the_queue_workers_would_wait_for_the_lock() {
     let shop = Shop::open(8, &[("sessions.lockless_paths", "[\"/checkout\"]")]);
     let (told, _) = shop.many(20, "hold=50");
@@ -157,7 +184,7 @@ fn one_request_too_many_is_refused_and_so_is_one_whose_turn_does_not_come() {
     thread::scope(|scope| {
         let busy = shop.begin(scope, "busy", "hold=3000");
         let waiter = scope.spawn(|| shop.ask("busy", ""));
-        wait_until("a waiter", PATIENCE, || shop.waiting() == 1);
+        wait_until("a waiter", PATIENCE, || shop.has_waiter());
         let refused = shop.ask("busy", "");
         assert_eq!((refused.status, refused.header("retry-after")), (429, Some("5")));
         assert!(refused.cache_status().contains("detail=session-busy"), "{refused:?}");
@@ -203,7 +230,7 @@ fn nobody_waits_behind_the_session_of_who_leads_a_shared_fill() {
         // PHP needs the session.
         let page = "cacheable=60&req=page";
         let leader = scope.spawn(|| shop.get("/page", "PHPSESSID=busy; X-Magento-Vary=v", page));
-        wait_until("a waiter", PATIENCE, || shop.waiting() == 1);
+        wait_until("a waiter", PATIENCE, || shop.has_waiter());
         let follower = shop.get("/page", "PHPSESSID=free; X-Magento-Vary=v", page);
         told(&follower);
         assert!(!busy.is_finished(), "it did not wait for the other's session");
