@@ -14,6 +14,7 @@ mod queue;
 mod random;
 mod replay;
 mod restart;
+mod script;
 mod throwaway;
 mod trunks;
 

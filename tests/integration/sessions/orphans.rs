@@ -7,14 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parvis::resp::Value;
 use parvis::sessions::lock::{Bounds, Standing};
-use tokio::runtime::Runtime;
 
-use super::lock::{DATABASE, Node, bounds, bulk, sign, until, write_free};
+use super::lock::{DATABASE, Node, bounds, bulk, runtime, sign, until, write_free};
 use crate::support::redis::Redis;
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("one")
-}
 
 fn soon() -> Bounds {
     Bounds { orphan_after: Duration::from_millis(400), ..bounds() }

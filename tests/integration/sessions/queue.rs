@@ -134,7 +134,13 @@ fn twenty_requests_of_one_session_over_two_servers_take_php_s_time_too() {
     let (alone, began) = (began.elapsed(), Instant::now());
     let halves: Vec<_> = thread::scope(|scope| {
         let half = |shop| scope.spawn(move || Shop::many(shop, 10, "hold=50").0);
-        shops.iter().map(half).collect::<Vec<_>>().into_iter().map(|half| half.join()).collect()
+        shops
+            .iter()
+            .map(half)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .collect()
     });
     let together = began.elapsed();
     println!("20 x 50 ms of one session over two: {together:.2?} at once, {alone:.2?} one by one");
