@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,7 +76,10 @@ def build(folder, flags):
 def flags_with(profile):
     """What builds with this profile. Where the compiler knows how, parts of functions that were never run move out of the way."""
     splits = "-Cllvm-args=-enable-split-machine-functions"
-    probe = subprocess.run(["rustc", "-", "--crate-type", "lib", "--emit", "metadata=/dev/null", splits], input=b"", capture_output=True)
+    # Into a directory of its own: the compiler renames what it wrote onto the name that it is given.
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["rustc", "-", "--crate-type", "lib", "--emit", "metadata", "--out-dir", folder, splits]
+        probe = subprocess.run(command, input=b"", capture_output=True)
     return f"-Cprofile-use={profile}" + (f" {splits}" if probe.returncode == 0 else "")
 
 
