@@ -116,37 +116,8 @@ pub fn register_readings(
             readings.set(Reading::SessionsQueuedTotal, gate.waited);
             readings.set(Reading::SessionsRefused, gate.refused);
         }
-        if let Some(fleet) = parts.fleet.figures() {
-            readings.set(Reading::FleetConnected, u64::from(fleet.connected));
-            readings.set(Reading::FleetSoft, u64::from(fleet.soft));
-            readings.set(Reading::FleetPosition, fleet.position);
-            readings.set(Reading::FleetLag, fleet.lag);
-            readings.set(Reading::FleetApplied, fleet.applied);
-            readings.set(Reading::FleetSoftened, fleet.softened);
-            let excused = parts.readiness.readiness().excused().count();
-            readings.set_count(Reading::FleetExcused, excused);
-            readings.set_count(Reading::FleetJournal, fleet.journal);
-            readings.set(Reading::FleetJournalBytes, fleet.journal_bytes);
-        }
-        if let Some(peers) = parts.fleet.peer_figures() {
-            readings.set_count(Reading::PeersKnown, peers.known);
-            readings.set(Reading::PeersAsked, peers.asked);
-            readings.set(Reading::PeersBorrowed, peers.borrowed);
-            readings.set(Reading::PeersFailed, peers.failed);
-            readings.set(Reading::PeersLent, peers.lent);
-            readings.set(Reading::PeersRefused, peers.refused);
-        }
+        show_fleet(readings, parts);
         show_snapshots(readings, &keeper, parts.clock.now());
-        if let Some(warm) = parts.fleet.warm_figures() {
-            if let Some(percent) = warm.percent {
-                readings.set(Reading::WarmPercent, percent);
-            }
-            readings.set(Reading::WarmTaken, warm.taken);
-            readings.set(Reading::WarmTakenBytes, warm.taken_bytes);
-            readings.set(Reading::WarmRefused, warm.refused);
-            readings.set(Reading::WarmGiven, warm.given);
-            readings.set(Reading::WarmGivenBytes, warm.given_bytes);
-        }
         let door = connections.counts();
         readings.set_count(Reading::ListenConnections, connections.count());
         readings.set_count(Reading::ListenUpgrades, limits.upgrades_in_use());
@@ -156,6 +127,39 @@ pub fn register_readings(
         readings.set(Reading::ListenBadRequests, door.requests_refused);
         readings.set(Reading::ListenHttp2Cut, door.http2_connections_cut);
     });
+}
+
+fn show_fleet(readings: &mut Readings, parts: &Parts) {
+    if let Some(fleet) = parts.fleet.figures() {
+        readings.set(Reading::FleetConnected, u64::from(fleet.connected));
+        readings.set(Reading::FleetSoft, u64::from(fleet.soft));
+        readings.set(Reading::FleetPosition, fleet.position);
+        readings.set(Reading::FleetLag, fleet.lag);
+        readings.set(Reading::FleetApplied, fleet.applied);
+        readings.set(Reading::FleetSoftened, fleet.softened);
+        let excused = parts.readiness.readiness().excused().count();
+        readings.set_count(Reading::FleetExcused, excused);
+        readings.set_count(Reading::FleetJournal, fleet.journal);
+        readings.set(Reading::FleetJournalBytes, fleet.journal_bytes);
+    }
+    if let Some(peers) = parts.fleet.peer_figures() {
+        readings.set_count(Reading::PeersKnown, peers.known);
+        readings.set(Reading::PeersAsked, peers.asked);
+        readings.set(Reading::PeersBorrowed, peers.borrowed);
+        readings.set(Reading::PeersFailed, peers.failed);
+        readings.set(Reading::PeersLent, peers.lent);
+        readings.set(Reading::PeersRefused, peers.refused);
+    }
+    if let Some(warm) = parts.fleet.warm_figures() {
+        if let Some(percent) = warm.percent {
+            readings.set(Reading::WarmPercent, percent);
+        }
+        readings.set(Reading::WarmTaken, warm.taken);
+        readings.set(Reading::WarmTakenBytes, warm.taken_bytes);
+        readings.set(Reading::WarmRefused, warm.refused);
+        readings.set(Reading::WarmGiven, warm.given);
+        readings.set(Reading::WarmGivenBytes, warm.given_bytes);
+    }
 }
 
 fn show_snapshots(readings: &mut Readings, keeper: &Keeper, now: Moment) {

@@ -15,85 +15,85 @@ const FORGET: &str = "9af41155cf293a95fd1a39368fecfbe408362380";
 const DELETE: &str = "04907746998413a590f8f9d3fa941875bd85c6a8";
 const INVALIDATE: &str = "43d401bd2bd0ad864c3ca221512cda1b6215ec23";
 
+const SAVE_LUA: &str = "local key = ARGV[1] .. ARGV[9]
+local before = redis.call('HGET', key, ARGV[3])
+for at = 2, 5 do redis.call('HSET', key, ARGV[at], ARGV[at + 8]) end
+if ARGV[13] == '0' then redis.call('EXPIRE', key, ARGV[14]) end
+for _, tag in ipairs(KEYS) do
+    redis.call('SADD', ARGV[6], tag)
+    redis.call('SADD', ARGV[7] .. tag, ARGV[9])
+end
+if ARGV[15] == '1' then redis.call('SADD', ARGV[8], ARGV[9]) end
+return before or ''";
+
+const CLEAN_LUA: &str = "for _, tag in ipairs(KEYS) do
+    for _, id in ipairs(redis.call('SMEMBERS', ARGV[1] .. tag)) do
+        redis.call('DEL', ARGV[2] .. id)
+        if ARGV[5] == '1' then redis.call('SREM', ARGV[4], id) end
+    end
+    redis.call('DEL', ARGV[1] .. tag)
+    redis.call('SREM', ARGV[3], tag)
+end
+return 1";
+
+const CLEAN_SETS_LUA: &str = "for _, set in ipairs(KEYS) do
+    for _, id in ipairs(redis.call('SMEMBERS', set)) do
+        redis.call('DEL', ARGV[1] .. id)
+        if ARGV[4] == '1' then redis.call('SREM', ARGV[3], id) end
+    end
+    redis.call('DEL', set)
+    redis.call('SREM', ARGV[2], set)
+end
+return 1";
+
+const COLLECT_LUA: &str = "for _, tag in ipairs(KEYS) do
+    local left = 0
+    for _, id in ipairs(redis.call('SMEMBERS', ARGV[4] .. tag)) do
+        if redis.call('EXISTS', ARGV[1] .. id) == 1 then
+            left = left + 1
+        else
+            redis.call('SREM', ARGV[4] .. tag, id)
+            if ARGV[5] == '1' then redis.call('SREM', ARGV[3], id) end
+        end
+    end
+    if left == 0 then
+        redis.call('DEL', ARGV[4] .. tag)
+        redis.call('SREM', ARGV[2], tag)
+    end
+end
+return 1";
+
+const FORGET_LUA: &str = "local there = redis.call('EXISTS', KEYS[1])
+if there == 0 then
+    redis.call('SREM', KEYS[2], ARGV[1])
+    if ARGV[2] == '1' then redis.call('SREM', KEYS[3], ARGV[1]) end
+end
+return there";
+
+const DELETE_LUA: &str = "local value = redis.call('GET', KEYS[1]) or ''
+redis.call('DEL', KEYS[1])
+local tagged = #value > 13 and value:byte(1) == 157
+tagged = tagged and value:byte(6) == 0 and value:byte(10) == 95
+if not tagged then return '' end
+local high, middle, low = value:byte(11, 13)
+return value:sub(14, 13 + low + 256 * middle + 65536 * high)";
+
+const INVALIDATE_LUA: &str = "for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    redis.call('DEL', ARGV[1] .. id)
+end
+redis.call('DEL', KEYS[1], '{' .. KEYS[1] .. '}' .. KEYS[1])
+return {'0', {}}";
+
 /// What a script does, in Lua.
 pub fn own_lua(sha1: &str) -> &'static str {
     match sha1 {
-        SAVE => {
-            "local key = ARGV[1] .. ARGV[9]
-            local before = redis.call('HGET', key, ARGV[3])
-            for at = 2, 5 do redis.call('HSET', key, ARGV[at], ARGV[at + 8]) end
-            if ARGV[13] == '0' then redis.call('EXPIRE', key, ARGV[14]) end
-            for _, tag in ipairs(KEYS) do
-                redis.call('SADD', ARGV[6], tag)
-                redis.call('SADD', ARGV[7] .. tag, ARGV[9])
-            end
-            if ARGV[15] == '1' then redis.call('SADD', ARGV[8], ARGV[9]) end
-            return before or ''"
-        }
-        CLEAN => {
-            "for _, tag in ipairs(KEYS) do
-                for _, id in ipairs(redis.call('SMEMBERS', ARGV[1] .. tag)) do
-                    redis.call('DEL', ARGV[2] .. id)
-                    if ARGV[5] == '1' then redis.call('SREM', ARGV[4], id) end
-                end
-                redis.call('DEL', ARGV[1] .. tag)
-                redis.call('SREM', ARGV[3], tag)
-            end
-            return 1"
-        }
-        CLEAN_SETS => {
-            "for _, set in ipairs(KEYS) do
-                for _, id in ipairs(redis.call('SMEMBERS', set)) do
-                    redis.call('DEL', ARGV[1] .. id)
-                    if ARGV[4] == '1' then redis.call('SREM', ARGV[3], id) end
-                end
-                redis.call('DEL', set)
-                redis.call('SREM', ARGV[2], set)
-            end
-            return 1"
-        }
-        COLLECT => {
-            "for _, tag in ipairs(KEYS) do
-                local left = 0
-                for _, id in ipairs(redis.call('SMEMBERS', ARGV[4] .. tag)) do
-                    if redis.call('EXISTS', ARGV[1] .. id) == 1 then
-                        left = left + 1
-                    else
-                        redis.call('SREM', ARGV[4] .. tag, id)
-                        if ARGV[5] == '1' then redis.call('SREM', ARGV[3], id) end
-                    end
-                end
-                if left == 0 then
-                    redis.call('DEL', ARGV[4] .. tag)
-                    redis.call('SREM', ARGV[2], tag)
-                end
-            end
-            return 1"
-        }
-        FORGET => {
-            "local there = redis.call('EXISTS', KEYS[1])
-            if there == 0 then
-                redis.call('SREM', KEYS[2], ARGV[1])
-                if ARGV[2] == '1' then redis.call('SREM', KEYS[3], ARGV[1]) end
-            end
-            return there"
-        }
-        DELETE => {
-            "local value = redis.call('GET', KEYS[1]) or ''
-            redis.call('DEL', KEYS[1])
-            local tagged = #value > 13 and value:byte(1) == 157
-            tagged = tagged and value:byte(6) == 0 and value:byte(10) == 95
-            if not tagged then return '' end
-            local high, middle, low = value:byte(11, 13)
-            return value:sub(14, 13 + low + 256 * middle + 65536 * high)"
-        }
-        INVALIDATE => {
-            "for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-                redis.call('DEL', ARGV[1] .. id)
-            end
-            redis.call('DEL', KEYS[1], '{' .. KEYS[1] .. '}' .. KEYS[1])
-            return {'0', {}}"
-        }
+        SAVE => SAVE_LUA,
+        CLEAN => CLEAN_LUA,
+        CLEAN_SETS => CLEAN_SETS_LUA,
+        COLLECT => COLLECT_LUA,
+        FORGET => FORGET_LUA,
+        DELETE => DELETE_LUA,
+        INVALIDATE => INVALIDATE_LUA,
         other => panic!("no script {other}"),
     }
 }

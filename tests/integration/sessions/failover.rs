@@ -65,15 +65,14 @@ fn write(port: u16, writer: usize, begins: u64, stop: &AtomicBool) -> Told {
     while !stop.load(Ordering::SeqCst) {
         number += 1;
         let command = super::packed(&format!("RPUSH list{writer} {number}"));
-        match client.try_ask(&command) {
-            Some(reply) => told.0.push((number, reply[0] == b':')),
-            None => {
-                told.0.push((number, false));
-                if std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-                    break;
-                }
-                client = Client::connect(port);
+        if let Some(reply) = client.try_ask(&command) {
+            told.0.push((number, reply[0] == b':'));
+        } else {
+            told.0.push((number, false));
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+                break;
             }
+            client = Client::connect(port);
         }
         thread::sleep(Duration::from_millis(2));
     }
