@@ -16,7 +16,7 @@ use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
 use crate::observe::{Observer, Reading, Readings, State};
 use crate::origin::Origin;
-use crate::pipeline::{Node, Parts, PrivateParts, Rules};
+use crate::pipeline::{Node, Parts, PrivateParts, Rules, SharedPages};
 use crate::policy::Policy;
 use crate::sessions::gate::{Bounds, Gate};
 use crate::sessions::throwaway::Mint;
@@ -67,6 +67,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         body_memory,
         session_gate,
         private_parts: PrivateParts::default(),
+        shared_pages: SharedPages::default(),
         mint: mint.map(Arc::new),
         sharer: ArcSwap::from_pointee(None),
     }))

@@ -131,7 +131,7 @@ impl Node {
         let validated = stored.filter(|entry| entry.has_validation());
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
-        let session = self.fill_session(&visit, &plan, &permit);
+        let session = self.fill_session(&visit, &plan, &permit, stored.is_some());
         let asking = Asking { hints, session, turn: turn.map_or(Turn::IfFree, Turn::Has) };
         let response = tokio::select! {
             response = self.ask_or_complete(&visit, &plan, asked, asking) => response,
@@ -152,7 +152,7 @@ impl Node {
         let has_stale = stale.as_ref().is_some_and(|stale| stale.for_error);
         match self.judge(&visit, &plan, &response) {
             Judgement::Store(storable) => {
-                let response = without_cookies(session, response);
+                let response = self.for_all(&plan, session, response);
                 let (status, fields) = (response.status, &response.fields);
                 let replaces = stored.cloned();
                 let destination = Destination {
@@ -196,27 +196,6 @@ impl Node {
         }
     }
 
-    /// What is not to be shared is for the one who leads: as it is, or asked for anew with the session.
-    async fn give_to_one(
-        &self,
-        visit: &Visit,
-        plan: &LookupPlan,
-        permit: FillPermit,
-        (session, response): (Session, OriginResponse),
-        (reason, remember): (Reason, Duration),
-        answer: oneshot::Sender<LeaderAnswer>,
-    ) {
-        let may_differ = visit.rules.policy.may_be_of_visitor(response.status, reason);
-        if session == Session::Nobodys && may_differ {
-            // Its worker is free for the second try.
-            drop(response);
-            self.ask_as_visitor(visit, plan, permit, (reason, remember), answer).await;
-        } else {
-            let response = without_cookies(session, response);
-            self.keep_private(permit, response, (reason, remember), answer);
-        }
-    }
-
     /// A fetch brought nothing: what is stored is not refreshed in the background for a while, so
     /// that an origin in trouble is not asked by each hit.
     fn put_off_refresh(&self, visit: &Visit, stored: Option<&Arc<Entry>>) {
@@ -227,7 +206,7 @@ impl Node {
     }
 
     /// The response is the leader's alone, for a reason that is remembered for some time.
-    fn keep_private(
+    pub(super) fn keep_private(
         &self,
         permit: FillPermit,
         response: OriginResponse,
@@ -423,15 +402,6 @@ impl Node {
 fn must_wait(permit: FillPermit, answer: oneshot::Sender<LeaderAnswer>, plan: LookupPlan) {
     permit.release(Release::Validated);
     drop(answer.send(LeaderAnswer::MustWait(Box::new(plan))));
-}
-
-/// The cookies of a session that is nobody's are for nobody: one of them would replace the session of the
-/// one who leads.
-fn without_cookies(session: Session, mut response: OriginResponse) -> OriginResponse {
-    if session == Session::Nobodys {
-        response.fields.remove("Set-Cookie");
-    }
-    response
 }
 
 fn fail(

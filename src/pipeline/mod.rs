@@ -53,7 +53,7 @@ use crate::store::Store;
 use fragments::Begins;
 use hit::{Opened, Receipt};
 use lookup::Looked;
-pub use nobody::PrivateParts;
+pub use nobody::{PrivateParts, SharedPages};
 pub use portable::NotImported;
 pub use purge::Sharer;
 use visit::Visit;
@@ -104,6 +104,8 @@ pub struct Parts {
     pub session_gate: Option<Arc<Gate>>,
     /// Which parts of the shop are of one visitor.
     pub private_parts: PrivateParts,
+    /// Pages that are for all.
+    pub shared_pages: SharedPages,
     /// Makes the sessions that keep nothing; `None`: sessions do not pass through this server.
     pub mint: Option<Arc<Mint>>,
     /// Who else applies each purge, while two processes serve.

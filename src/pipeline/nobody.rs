@@ -14,10 +14,14 @@ use crate::clock::Moment;
 use crate::exchange::split_target;
 use crate::fields::Fields;
 use crate::fill::{FillPermit, Release};
+use crate::origin::OriginResponse;
 use crate::policy::LookupPlan;
 use crate::reason::Reason;
 use crate::sessions::gate::Kind;
+use crate::settings::FillCookie;
 
+/// Shared pages that are remembered at once, in some hundred bytes each.
+const PAGES_MAX: u64 = 32_768;
 /// Kinds of paths that are remembered at once.
 const KINDS_MAX: u64 = 4_096;
 /// Segments that say which part of the shop a path belongs to: with a store's code before, or an
@@ -65,6 +69,32 @@ impl PrivateParts {
     }
 }
 
+/// Pages that were stored here, by their keys. A purge does not end that a page is for all.
+pub struct SharedPages {
+    hasher: RandomState,
+    pages: Cache<u64, ()>,
+}
+
+impl Default for SharedPages {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), pages: Cache::new(PAGES_MAX) }
+    }
+}
+
+impl SharedPages {
+    fn note(&self, plan: &LookupPlan) {
+        self.pages.insert(self.hasher.hash_one(&plan.key), ());
+    }
+
+    fn forget(&self, plan: &LookupPlan) {
+        self.pages.invalidate(&self.hasher.hash_one(&plan.key));
+    }
+
+    fn have(&self, plan: &LookupPlan) -> bool {
+        self.pages.get(&self.hasher.hash_one(&plan.key)).is_some()
+    }
+}
+
 impl Node {
     /// Whose session a fill gets. A fill that nobody may join is likely one visitor's.
     pub(super) fn fill_session(
@@ -72,18 +102,62 @@ impl Node {
         visit: &Visit,
         plan: &LookupPlan,
         permit: &FillPermit,
+        is_stored: bool,
     ) -> Session {
         let policy = &visit.rules.policy;
-        let now = self.parts.clock.now();
         if policy.is_sessionless_bot(&visit.request) {
             Session::Bots
         } else if permit.can_be_joined()
             && policy.fills_without_session(&visit.request, plan)
-            && !self.parts.private_parts.have(visit, plan, now)
+            && self.counts_as_shared(visit, plan, is_stored)
         {
             Session::Nobodys
         } else {
             Session::Visitors
+        }
+    }
+
+    /// Nobody knows before a page is there whether it is one visitor's, and asking twice is no way to find
+    /// out: a GET may pay, or confirm.
+    fn counts_as_shared(&self, visit: &Visit, plan: &LookupPlan, is_stored: bool) -> bool {
+        match visit.rules.settings.sessions.fill_cookie {
+            FillCookie::Keep => false,
+            FillCookie::Known => is_stored || self.parts.shared_pages.have(plan),
+            FillCookie::Drop => !self.parts.private_parts.have(visit, plan, self.parts.clock.now()),
+        }
+    }
+
+    /// The response is for all who ask for this. The cookies of a session that is nobody's are for nobody:
+    /// one of them would replace the session of the one who leads.
+    pub(super) fn for_all(
+        &self,
+        plan: &LookupPlan,
+        session: Session,
+        response: OriginResponse,
+    ) -> OriginResponse {
+        self.parts.shared_pages.note(plan);
+        without_cookies(session, response)
+    }
+
+    /// What is not to be shared is for the one who leads: as it is, or asked for anew with the session.
+    pub(super) async fn give_to_one(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        permit: FillPermit,
+        (session, response): (Session, OriginResponse),
+        (reason, remember): (Reason, Duration),
+        answer: oneshot::Sender<LeaderAnswer>,
+    ) {
+        self.parts.shared_pages.forget(plan);
+        let may_differ = visit.rules.policy.may_be_of_visitor(response.status, reason);
+        if session == Session::Nobodys && may_differ {
+            // Its worker is free for the second try.
+            drop(response);
+            self.ask_as_visitor(visit, plan, permit, (reason, remember), answer).await;
+        } else {
+            let response = without_cookies(session, response);
+            self.keep_private(permit, response, (reason, remember), answer);
         }
     }
 
@@ -104,7 +178,7 @@ impl Node {
 
     /// The fill's response was nobody's, and is not to be shared after all: the one who leads gets
     /// theirs, where it may differ. Who waited fetches for himself.
-    pub(super) async fn ask_as_visitor(
+    async fn ask_as_visitor(
         &self,
         visit: &Visit,
         plan: &LookupPlan,
@@ -132,4 +206,11 @@ impl Node {
             Err(error) => LeaderAnswer::Failed { reason: error.reason(), status: error.status() },
         }));
     }
+}
+
+fn without_cookies(session: Session, mut response: OriginResponse) -> OriginResponse {
+    if session == Session::Nobodys {
+        response.fields.remove("Set-Cookie");
+    }
+    response
 }

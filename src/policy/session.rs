@@ -33,7 +33,7 @@ impl Sessions {
         let keyed = sessions.cookies.iter().any(|name| settings.site.key_cookies.contains(name));
         Self {
             cookies: sessions.cookies.clone(),
-            fills_without: magento && !keyed && sessions.fill_cookie == settings::FillCookie::Drop,
+            fills_without: magento && !keyed && sessions.fill_cookie != settings::FillCookie::Keep,
             refuses_bots: has_throwaway && sessions.bots == settings::Bots::None,
             bot_agents: sessions.bot_agents.clone(),
             has_throwaway,

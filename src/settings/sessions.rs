@@ -72,7 +72,7 @@ pub struct Sessions {
     pub lockless_after: Duration,
     /// Paths whose requests never wait for their session.
     pub lockless_paths: Vec<String>,
-    /// The session cookie of a request whose response all visitors share.
+    /// The session cookie of a request without `X-Magento-Vary` whose response all visitors share.
     pub fill_cookie: FillCookie,
     /// What becomes of the session of a declared bot.
     pub bots: Bots,
@@ -95,7 +95,9 @@ pub struct Sessions {
 /// `sessions.fill_cookie`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FillCookie {
-    /// PHP does not get it where the request has no `X-Magento-Vary`.
+    /// PHP does not get it for a page that all visitors were seen to share.
+    Known,
+    /// PHP does not get it for any page that all may share, until it proves to be one visitor's.
     Drop,
     /// PHP gets it.
     Keep,
@@ -167,7 +169,7 @@ impl Default for Sessions {
             queue_wait: Duration::from_secs(30),
             lockless_after: Duration::from_secs(1),
             lockless_paths: Vec::new(),
-            fill_cookie: FillCookie::Drop,
+            fill_cookie: FillCookie::Known,
             bots: Bots::Session,
             bot_agents: BOT_AGENTS.map(str::to_owned).to_vec(),
             visitor_ttl: Duration::from_secs(5),

@@ -50,7 +50,8 @@ impl Word for FragmentError {
 }
 
 impl Word for FillCookie {
-    const WORDS: &'static [(&'static str, Self)] = &[("drop", Self::Drop), ("keep", Self::Keep)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("known", Self::Known), ("drop", Self::Drop), ("keep", Self::Keep)];
 }
 
 impl Word for Bots {

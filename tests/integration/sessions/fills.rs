@@ -1,10 +1,13 @@
 //! A fill for everybody goes to PHP without the session of the visitor who happens to lead it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::super::support::Reply;
 use super::super::support::parvis::{Builder, Parvis};
 use super::super::support::php::Php;
+use super::super::support::process::wait_until;
 use super::super::support::redis::Redis;
 
 const SESSION: &str = "im2tov5730esfpirp7tijom7dv";
@@ -17,7 +20,8 @@ fn shop() -> (Redis, Php) {
 }
 
 fn before(php: &Php) -> Builder {
-    Parvis::before_php(php).with("site.cookies_to_fetcher", "true")
+    let parvis = Parvis::before_php(php).with("site.cookies_to_fetcher", "true");
+    parvis.with("sessions.fill_cookie", "\"drop\"")
 }
 
 fn told(reply: &Reply) -> Value {
@@ -43,7 +47,8 @@ fn a_shared_page_waits_for_nobodys_session_and_replaces_none() {
     let told = told(&reply);
     assert_eq!((&told["tries"], &told["cookie"]), (&1.into(), &Value::Null), "{told}");
     assert!(!names_a_session(&reply), "it would replace the session of the one who leads");
-    assert!(parvis.get("/page?cacheable=600", &[COOKIE]).is_hit());
+    let is_hit = || parvis.get("/page?cacheable=600", &[COOKIE]).is_hit();
+    wait_until("storing", Duration::from_secs(5), is_hit);
 }
 
 #[test]
@@ -106,4 +111,25 @@ fn the_administrations_session_stays_with_its_requests() {
     let cookies = format!("admin=x; PHPSESSID={SESSION}");
     let reply = parvis.get("/admin/page?cacheable=600", &[("Cookie", &cookies)]);
     assert_eq!(told(&reply)["cookie"], SESSION);
+}
+
+#[test]
+fn a_page_that_was_shared_once_waits_for_nobodys_session_after_its_purge() {
+    let (redis, php) = shop();
+    let parvis = Parvis::before_php(&php).start();
+    let first = parvis.get("/page?cacheable=600", &[COOKIE]);
+    assert_eq!(told(&first)["cookie"], SESSION, "nobody knows yet that it is for all");
+    assert_eq!(parvis.purge_tag("cat_p_1").status, 200);
+    lock(&redis);
+    let told = told(&parvis.get("/page?cacheable=600", &[COOKIE]));
+    assert_eq!((&told["tries"], &told["cookie"]), (&1.into(), &Value::Null), "{told}");
+}
+
+#[test]
+fn php_is_asked_once_for_a_page_that_nobody_knows() {
+    let (redis, php) = shop();
+    let parvis = Parvis::before_php(&php).start();
+    let told = told(&parvis.get("/newsletter/confirm?x=1", &[COOKIE]));
+    assert_eq!((&told["id"], &told["visits"]), (&SESSION.into(), &1.into()), "{told}");
+    assert_eq!(redis.ask(&["-n", "2", "dbsize"]), "1", "no other session was begun for it");
 }
