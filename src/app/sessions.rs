@@ -15,8 +15,9 @@ use crate::pipeline::Node;
 use crate::random;
 use crate::sessions::embedded::{Embedded, OpenError};
 use crate::sessions::figures::{LockFigures, QueueFigures, SessionFigures, Source};
-use crate::sessions::gateway::{Backend, From, Gateway, Trunks};
+use crate::sessions::gateway::{Backend, From, Gateway, StoredRecords, Trunks};
 use crate::sessions::lock::{self, Kept, LockStore, Locks, Scripts, Standing};
+use crate::sessions::visitors::{Class, Visitors};
 use crate::settings::Settings;
 
 /// What one client too many is told, in Redis' words.
@@ -111,8 +112,13 @@ impl SessionServer {
 
     /// Shows what the gateway has seen.
     pub(super) fn register_readings(&self, node: &Node) {
-        let gateway = Arc::clone(&self.gateway);
+        let (gateway, seen) = (Arc::clone(&self.gateway), node.clone());
         node.parts().observer.register(move |readings| {
+            if let Some(visitors) = seen.parts().visitors.get() {
+                for class in Class::ALL {
+                    readings.set(reading_of(class), visitors.counted(class));
+                }
+            }
             let Some(gateway) = gateway.lock().clone() else { return };
             let figures = gateway.figures();
             readings.set_count(Reading::SessionClients, figures.clients);
@@ -125,6 +131,17 @@ impl SessionServer {
             readings.set(Reading::SessionTrunksLost, figures.trunks.lost);
             readings.set(Reading::SessionConnectFailures, figures.trunks.failures);
         });
+    }
+}
+
+fn reading_of(class: Class) -> Reading {
+    match class {
+        Class::Unknown => Reading::SessionsUnknown,
+        Class::New => Reading::SessionsNew,
+        Class::Guest => Reading::SessionsGuest,
+        Class::Cart => Reading::SessionsCart,
+        Class::Customer => Reading::SessionsCustomer,
+        Class::Admin => Reading::SessionsAdmin,
     }
 }
 
@@ -170,6 +187,8 @@ fn gateway_of(
     locks: Arc<Locks>,
 ) -> Arc<Gateway> {
     let parts = node.parts();
+    let records = StoredRecords::new(backend.clone(), &settings.sessions);
+    parts.visitors.get_or_init(|| Arc::new(Visitors::new(&settings.sessions, Box::new(records))));
     let gateway = Gateway::new(settings, backend, Some(locks), &parts.clock);
     Arc::new(gateway.with_throwaway_sessions(parts.mint.clone()))
 }

@@ -1,7 +1,7 @@
 //! A node from its settings.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
@@ -66,6 +66,7 @@ pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppErro
         esi_mistakes: MistakeLog::default(),
         body_memory,
         session_gate,
+        visitors: OnceLock::new(),
         private_parts: PrivateParts::default(),
         shared_pages: SharedPages::default(),
         mint: mint.map(Arc::new),

@@ -86,6 +86,13 @@ readings! {
     SessionRetried = Counter "sessions" "retried_total"
         "Times that commands were sent again which surely had changed nothing.",
     SessionMalformed = Counter "sessions" "malformed_total" "Clients that sent what is no command.",
+    SessionsUnknown = Counter "sessions" "php_unknown_total"
+        "Requests with a session that went to PHP, of visitors whose record could not be read or had in time.",
+    SessionsNew = Counter "sessions" "php_new_total" "Of visitors whose session is none yet.",
+    SessionsGuest = Counter "sessions" "php_guest_total" "Of guests with nothing in a cart.",
+    SessionsCart = Counter "sessions" "php_cart_total" "Of guests who have had something in the cart.",
+    SessionsCustomer = Counter "sessions" "php_customer_total" "Of customers who are logged in.",
+    SessionsAdmin = Counter "sessions" "php_admin_total" "Of users of the administration.",
     SessionTrunks = Gauge "sessions" "trunks" "Connections to the sessions' Redis that clients share.",
     SessionAlone = Gauge "sessions" "alone" "Connections to it that one client has for itself.",
     SessionTrunksLost = Counter "sessions" "trunks_lost_total" "Shared connections that were lost.",

@@ -24,8 +24,8 @@ mod validate;
 mod visit;
 mod warm;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -47,6 +47,7 @@ use crate::policy::{self, Plan, Policy, Refusal};
 use crate::reason::Reason;
 use crate::sessions::gate::Gate;
 use crate::sessions::throwaway::Mint;
+use crate::sessions::visitors::Visitors;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -102,6 +103,8 @@ pub struct Parts {
     pub body_memory: SpoolMemory,
     /// The queues of sessions before PHP, where there are any.
     pub session_gate: Option<Arc<Gate>>,
+    /// Who the visitors are by their sessions; nothing while sessions do not pass through this server.
+    pub visitors: OnceLock<Arc<Visitors>>,
     /// Which parts of the shop are of one visitor.
     pub private_parts: PrivateParts,
     /// Pages that are for all.

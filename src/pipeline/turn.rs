@@ -67,7 +67,11 @@ impl Node {
         request: &OriginRequest,
         turn: Turn,
     ) -> Result<OriginResponse, NotFetched> {
-        let pass = match (turn, self.session(visit, &request.fields, &request.target)) {
+        let session = self.session(visit, &request.fields, &request.target);
+        if let (Some((_, session)), Some(visitors)) = (&session, self.parts.visitors.get()) {
+            visitors.count(session);
+        }
+        let pass = match (turn, session) {
             (Turn::Has(pass), _) => Some(pass),
             (_, None) => None,
             (Turn::InLine(kind), Some((gate, session))) => {

@@ -4,12 +4,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use moka::sync::Cache;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::record::{self, Bounds, Record};
 use crate::settings;
@@ -47,8 +48,50 @@ pub struct Visitors {
     key: hmac::Key,
     wait: Duration,
     bounds: Bounds,
+    /// Places for who is looked up to be counted.
+    counting: Arc<Semaphore>,
+    counts: [AtomicU64; Class::ALL.len()],
 }
 
+/// What kind of visitor a request is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing is known.
+    Unknown,
+    /// The session is none yet.
+    New,
+    /// A guest without a quote.
+    Guest,
+    /// A guest with a quote: something was in the cart.
+    Cart,
+    /// A customer who is logged in.
+    Customer,
+    /// A user of the administration.
+    Admin,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::New, Self::Guest, Self::Cart, Self::Customer, Self::Admin];
+}
+
+impl Visitor {
+    /// What kind of visitor it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unknown => Class::Unknown,
+            Self::New => Class::New,
+            Self::Known(record) if record.admin => Class::Admin,
+            Self::Known(record) if record.logged_in => Class::Customer,
+            Self::Known(record) if record.quote => Class::Cart,
+            Self::Known(_) => Class::Guest,
+        }
+    }
+}
+
+/// Visitors that are looked up at once to be counted; who is one more counts as unknown.
+const COUNTING_MAX: usize = 64;
 /// Letters of an id; PHP takes no longer ones.
 const ID_LETTERS_MAX: usize = 256;
 
@@ -64,6 +107,8 @@ impl Visitors {
             key: hmac::Key::new(hmac::HMAC_SHA256, &crate::random::bytes::<32>()),
             wait: settings.visitor_wait,
             bounds: Bounds { content_max_bytes: settings.record_max_bytes, ..Bounds::default() },
+            counting: Arc::new(Semaphore::new(COUNTING_MAX)),
+            counts: Default::default(),
         }
     }
 
@@ -75,6 +120,32 @@ impl Visitors {
         }
         let cell = self.cells.get_with(self.hash(id), Arc::default);
         *cell.get_or_init(|| self.ask(id)).await
+    }
+
+    /// Counts a request of this session's visitor, who is looked up beside it: the request does not wait.
+    pub fn count(self: &Arc<Self>, id: &Bytes) {
+        let known = self.cells.get(&self.hash(id)).and_then(|cell| cell.get().copied());
+        match (known, Arc::clone(&self.counting).try_acquire_owned()) {
+            (Some(visitor), _) => self.add(visitor.class()),
+            (None, Err(_)) => self.add(Class::Unknown),
+            (None, Ok(place)) => {
+                let (visitors, id) = (Arc::clone(self), id.clone());
+                tokio::spawn(async move {
+                    let visitor = visitors.of(&id).await;
+                    visitors.add(visitor.class());
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    fn add(&self, class: Class) {
+        self.counts[class as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests were counted, by [`Class`].
+    pub fn counted(&self, class: Class) -> u64 {
+        self.counts[class as usize].load(Ordering::Relaxed)
     }
 
     async fn ask(&self, id: &[u8]) -> Visitor {
@@ -169,6 +240,30 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 1, "a store that is away is not asked by each");
         let (odd, _) = visitors(Duration::ZERO, Ok(Some(Bytes::from_static(b"x"))), |_| {});
         assert_eq!(odd.of(b"a").await, Visitor::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_counted_by_who_they_are_of_and_a_flood_is_of_nobody_known() {
+        let data = Ok(Some(Bytes::from_static(CUSTOMER)));
+        let (visitors, asked) = visitors(Duration::from_millis(10), data, |_| {});
+        let visitors = Arc::new(visitors);
+        for number in 0..COUNTING_MAX + 3 {
+            visitors.count(&Bytes::from(format!("id{number}")));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        visitors.count(&Bytes::from_static(b"id0"));
+        assert_eq!(visitors.counted(Class::Customer), COUNTING_MAX as u64 + 1);
+        assert_eq!(visitors.counted(Class::Unknown), 3);
+        assert_eq!(asked.load(Ordering::Relaxed), COUNTING_MAX);
+    }
+
+    #[test]
+    fn a_visitor_is_what_matters_most_of_what_the_record_says() {
+        let of = |record| Visitor::Known(record).class();
+        let quote = Record { quote: true, ..Record::default() };
+        assert_eq!((of(Record::default()), of(quote)), (Class::Guest, Class::Cart));
+        assert_eq!(of(Record { logged_in: true, ..quote }), Class::Customer);
+        assert_eq!(of(Record { admin: true, ..quote }), Class::Admin);
     }
 
     #[tokio::test]

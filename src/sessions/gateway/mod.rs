@@ -27,6 +27,7 @@ mod locking;
 mod messages;
 mod own;
 mod pinned;
+mod records;
 mod trunks;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use client::From;
 pub use error::BackendError;
 pub use messages::Messages;
+pub use records::StoredRecords;
 pub use trunks::{TrunkFigures, Trunks};
 
 use crate::clock::Clock;
@@ -72,6 +74,7 @@ pub struct Gateway {
 }
 
 /// Where the sessions are.
+#[derive(Clone)]
 pub enum Backend {
     /// In a Redis that all nodes share.
     Central(Trunks),

@@ -17,6 +17,7 @@ mod restart;
 mod script;
 mod throwaway;
 mod trunks;
+mod visitors;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
