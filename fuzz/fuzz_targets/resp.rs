@@ -11,12 +11,8 @@ use parvis::resp::{
     Request, Value, decode, read_reply, read_request, write,
 };
 
-const LIMITS: Limits = Limits {
-    inline_max_bytes: 64,
-    bulk_max_bytes: 200,
-    arguments_max: 20,
-    request_max_bytes: 600,
-};
+const LIMITS: Limits =
+    Limits { inline_max_bytes: 64, bulk_max_bytes: 200, arguments_max: 20, request_max_bytes: 600 };
 const REPLIES: ReplyLimits =
     ReplyLimits { line_max_bytes: 64, bulk_max_bytes: 200, elements_max: 40, reply_max_bytes: 600 };
 
