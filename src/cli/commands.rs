@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::arguments::PurgeWhat;
 use super::client::{Server, ServerError};
 use crate::settings::{
-    Endpoint, Origin, PolicyKind, Settings, format_duration, format_size, memory_limit_bytes,
+    Endpoint, Origin, PolicyKind, Redis, Settings, format_duration, format_size, memory_limit_bytes,
 };
 
 /// What a configuration would do, for `check`.
@@ -38,6 +38,8 @@ pub(super) fn summary(settings: &Settings) -> String {
         ("stale", stale),
         ("purge", format!("allowed from {}", settings.purge.allow)),
         ("fleet", fleet(settings)),
+        ("sessions", sessions(settings)),
+        ("objects", objects(settings)),
     ];
     rows.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "  {name:<8} {value}");
@@ -62,17 +64,41 @@ fn origin(origin: &Origin) -> String {
     format!("{place}; {} requests at once, {} waiting", origin.concurrency_max, origin.queue_max)
 }
 
+fn sessions(settings: &Settings) -> String {
+    let sessions = &settings.sessions;
+    let Some(listen) = &sessions.listen else {
+        return "none: PHP keeps them without this server".to_owned();
+    };
+    let place = match settings.sessions_redis() {
+        Some(redis) => redis_place(&redis),
+        None if sessions.journal.as_os_str().is_empty() => "kept in memory alone".to_owned(),
+        None => format!("kept here, journal {}", sessions.journal.display()),
+    };
+    format!("{listen}; {place}")
+}
+
+fn objects(settings: &Settings) -> String {
+    let objects = &settings.objects;
+    objects.listen.as_ref().map_or_else(
+        || "none: PHP keeps its object cache without this server".to_owned(),
+        |listen| format!("{listen}; up to {} in memory", format_size(objects.memory_bytes)),
+    )
+}
+
 fn fleet(settings: &Settings) -> String {
     let redis = &settings.redis;
     if !redis.is_set() {
         return "none: a single node, since no [redis] is set".to_owned();
     }
-    let place = match (&redis.url, redis.sentinels.as_slice()) {
+    let prefix = &settings.fleet.prefix;
+    format!("{}, keys {{{prefix}}}:*", redis_place(redis))
+}
+
+fn redis_place(redis: &Redis) -> String {
+    match (&redis.url, redis.sentinels.as_slice()) {
         (Some(url), []) => url.to_string(),
         (_, sentinels) => format!("{} by {} sentinels", redis.master, sentinels.len()),
-    };
-    let prefix = &settings.fleet.prefix;
-    format!("{place}, keys {{{prefix}}}:*")
+    }
 }
 
 fn store(memory_bytes: u64) -> String {
@@ -177,6 +203,8 @@ mod tests {
             "  stale    for 5min while a refresh is under way, for 3days while the origin is sick\n",
             "  purge    allowed from nowhere\n",
             "  fleet    none: a single node, since no [redis] is set\n",
+            "  sessions none: PHP keeps them without this server\n",
+            "  objects  none: PHP keeps its object cache without this server\n",
         ] {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
@@ -186,6 +214,12 @@ mod tests {
         let text = summary(&settings);
         assert!(text.contains("FastCGI at unix:/run/php.sock, root /var/www/pub; 32 requests"));
         assert!(text.contains("nothing is stored"));
+        settings.sessions.listen = Some(Endpoint::Unix("/run/s.sock".into()));
+        settings.objects.listen = Some(Endpoint::Unix("/run/o.sock".into()));
+        let text = summary(&settings);
+        let own = "unix:/run/s.sock; kept here, journal /var/lib/parvis/sessions.journal\n";
+        assert!(text.contains(own), "{text}");
+        assert!(text.contains("unix:/run/o.sock; up to 256MiB in memory\n"), "{text}");
     }
 
     #[test]

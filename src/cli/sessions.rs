@@ -51,7 +51,7 @@ fn table(figures: &SessionFigures) -> String {
     );
     let _ = writeln!(
         text,
-        "Locks: {} held, {} tries wait. Since the start {} were taken, {} tries had to wait, {} of them \
+        "Locks: {} held, {} waiting tries. Since the start {} were taken, {} tries had to wait, {} of them \
          got the plain answer, {} locks were freed for who had gone.",
         locks.held, locks.waiting, locks.taken, locks.waited, locks.unanswered, locks.freed
     );
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(lines[1], "GET /checkout/cart/         2  1.4 s");
         assert!(lines[2].starts_with("POST /a?[2J  ") && lines[2].ends_with("0.0 s"), "{text}");
         assert!(lines[3].starts_with("Clients: 12, over"), "{text}");
-        assert!(lines[4].contains("3 held, 2 tries wait"), "{text}");
+        assert!(lines[4].contains("3 held, 2 waiting tries"), "{text}");
         figures.holders = (0..50).map(|at| holder(&format!("GET /{at}"), 1, 0)).collect();
         assert!(table(&figures).contains("and 20 more paths"));
         figures.holders.clear();
