@@ -7,6 +7,7 @@ mod fills;
 mod gateway;
 mod handler;
 mod inside;
+mod killed;
 mod latency;
 mod lock;
 mod orphans;
