@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::fleet::own_host;
 use crate::keyspace;
 use crate::listener::{Accepted, BoundListener, Shutdown, Stage, serve_streams};
-use crate::observe::Reading;
+use crate::observe::{Reading, Readings};
 use crate::pipeline::Node;
 use crate::random;
 use crate::sessions::embedded::{Embedded, OpenError};
@@ -126,12 +126,24 @@ impl SessionServer {
             readings.set(Reading::SessionFailed, figures.failed);
             readings.set(Reading::SessionRetried, figures.retried);
             readings.set(Reading::SessionMalformed, figures.malformed);
+            if let Some(locks) = gateway.locks() {
+                show_locks(readings, &locks.figures());
+            }
             readings.set_count(Reading::SessionTrunks, figures.trunks.connections);
             readings.set_count(Reading::SessionAlone, figures.trunks.alone);
             readings.set(Reading::SessionTrunksLost, figures.trunks.lost);
             readings.set(Reading::SessionConnectFailures, figures.trunks.failures);
         });
     }
+}
+
+fn show_locks(readings: &mut Readings, locks: &lock::Figures) {
+    readings.set_count(Reading::SessionLocksHeld, locks.held);
+    readings.set_count(Reading::SessionLocksWaiting, locks.waiting);
+    readings.set(Reading::SessionLocksTaken, locks.taken);
+    readings.set(Reading::SessionLocksWaited, locks.waited);
+    readings.set(Reading::SessionLocksUnanswered, locks.unanswered);
+    readings.set(Reading::SessionLocksFreed, locks.freed);
 }
 
 fn reading_of(class: Class) -> Reading {

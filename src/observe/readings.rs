@@ -93,6 +93,13 @@ readings! {
     SessionsCart = Counter "sessions" "php_cart_total" "Of guests who have had something in the cart.",
     SessionsCustomer = Counter "sessions" "php_customer_total" "Of customers who are logged in.",
     SessionsAdmin = Counter "sessions" "php_admin_total" "Of users of the administration.",
+    SessionLocksHeld = Gauge "sessions" "locks_held" "Locks of sessions that clients of this server have.",
+    SessionLocksWaiting = Gauge "sessions" "locks_waiting" "Tries for a lock that are held until it is free.",
+    SessionLocksTaken = Counter "sessions" "locks_taken_total" "Locks that were taken.",
+    SessionLocksWaited = Counter "sessions" "locks_waited_total" "Tries that had to wait.",
+    SessionLocksUnanswered = Counter "sessions" "locks_unanswered_total"
+        "Of these, those that got the plain answer in the end, with which PHP tries again by itself.",
+    SessionLocksFreed = Counter "sessions" "locks_freed_total" "Locks that were freed for who had gone.",
     SessionTrunks = Gauge "sessions" "trunks" "Connections to the sessions' Redis that clients share.",
     SessionAlone = Gauge "sessions" "alone" "Connections to it that one client has for itself.",
     SessionTrunksLost = Counter "sessions" "trunks_lost_total" "Shared connections that were lost.",
