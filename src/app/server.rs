@@ -305,11 +305,14 @@ impl Server {
                 } else if state.clear(Cause::OriginRefused) {
                     tracing::info!("the origin's socket accepts again");
                 }
-                let store = Arc::clone(&parts.store);
-                drop(tokio::task::spawn_blocking(move || store.maintain()).await);
-                if let Some(copies) = &copies {
-                    copies.sweep();
-                }
+                let (store, copies) = (Arc::clone(&parts.store), copies.clone());
+                let clean = move || {
+                    store.maintain();
+                    if let Some(copies) = copies {
+                        copies.sweep();
+                    }
+                };
+                drop(tokio::task::spawn_blocking(clean).await);
                 tokio::select! {
                     _ = stopped.wait_for(|stopped| *stopped) => return,
                     () = tokio::time::sleep(pace.max(Duration::from_millis(50))) => {}

@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use rustix::param::page_size;
 
 /// Bytes from which on a copy pays: a file's bytes leave in a system call of their own. In a bare loop
 /// over loopback both ways cost the same up to 24 KiB; `sendfile` saves 8 % of 64 and 12 % of 150 KiB.
@@ -22,8 +23,11 @@ const BYTES_MIN: usize = 32 << 10;
 const BYTES_MAX: usize = 1 << 20;
 /// How often something has left when it is copied.
 const COPIED_AT: u64 = 4;
-/// Memory takes whole pages.
-const PAGE_BYTES: u64 = 4 << 10;
+/// Looks at a copy, about one a second, in which nobody has used it, after which it goes: where two copies
+/// are of one buffer, none of them is ever the last to hold it.
+const IDLE_LOOKS: u8 = 30;
+/// Says whether the system puts such files into huge pages.
+const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 /// Copies that are asked to give up for a new one.
 const LOOKS_MAX: usize = 64;
 /// The bits of [`Place::seen`] that count; the others say of what.
@@ -64,8 +68,8 @@ pub(super) struct Copied {
     of: Bytes,
     kept: Arc<Kept>,
     offset: u64,
-    /// Since it was last asked to give up.
-    used: AtomicBool,
+    /// How often it was looked at since it was used.
+    looks: AtomicU8,
 }
 
 impl Copied {
@@ -82,6 +86,13 @@ impl Copied {
     /// Where in the file the bytes begin.
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// How often it was looked at since it was used, before this look.
+    fn look(&self) -> u8 {
+        let looks = self.looks.load(Ordering::Relaxed);
+        self.looks.store(looks.saturating_add(1), Ordering::Relaxed);
+        looks
     }
 
     fn is_of(&self, bytes: &Bytes) -> bool {
@@ -131,8 +142,8 @@ impl Copies {
             && copied.is_of(bytes)
         {
             // Cores share the line: it is not written each time.
-            if !copied.used.load(Ordering::Relaxed) {
-                copied.used.store(true, Ordering::Relaxed);
+            if copied.looks.load(Ordering::Relaxed) > 0 {
+                copied.looks.store(0, Ordering::Relaxed);
             }
             return Some(copy);
         }
@@ -174,15 +185,17 @@ impl Copies {
         Some(place.copy.load())
     }
 
-    /// Lets go of what nobody else holds any more: it was purged, replaced or evicted.
+    /// Lets go of what nobody else holds any more (it was purged, replaced or evicted), and of what has
+    /// not been used for some time. Frees memory, so it may take milliseconds.
     pub fn sweep(&self) {
         self.order.lock().retain(|number| {
             let place = &self.places[*number];
-            let is_held = place.copy.load().as_ref().is_some_and(|copied| !copied.of.is_unique());
-            if !is_held {
+            let stays = |copied: &Arc<Copied>| !copied.of.is_unique() && copied.look() < IDLE_LOOKS;
+            let is_kept = place.copy.load().as_ref().is_some_and(stays);
+            if !is_kept {
                 place.copy.store(None);
             }
-            is_held
+            is_kept
         });
     }
 
@@ -206,7 +219,7 @@ impl Place {
     fn give_up(&self) -> bool {
         let copy = self.copy.load();
         let Some(copied) = &*copy else { return true };
-        if copied.used.swap(false, Ordering::Relaxed) && !copied.of.is_unique() {
+        if copied.look() == 0 && !copied.of.is_unique() {
             return false;
         }
         drop(copy);
@@ -217,6 +230,10 @@ impl Place {
 
 impl Kept {
     fn open() -> Option<Arc<Self>> {
+        if has_huge_pages(&std::fs::read_to_string(HUGE_PAGES).unwrap_or_default()) {
+            tracing::warn!("{HUGE_PAGES} is on: large responses are copied to each client");
+            return None;
+        }
         match memfd_create("parvis-copies", MemfdFlags::CLOEXEC) {
             Ok(file) => Some(Arc::new(Self {
                 file: File::from(file),
@@ -234,19 +251,22 @@ impl Kept {
         let taken = whole_pages(bytes.len());
         let offset = self.end.fetch_add(taken, Ordering::Relaxed);
         self.bytes.fetch_add(taken, Ordering::Relaxed);
-        let copied = Copied {
-            of: bytes.clone(),
-            kept: Arc::clone(self),
-            offset,
-            used: AtomicBool::new(false),
-        };
+        let copied =
+            Copied { of: bytes.clone(), kept: Arc::clone(self), offset, looks: AtomicU8::new(0) };
         // In part or not at all: what was written goes with the copy.
         self.file.write_all_at(bytes, offset).is_ok().then_some(copied)
     }
 }
 
+/// Memory takes whole pages. A copy has its own: where a part of a page is freed the system writes zeros
+/// into it, though what was sent of it may still be on its way.
 fn whole_pages(bytes: usize) -> u64 {
-    (bytes as u64).next_multiple_of(PAGE_BYTES)
+    (bytes as u64).next_multiple_of(page_size() as u64)
+}
+
+/// Copies would share a page then, and one that is freed would change what was sent of another.
+fn has_huge_pages(setting: &str) -> bool {
+    ["[always]", "[within_size]", "[force]"].iter().any(|word| setting.contains(word))
 }
 
 /// Of where bytes are, and how many.
@@ -314,6 +334,32 @@ mod tests {
         assert_eq!(read(&copy)[..], page(b'a')[..]);
         drop(copy);
         assert_eq!(copies.bytes(), 0);
+    }
+
+    #[test]
+    fn two_copies_of_one_buffer_go_when_nobody_uses_them_any_more() {
+        let copies = Copies::new(MEMORY_BYTES);
+        let both = page(b'a').into_iter().chain(page(b'b')).collect::<Bytes>();
+        let halves = [both.slice(..40 << 10), both.slice(40 << 10..)];
+        for half in &halves {
+            assert!(sent(&copies, half, COPIED_AT).is_some());
+        }
+        drop((both, halves));
+        for _ in 0..IDLE_LOOKS {
+            copies.sweep();
+            assert!(copies.bytes() > 0);
+        }
+        copies.sweep();
+        assert_eq!(copies.bytes(), 0);
+    }
+
+    #[test]
+    fn where_files_may_stand_in_huge_pages_there_are_no_copies() {
+        assert!(has_huge_pages("[always] within_size advise never deny force"));
+        assert!(has_huge_pages("always [within_size] advise never deny force"));
+        for setting in ["always within_size [advise] never deny force", "always [never] deny", ""] {
+            assert!(!has_huge_pages(setting), "{setting}");
+        }
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(super) struct Outgoing {
     completion: Completion,
     delimiter: Delimiter,
     keep_alive: bool,
+    /// Is the content a part of what is stored (206)? Clients choose those: they get no copies.
+    is_part: bool,
     /// Bytes of head and content that have left.
     written: usize,
 }
@@ -91,12 +93,22 @@ impl Outgoing {
         let status_line = scratch.len();
         write_lines(&mut scratch, &response, clock);
         write_end(&mut scratch, asked.version, delimiter, keep_alive);
+        let is_part = response.status == http::StatusCode::PARTIAL_CONTENT;
         let Response { stored, mut body, completion, .. } = response;
         if !delimiter.has_content() {
             body = Body::empty();
         }
-        let written = 0;
-        Self { scratch, status_line, stored, body, completion, delimiter, keep_alive, written }
+        Self {
+            scratch,
+            status_line,
+            stored,
+            body,
+            completion,
+            delimiter,
+            keep_alive,
+            is_part,
+            written: 0,
+        }
     }
 
     /// Writes what is in memory, as far as the client takes it now; once all of it has left, says
@@ -108,7 +120,7 @@ impl Outgoing {
         context: &mut Context<'_>,
     ) -> Option<(Sent, Delivered)> {
         let parts = self.body.ready_parts().filter(|parts| parts.len() <= BATCH_PIECES)?;
-        let last = parts.last().filter(|_| S::SENDS_FILES);
+        let last = parts.last().filter(|_| S::SENDS_FILES && !self.is_part);
         let copy = last.and_then(|last| copies.of(last));
         let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
         let used = fill(&mut slices, self.head(), parts);

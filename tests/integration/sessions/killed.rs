@@ -54,17 +54,14 @@ impl Writer<'_> {
         if !ask("HGET sess_shared pid")?.ends_with(&self.pid) {
             return Some(());
         }
-        match ask(&format!("HMSET sess_shared data {} lock 0", data + 1)) {
-            Some(answer) => {
-                assert_eq!(answer, "+OK");
-                self.counted.lock().expect("no panic").push(data + 1);
-                Some(())
-            }
-            None => {
-                self.unknown.fetch_add(1, Ordering::SeqCst);
-                None
-            }
+        let answer = ask(&format!("HMSET sess_shared data {} lock 0", data + 1));
+        if let Some(answer) = &answer {
+            assert_eq!(answer, "+OK");
+            self.counted.lock().expect("no panic").push(data + 1);
+        } else {
+            self.unknown.fetch_add(1, Ordering::SeqCst);
         }
+        answer.map(drop)
     }
 }
 
