@@ -194,7 +194,7 @@ impl Link {
 
     /// The place in the log up to which the others must have come to know each purge that is applied
     /// here. `None`: there are purges which the log does not have, or no log was found yet.
-    pub(super) fn known(&self) -> Option<(Token, u64)> {
+    pub(super) fn known(&self) -> Option<Position> {
         let is_logged = || {
             self.unlogged.load(Ordering::Acquire) == 0
                 && self.journal.load(Ordering::Acquire) == 0
@@ -214,6 +214,11 @@ impl Link {
     /// Up to where everything is applied.
     pub(super) fn position(&self) -> Option<Position> {
         self.machine.lock().position()
+    }
+
+    /// Is everything up to this entry applied? `None`: not yet.
+    pub(super) fn has_passed(&self, place: Position) -> Option<bool> {
+        self.machine.lock().has_passed(place)
     }
 
     /// Goes on from there, where the log was not found yet.

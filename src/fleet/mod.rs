@@ -346,16 +346,14 @@ impl Fleet {
     pub async fn may_answer(&self, release: &[u8], place: Place) -> Result<(), Why> {
         let link = self.link.as_ref().ok_or(Why::Behind)?;
         self.is_of_release(release)?;
-        let (epoch, sequence) = place;
         for _ in 0..LOOKS_MAX {
             if self.trust().is_soft(link.clock.now()) {
                 return Err(Why::Behind);
             }
-            match link.position() {
-                Some(position) if position.epoch == epoch && position.sequence >= sequence => {
-                    return Ok(());
-                }
-                _ => tokio::time::sleep(LOOK).await,
+            match link.has_passed(place) {
+                Some(true) => return Ok(()),
+                // The log of one of both nodes was rewritten, and that one does not know it yet.
+                Some(false) | None => tokio::time::sleep(LOOK).await,
             }
         }
         Err(Why::Behind)

@@ -17,6 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::order::Order;
+use super::passed::Passed;
 use super::position::Position;
 use super::token::Token;
 use crate::clock::Moment;
@@ -143,6 +144,7 @@ pub struct Machine {
     limits: Limits,
     checks: Checks,
     position: Option<Position>,
+    passed: Passed,
     looks: VecDeque<(Position, Moment)>,
     proven_at: Option<Moment>,
     own: VecDeque<Own>,
@@ -165,6 +167,7 @@ impl Machine {
             limits,
             checks,
             position: None,
+            passed: Passed::default(),
             looks: VecDeque::new(),
             proven_at: None,
             own: VecDeque::new(),
@@ -182,18 +185,32 @@ impl Machine {
     /// Goes on where another process of this node, or one before it, was: everything up to there is
     /// applied to what this one stores. Of no effect once the log was found.
     pub fn resume(&mut self, position: Position) {
-        self.position = self.position.or(Some(position));
+        if self.position.is_none() {
+            self.position = Some(position);
+            self.passed.begin(position);
+        }
     }
 
     /// The last entry that this node has applied: one that was read, or one of its own that the
     /// log has acknowledged. `None` until the log was found, and while one of its own is in another
     /// epoch, which this node has not come to: no place in this one says that it is known.
-    pub fn known(&self) -> Option<(Token, u64)> {
-        let Position { epoch, sequence, .. } = self.position?;
+    pub fn known(&self) -> Option<Position> {
+        let position = self.position?;
         match self.acknowledged {
-            Some((of, own)) => (of == epoch).then_some((epoch, sequence.max(own))),
-            None => Some((epoch, sequence)),
+            Some((of, _)) if of != position.epoch => None,
+            Some((of, own)) if own > position.sequence => {
+                let entry = self.own_places.get(&(of, own)).copied();
+                Some(Position { epoch: of, sequence: own, entry })
+            }
+            _ => Some(position),
         }
+    }
+
+    /// Has everything up to this entry been applied? `None`: not yet, or it is of another log.
+    pub fn has_passed(&self, place: Position) -> Option<bool> {
+        let position = self.position?;
+        let is_behind = position.epoch != place.epoch || position.sequence < place.sequence;
+        (!is_behind).then(|| self.passed.has(place))
     }
 
     /// Until when this node counts as knowing the log's end; `None`: it never did.
@@ -266,6 +283,11 @@ impl Machine {
             self.forget_acknowledged_in(position.epoch);
         }
         self.position = Some(at);
+        if broken.is_some() {
+            self.passed.begin(at);
+        } else {
+            self.passed.add(at);
+        }
         match broken {
             Some(cause) => {
                 self.looks.clear();
@@ -389,6 +411,7 @@ impl Machine {
         if let Some(position) = self.position.replace(end) {
             self.forget_acknowledged_in(position.epoch);
         }
+        self.passed.begin(end);
         self.looks.clear();
         self.prove(question.asked_at);
         let mut actions = vec![Action::Soften(cause)];

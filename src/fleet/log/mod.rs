@@ -4,6 +4,7 @@
 mod journal;
 mod machine;
 mod order;
+mod passed;
 mod position;
 #[cfg(test)]
 mod simulation;

@@ -9,14 +9,15 @@ use bytes::{Buf as _, Bytes};
 use crate::exchange::Scheme;
 use crate::fields::Fields;
 use crate::fleet::Due;
-use crate::fleet::log::Token;
+use crate::fleet::log::{Position, Token};
 use crate::reason::Reason;
 
 /// Fields of a request for a page at most; the listener takes no more either.
 const FIELDS_MAX: usize = 1_000;
 
-/// A place in the log: its epoch and a sequence.
-pub type Place = (Token, u64);
+/// A place in the log. Its number alone would not do: after a failover that lost the log's tail two nodes
+/// may mean different entries by it.
+pub type Place = Position;
 
 /// A page that a node asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -323,15 +324,25 @@ pub(super) fn take_due(from: &mut Bytes) -> Option<Due> {
     }
 }
 
-pub(super) fn put_place(out: &mut Vec<u8>, (epoch, sequence): Place) {
-    out.extend_from_slice(&epoch.bytes());
-    out.extend_from_slice(&sequence.to_le_bytes());
+pub(super) fn put_place(out: &mut Vec<u8>, place: Place) {
+    out.extend_from_slice(&place.epoch.bytes());
+    out.extend_from_slice(&place.sequence.to_le_bytes());
+    out.push(u8::from(place.entry.is_some()));
+    out.extend_from_slice(&place.entry.map_or([0; 16], Token::bytes));
 }
 
 pub(super) fn take_place(from: &mut Bytes) -> Option<Place> {
-    let mut epoch = [0; 16];
+    let (mut epoch, mut entry) = ([0; 16], [0; 16]);
     from.try_copy_to_slice(&mut epoch).ok()?;
-    Some((Token::new(epoch), from.try_get_u64_le().ok()?))
+    let sequence = from.try_get_u64_le().ok()?;
+    let has_entry = from.try_get_u8().ok()?;
+    from.try_copy_to_slice(&mut entry).ok()?;
+    let entry = match has_entry {
+        0 if entry == [0; 16] => None,
+        1 => Some(Token::new(entry)),
+        _ => return None,
+    };
+    Some(Position { epoch: Token::new(epoch), sequence, entry })
 }
 
 #[cfg(test)]
@@ -365,7 +376,7 @@ mod tests {
                 is_fragment: flags[1],
                 may_render: flags[2],
                 takes_stale: flags[3],
-                place: (Token::new([7; 16]), sequence),
+                place: Position { epoch: Token::new([7; 16]), sequence, entry: Some(Token::new([8; 16])) },
                 fields: list,
             };
             prop_assert_eq!(Ask::decode(ask.encode()), Some(ask));

@@ -349,7 +349,8 @@ mod tests {
             prop_assert_eq!(HottestAsk::decode(hottest.encode()), Some(hottest));
             let leaving = LeavingAsk { name: release.clone() };
             prop_assert_eq!(LeavingAsk::decode(leaving.encode()), Some(leaving));
-            let take = TakeAsk { place: (Token::new([7; 16]), sequence), release, keyspace, keys };
+            let place = Place { epoch: Token::new([7; 16]), sequence, entry: None };
+            let take = TakeAsk { place, release, keyspace, keys };
             prop_assert_eq!(TakeAsk::decode(take.encode()), Some(take));
         }
 
@@ -396,7 +397,7 @@ mod tests {
     #[test]
     fn too_many_keys_or_nodes_are_refused() {
         let keys = vec![Bytes::new(); TAKE_MAX + 1];
-        let place = (Token::new([7; 16]), 1);
+        let place = Place { epoch: Token::new([7; 16]), sequence: 1, entry: None };
         let release = Bytes::new();
         let take = TakeAsk { place, release: release.clone(), keyspace: 1, keys };
         assert_eq!(TakeAsk::decode(take.encode()), None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use parvis::fleet::log::Token;
-use parvis::fleet::peer::message::{Answer, Ask, Why};
+use parvis::fleet::peer::message::{Answer, Ask, Place, Why};
 
 use super::played::{Played, ask};
 use super::{PATIENCE, SECRET, Shop, owned_by, started, version};
@@ -62,13 +62,17 @@ fn a_node_gives_nothing_before_it_has_read_the_log_as_far_as_who_asks() {
         asked.answer(&Answer::Nothing(Why::NotStored), SECRET);
     });
     let question = question.expect("asked");
-    let (epoch, sequence) = question.place;
-    assert_eq!(sequence, 1);
+    let place = question.place;
+    assert_eq!(place.sequence, 1);
     assert!(matches!(ask(port, &question), Answer::Page { .. }), "it is here by now");
-    let ahead = Ask { place: (epoch, sequence + 1), ..question.clone() };
+    let ahead = Ask { place: Place { sequence: 2, ..place }, ..question.clone() };
     assert_eq!(ask(port, &ahead), Answer::Nothing(Why::Behind));
-    let elsewhere = Ask { place: (Token::new([9; 16]), sequence), ..question.clone() };
+    let elsewhere =
+        Ask { place: Place { epoch: Token::new([9; 16]), ..place }, ..question.clone() };
     assert_eq!(ask(port, &elsewhere), Answer::Nothing(Why::Behind), "another log");
+    let rewritten = Place { entry: Some(Token::new([9; 16])), ..place };
+    let rewritten = Ask { place: rewritten, ..question.clone() };
+    assert_eq!(ask(port, &rewritten), Answer::Nothing(Why::Behind), "another entry of that number");
     let of_release = Ask { release: "other".into(), ..question.clone() };
     assert_eq!(ask(port, &of_release), Answer::Nothing(Why::Release));
     let other_key = Ask { key: "other".into(), ..question };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parvis::fleet::log::Token;
-use parvis::fleet::peer::message::Why;
+use parvis::fleet::peer::message::{Place, Why};
 use parvis::fleet::peer::warm_message::{Hottest, HottestAsk, Parcel, TakeAsk, encode_parcels};
 
 use super::{health, heat, stat, wait_until_ready};
@@ -40,9 +40,10 @@ fn old_page(shop: &Shop, redis: &Redis) -> (Hottest, Parcel) {
     let parcels = ask(port, &take).expect("pages");
     let parcel = parcels.into_iter().next().flatten().expect("the page");
     // Answers that nobody may have.
-    let ahead = TakeAsk { place: (place.0, place.1 + 1), ..take.clone() };
+    let ahead = TakeAsk { place: Place { sequence: place.sequence + 1, ..place }, ..take.clone() };
     assert_eq!(ask(port, &ahead), Err(Why::Behind), "it has not read the log so far");
-    let elsewhere = TakeAsk { place: (Token::new([9; 16]), 0), ..take.clone() };
+    let elsewhere =
+        TakeAsk { place: Place { epoch: Token::new([9; 16]), ..place }, ..take.clone() };
     assert_eq!(ask(port, &elsewhere), Err(Why::Behind), "another log");
     let of_release = TakeAsk { release: Bytes::from_static(b"other"), ..take.clone() };
     assert_eq!(ask(port, &of_release), Err(Why::Release));
@@ -53,11 +54,12 @@ fn old_page(shop: &Shop, redis: &Redis) -> (Hottest, Parcel) {
 }
 
 /// The end of the log.
-fn place_of(redis: &Redis) -> (Token, u64) {
-    let head = redis.ask(&["hmget", "{parvis}:head", "epoch", "sequence"]);
-    let (epoch, sequence) = head.split_once('\n').expect("two lines");
-    let epoch = Token::parse(epoch.trim().as_bytes()).expect("an epoch");
-    (epoch, sequence.trim().parse().expect("a number"))
+fn place_of(redis: &Redis) -> Place {
+    let head = redis.ask(&["hmget", "{parvis}:head", "epoch", "sequence", "entry"]);
+    let lines: Vec<&str> = head.lines().map(str::trim).collect();
+    let token = |at: usize| lines.get(at).and_then(|name| Token::parse(name.as_bytes()));
+    let epoch = token(0).expect("an epoch");
+    Place { epoch, sequence: lines[1].parse().expect("a number"), entry: token(2) }
 }
 
 /// A node that joins, and is given the old page after what the test does meanwhile.

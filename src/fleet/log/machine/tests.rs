@@ -129,6 +129,18 @@ fn an_own_entry_whose_place_another_one_took_is_appended_again_whichever_is_know
 }
 
 #[test]
+fn a_number_that_another_entry_had_is_no_place_that_was_passed() {
+    let mut machine = found(at(3));
+    machine.entry(entry(4), seconds(1));
+    assert_eq!(machine.has_passed(at(4)), Some(true));
+    assert_eq!(machine.has_passed(at(5)), None, "not yet");
+    // The master was lost with its tail, and this node has not heard of it: others are at a new entry 4.
+    let anothers = Position { entry: Some(Token::new([44; 16])), ..at(4) };
+    assert_eq!(machine.has_passed(anothers), Some(false));
+    assert_eq!(machine.has_passed(Position { epoch: Token::new([2; 16]), ..at(4) }), None);
+}
+
+#[test]
 fn no_place_is_told_while_an_own_entry_is_in_an_epoch_that_was_not_come_to() {
     let mut machine = found(at(3));
     let (epoch, name) = (Token::new([2; 16]), Token::new([77; 16]));
@@ -139,10 +151,11 @@ fn no_place_is_told_while_an_own_entry_is_in_an_epoch_that_was_not_come_to() {
     let question = machine.question(seconds(2));
     let actions = machine.end(question, Position { epoch, ..at(0) }, seconds(2));
     assert_eq!(causes(&actions), [Cause::NewEpoch]);
-    assert_eq!(machine.known(), Some((epoch, 1)), "that end was older than the own entry");
+    let own = Position { epoch, sequence: 1, entry: None };
+    assert_eq!(machine.known(), Some(own), "that end was older than the own entry");
     let question = machine.question(seconds(3));
     machine.end(question, at(9), seconds(3));
-    assert_eq!(machine.known(), Some((EPOCH, 9)));
+    assert_eq!(machine.known(), Some(at(9)));
 }
 
 #[test]
