@@ -33,12 +33,14 @@ impl Eviction {
 
 /// Of so many at random the oldest goes.
 const SAMPLES: usize = 16;
-/// After so many samples in a row without a value a database begins anew.
-const VAIN_MAX: usize = 32;
+/// After so many looks at samples without a value the row is walked along: that finds one in as many steps
+/// as there are keys for each value.
+const VAIN_MAX: usize = 8;
 
 /// The sets of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sets {
+    pub number: usize,
     pub bytes: usize,
 }
 
@@ -51,22 +53,31 @@ impl Keyspace {
     /// Gives up values until `more_bytes` fit within the bound.
     pub(super) fn make_room(&mut self, now_ms: i64, more_bytes: usize) {
         let room = self.bounds.memory_max_bytes.saturating_sub(more_bytes);
-        let mut vain = 0;
         while self.memory_bytes() > room {
             let sets_bytes: usize = self.databases.iter().map(|database| database.sets.bytes).sum();
-            if vain < VAIN_MAX && sets_bytes <= self.bounds.memory_max_bytes / 2 {
-                let is_evicted = self.evict(now_ms);
-                vain = if is_evicted { 0 } else { vain + 1 };
-            } else {
+            if sets_bytes > self.bounds.memory_max_bytes / 2 || !self.evict(now_ms) {
                 self.begin_anew();
-                vain = 0;
             }
         }
     }
 
-    /// Gives up one value; false: none was found.
+    /// Gives up one value; false: there is none.
     fn evict(&mut self, now_ms: i64) -> bool {
         let Some(at) = self.some_database() else { return false };
+        let sampled = (0..VAIN_MAX).find_map(|_| self.oldest_of_some(at, now_ms));
+        let Some(place) = sampled.or_else(|| self.next_value(at)) else { return false };
+        let database = &mut self.databases[at];
+        let (key, entry) = database.entries.remove_at(place);
+        database.forget(&key, &entry);
+        database.watches.touch(&key);
+        self.effects.push(at, &[b"DEL", &key]);
+        self.changes += 1;
+        self.evicted += 1;
+        true
+    }
+
+    /// Where the oldest value of some at random stands.
+    fn oldest_of_some(&mut self, at: usize, now_ms: i64) -> Option<usize> {
         let mut oldest: Option<(u32, usize)> = None;
         for _ in 0..SAMPLES {
             let place = self.random_below(self.databases[at].entries.len());
@@ -80,23 +91,31 @@ impl Keyspace {
                 oldest = Some((age, place));
             }
         }
-        let Some((_, place)) = oldest else { return false };
-        let database = &mut self.databases[at];
-        let (key, entry) = database.entries.remove_at(place);
-        database.forget(&key, &entry);
-        database.watches.touch(&key);
-        self.effects.push(at, &[b"DEL", &key]);
-        self.changes += 1;
-        self.evicted += 1;
-        true
+        oldest.map(|(_, place)| place)
     }
 
-    /// A database at random, by how many keys they have.
+    /// Where the next value stands from where the last walk found one. Values that stand together behind
+    /// many sets are so found with one walk past those, not with one for each.
+    fn next_value(&mut self, at: usize) -> Option<usize> {
+        let database = &mut self.databases[at];
+        let number = database.entries.len();
+        let is_value = |place: &usize| {
+            let entry = database.entries.at(*place).map(|(_, entry)| entry);
+            entry.is_some_and(|entry| !matches!(entry.value, Value::Set(_)))
+        };
+        let from = database.walked.min(number);
+        let place = (from..number).chain(0..from).find(is_value)?;
+        database.walked = place;
+        Some(place)
+    }
+
+    /// A database at random, by how many values they have.
     fn some_database(&mut self) -> Option<usize> {
-        let all: usize = self.databases.iter().map(|database| database.entries.len()).sum();
+        let values = |database: &Database| database.entries.len() - database.sets.number;
+        let all: usize = self.databases.iter().map(values).sum();
         let mut place = self.random_below(all);
         self.databases.iter().position(|database| {
-            let number = database.entries.len();
+            let number = values(database);
             let is_it = place < number;
             place = place.saturating_sub(number);
             is_it
@@ -122,6 +141,7 @@ impl Database {
     pub(super) fn forget(&mut self, key: &[u8], entry: &Entry) {
         self.expiring -= usize::from(entry.expires_ms.is_some());
         if matches!(entry.value, Value::Set(_)) {
+            self.sets.number -= 1;
             self.sets.bytes -= Dense::cost(key, entry);
         }
     }
@@ -130,6 +150,7 @@ impl Database {
     pub(super) fn remember(&mut self, key: &[u8], entry: &Entry) {
         self.expiring += usize::from(entry.expires_ms.is_some());
         if matches!(entry.value, Value::Set(_)) {
+            self.sets.number += 1;
             self.sets.bytes += Dense::cost(key, entry);
         }
     }
@@ -155,9 +176,10 @@ mod tests {
         out.escape_ascii().to_string()
     }
 
-    fn sets_bytes(database: &Database) -> usize {
+    fn sets(database: &Database) -> Sets {
         let sets = database.entries.iter().filter(|(_, it)| matches!(it.value, Value::Set(_)));
-        sets.map(|(key, entry)| Dense::cost(key, entry)).sum()
+        let costs: Vec<_> = sets.map(|(key, entry)| Dense::cost(key, entry)).collect();
+        Sets { number: costs.len(), bytes: costs.iter().sum() }
     }
 
     #[test]
@@ -183,12 +205,34 @@ mod tests {
             };
             say(&mut keyspace, &mut session, &command);
             for database in &keyspace.databases {
-                assert_eq!(database.sets.bytes, sets_bytes(database), "after {command}");
+                assert_eq!(database.sets, sets(database), "after {command}");
             }
             // One write may go beyond the bound by what it holds together.
             assert!(keyspace.memory_bytes() < 41_000);
         }
         assert!(keyspace.evicted > 0 && keyspace.resets > 0);
+    }
+
+    #[test]
+    fn a_few_large_values_among_many_small_sets_make_room_one_by_one() {
+        for (sets, values) in [(0, 0), (0, 1), (1, 2)] {
+            let (mut keyspace, mut session) = (keyspace(12_000_000), Session::new(1));
+            say(&mut keyspace, &mut session, &format!("SELECT {sets}"));
+            for at in 0..20_000 {
+                say(&mut keyspace, &mut session, &format!("SADD set{at} m"));
+            }
+            let sets_bytes = keyspace.figures().sets_bytes;
+            assert!(sets_bytes < 6_000_000, "{sets_bytes}");
+            say(&mut keyspace, &mut session, &format!("SELECT {values}"));
+            let value = "x".repeat(100_000);
+            for at in 0..1_000 {
+                let said = say(&mut keyspace, &mut session, &format!("SET k{at} {value}"));
+                assert!(said.starts_with("+OK"), "{said}");
+            }
+            let figures = keyspace.figures();
+            assert_eq!((figures.resets, figures.sets_bytes), (0, sets_bytes));
+            assert!(figures.evicted > 800 && figures.keys > 20_020, "{figures:?}");
+        }
     }
 
     #[test]

@@ -92,6 +92,8 @@ struct Database {
     watches: Watches,
     /// Entries that the search for expired ones has not come to yet.
     unsearched: usize,
+    /// Where the search for a value to give up found the last one.
+    walked: usize,
 }
 
 /// Numbers for logs and metrics.

@@ -158,7 +158,8 @@ impl View<'_> {
         let database = &mut self.keyspace.databases[self.at];
         let (mut is_set, before) = (false, database.entries.bytes());
         let entries = &mut database.entries;
-        if !entries.contains(key) {
+        let is_new = !entries.contains(key);
+        if is_new {
             entries.insert(key, Entry::new(make(), None));
         }
         let (is_changed, is_empty, result) = entries.change(key, |entry| {
@@ -173,6 +174,7 @@ impl View<'_> {
             (is_changed, is_empty, result)
         })?;
         if is_set {
+            database.sets.number += usize::from(is_new);
             database.sets.bytes = (database.sets.bytes + database.entries.bytes()) - before;
         }
         if is_empty {
