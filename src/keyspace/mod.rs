@@ -131,6 +131,8 @@ pub struct Keyspace {
     touched: Option<Touched>,
     /// Grows with each change.
     changes: u64,
+    /// The database where the search for keys that have ended goes on.
+    searched: usize,
     random: u64,
     commands: u64,
     expired: u64,
@@ -159,6 +161,7 @@ impl Keyspace {
             effects: Effects::default(),
             touched: None,
             changes: 0,
+            searched: 0,
             random: seed | 1,
             commands: 0,
             expired: 0,
@@ -247,14 +250,32 @@ impl Keyspace {
     /// Removes keys that have ended, among at most `search_max` others, going on where it stopped the last
     /// time. How many it removed.
     pub fn expire(&mut self, now_ms: i64, search_max: usize) -> usize {
-        let (mut removed, mut left) = (0, search_max);
-        for at in 0..self.databases.len() {
-            if self.databases[at].expiring == 0 {
+        let (mut removed, mut left, mut first_share) = (0, search_max, 0);
+        let (first, number) = (self.searched, self.databases.len());
+        // The first one comes last, too, with what lies before the place where the search stopped.
+        for step in 0..=number {
+            let at = (first + step) % number;
+            let database = &self.databases[at];
+            if database.expiring == 0 {
                 continue;
             }
-            let share = left.min(self.databases[at].entries.len());
+            let entries = database.entries.len();
+            let row = match database.unsearched {
+                _ if step == number => entries.saturating_sub(first_share),
+                unsearched if (1..=entries).contains(&unsearched) => unsearched,
+                _ => entries,
+            };
+            let share = left.min(row);
             left -= share;
             removed += self.expire_in(at, now_ms, share);
+            if step == 0 {
+                first_share = share;
+            }
+            if left == 0 {
+                // Others have their turn once its row is done.
+                self.searched = if share < row { at } else { (at + 1) % number };
+                break;
+            }
         }
         removed
     }

@@ -63,6 +63,44 @@ fn a_key_is_there_up_to_its_end() {
 }
 
 #[test]
+fn the_search_for_what_has_ended_comes_to_all_databases() {
+    let bounds = Bounds { memory_max_bytes: 2_000_000, ..Bounds::default() };
+    let (mut keyspace, mut client) = (Keyspace::new(bounds, 1), Client::new());
+    for number in 0..5_000 {
+        client.ask(&mut keyspace, &format!("SET a{number} v PX 900000"));
+    }
+    for (database, at) in [(1, 0), (3, 100)] {
+        client.ask(&mut keyspace, &format!("SELECT {database}"));
+        for number in at..at + 100 {
+            client.ask(&mut keyspace, &format!("SET b{number} v PX 10"));
+        }
+    }
+    let removed: usize = (0..6).map(|_| keyspace.expire(NOW + 11, 1_000)).sum();
+    assert_eq!((removed, keyspace.figures().keys), (200, 5_000));
+    // It goes round: what ends later in the first database is found, too.
+    let removed: usize = (0..7).map(|_| keyspace.expire(NOW + 1_000_000, 1_000)).sum();
+    assert_eq!((removed, keyspace.figures().keys), (5_000, 0));
+}
+
+#[test]
+fn where_there_is_no_room_what_has_ended_goes_whatever_its_database() {
+    let bounds = Bounds { memory_max_bytes: 2_000_000, ..Bounds::default() };
+    let (mut keyspace, mut client) = (Keyspace::new(bounds, 1), Client::new());
+    for number in 0..5_000 {
+        client.ask(&mut keyspace, &format!("SET a{number} v PX 900000"));
+    }
+    client.ask(&mut keyspace, "SELECT 1");
+    let value = "x".repeat(1_000);
+    let full = (0..10_000).find(|number| {
+        client.ask(&mut keyspace, &format!("SET b{number} {value} PX 10")).starts_with("OOM")
+    });
+    assert!(full.is_some());
+    client.now_ms += 11;
+    let refused = (0..6).filter(|_| client.ask(&mut keyspace, "SET c v").starts_with("OOM"));
+    assert!(refused.count() < 6);
+}
+
+#[test]
 fn what_has_ended_is_removed_without_being_asked_for() {
     let (mut keyspace, mut client) = (keyspace(), Client::new());
     for number in 0..1_000 {
