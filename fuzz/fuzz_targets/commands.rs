@@ -102,7 +102,7 @@ fuzz_target!(|input: &[u8]| {
         let mut out = BytesMut::new();
         let after = client.execute(&mut keyspace, &request, now_ms, &mut out);
         assert_reply(out, &request);
-        if after == After::Close {
+        if after != After::Continue {
             *client = Session::new(4);
         }
         let mut effects = BytesMut::from(&keyspace.take_effects()[..]);

@@ -22,6 +22,8 @@ pub enum After {
     Continue,
     /// It is closed, once the reply is sent.
     Close,
+    /// It is closed without a reply: what came over it was HTTP.
+    Refuse,
 }
 
 /// Which replies a client wants.
@@ -128,6 +130,10 @@ impl Session {
     ) -> After {
         keyspace.commands += 1;
         let client = &mut self.0;
+        if request.is_http() {
+            client.after = After::Refuse;
+            return client.after;
+        }
         let before = out.len();
         if let Err(error) = client.accept(keyspace, request, now_ms, out) {
             out.truncate(before);

@@ -244,6 +244,18 @@ fn told_by(keyspace: &mut Keyspace) -> String {
 }
 
 #[test]
+fn a_browser_that_was_made_to_speak_is_not_listened_to() {
+    for words in ["POST / HTTP/1.1", "host: x", "Post"] {
+        let (mut keyspace, mut client) = (keyspace(), Client::new());
+        client.ask(&mut keyspace, "MULTI");
+        let (session, mut out) = (&mut client.session, BytesMut::new());
+        let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+        let after = session.execute(&mut keyspace, &Request::pack(&words), NOW, &mut out);
+        assert_eq!((after, &out[..]), (After::Refuse, &b""[..]));
+    }
+}
+
+#[test]
 fn replies_that_nobody_wants_are_not_sent() {
     let (mut keyspace, mut client) = (keyspace(), Client::new());
     assert_eq!(client.raw(&mut keyspace, "CLIENT REPLY SKIP"), "");

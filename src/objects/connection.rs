@@ -117,14 +117,18 @@ impl Client<'_> {
             let taken = self.take_requests();
             let is_all = self.requests.len() < BATCH_MAX;
             let after = self.execute(stream).await?;
+            match after {
+                After::Continue => {}
+                After::Close => {
+                    self.send(stream).await?;
+                    return Err(End::Gone);
+                }
+                After::Refuse => return Err(End::Refused),
+            }
             if let Err(error) = taken {
                 // What came before the mistake was done.
                 error.write(&mut self.replies);
                 return Err(End::Refused);
-            }
-            if after == After::Close {
-                self.send(stream).await?;
-                return Err(End::Gone);
             }
             if is_all {
                 break;

@@ -142,7 +142,7 @@ impl Objects {
         for request in requests {
             after = session.execute(&mut keyspace, request, now_ms, out);
             done += 1;
-            if after == After::Close || out.len() >= replies_max_bytes {
+            if after != After::Continue || out.len() >= replies_max_bytes {
                 break;
             }
         }

@@ -82,6 +82,13 @@ impl Request {
         self.arguments.iter().map(slice)
     }
 
+    /// Is it the beginning of a line of HTTP? A page elsewhere can make a browser, or this server's own PHP,
+    /// send such lines anywhere, with lines behind them that would be commands. redis-server looks for the
+    /// same two words.
+    pub fn is_http(&self) -> bool {
+        self.is("post") || self.is("host:")
+    }
+
     /// Is this the command of that name? Case does not count.
     pub fn is(&self, name: &str) -> bool {
         self.arg(0).is_some_and(|own| own.eq_ignore_ascii_case(name.as_bytes()))

@@ -17,7 +17,9 @@ use super::pinned::Pinned;
 use super::trunks::{Trunk, is_lost};
 use super::{Backend, Gateway};
 use crate::redis_pool::RedisError;
-use crate::resp::{Protocol, RawReply, ReadState, ReplyKind, Request, read_request, write};
+use crate::resp::{
+    Protocol, ProtocolError, RawReply, ReadState, ReplyKind, Request, read_request, write,
+};
 use crate::sessions::embedded::EmbeddedSession;
 use crate::sessions::figures::HolderClient;
 use crate::sessions::lock::LockClient;
@@ -136,19 +138,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn requests(&mut self) -> Result<(), Closed> {
         loop {
             match read_request(&mut self.input, &self.gateway.bounds.limits, &mut self.reading) {
+                Ok(Some(request)) if request.is_http() => return self.turn_away(None).await,
                 Ok(Some(request)) => self.take(request).await?,
                 Ok(None) if self.transaction.is_empty() => return self.flush().await,
                 // More may have come meanwhile.
                 Ok(None) => self.leave_crowd().await?,
-                Err(error) => {
-                    self.gateway.counts.malformed.fetch_add(1, Ordering::Relaxed);
-                    self.transaction.clear();
-                    self.flush().await?;
-                    error.write(&mut self.out);
-                    return Err(Closed);
-                }
+                Err(error) => return self.turn_away(Some(error)).await,
             }
         }
+    }
+
+    /// What came is no command. What came before it is done, but for a transaction without its end.
+    async fn turn_away(&mut self, error: Option<ProtocolError>) -> Result<(), Closed> {
+        self.gateway.counts.malformed.fetch_add(1, Ordering::Relaxed);
+        self.transaction.clear();
+        self.flush().await?;
+        if let Some(error) = error {
+            error.write(&mut self.out);
+        }
+        Err(Closed)
     }
 
     async fn take(&mut self, request: Request) -> Result<(), Closed> {

@@ -40,7 +40,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if self.out.get(from) != Some(&b'-') {
             tell(self.locks.as_mut(), wrote);
         }
-        if then == Then::Close { Err(Closed) } else { self.write_long().await }
+        if then == Then::Continue { self.write_long().await } else { Err(Closed) }
     }
 
     /// HELLO, of which login and name are this server's.

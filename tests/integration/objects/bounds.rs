@@ -29,6 +29,21 @@ fn what_is_no_command_is_told_and_ends_the_connection_after_what_came_before() {
 }
 
 #[test]
+fn nothing_is_done_of_what_a_browser_was_made_to_send() {
+    for head in ["POST / HTTP/1.1\r\nHost: x\r\n", "GET / HTTP/1.1\r\nhOST: x\r\n"] {
+        let kept = Kept::start(&[]);
+        let mut connection = kept.connect();
+        connection.send(format!("{head}\r\nSET k v\r\n").as_bytes());
+        // GET itself has too many arguments.
+        while let Some(reply) = connection.reply() {
+            assert!(matches!(reply, Value::Error(_)), "{reply:?}");
+        }
+        assert_eq!(kept.connect().say("GET k"), Value::Null);
+        assert!(kept.metric("refused_connections_total") > 0.0);
+    }
+}
+
+#[test]
 fn too_long_a_command_is_refused_before_it_comes() {
     let kept = Kept::start(&[("objects.request_max", "\"64KiB\"")]);
     let mut connection = kept.connect();

@@ -32,6 +32,23 @@ fn what_is_no_command_gets_redis_own_words_and_the_connection_ends() {
 }
 
 #[test]
+fn nothing_is_done_of_what_a_browser_was_made_to_send_as_with_redis_itself() {
+    let (behind, direct) = (Redis::start(), Redis::start());
+    let (node, port) = node(&behind.url(), |builder| builder);
+    for head in ["POST / HTTP/1.1\r\n", "MULTI\r\nhost: x\r\n", "WATCH k\r\nPost\r\n"] {
+        for port in [port, direct.port] {
+            let mut client = Client::connect(port);
+            client.send(format!("{head}\r\nSET k v\r\nEXEC\r\n").as_bytes());
+            while let Some(reply) = client.reply() {
+                assert_eq!(text(&reply), "+OK", "{head}");
+            }
+        }
+        assert_eq!((behind.ask(&["get", "k"]), direct.ask(&["get", "k"])), Default::default());
+    }
+    assert_eq!(node.metric("parvis_sessions_malformed_total"), Some(3.0));
+}
+
+#[test]
 fn what_is_too_long_is_refused_before_it_has_come() {
     let redis = Redis::start();
     let (node, port) = node(&redis.url(), |builder| {

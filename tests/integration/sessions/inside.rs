@@ -42,6 +42,16 @@ fn sessions_are_there_again_after_a_kill_and_a_second_try_for_a_lock_waits_for_t
 }
 
 #[test]
+fn nothing_is_done_of_what_a_browser_was_made_to_send() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_parvis, port) = node(directory.path());
+    let mut browser = Client::connect(port);
+    browser.send(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET k v\r\n");
+    assert_eq!(browser.reply(), None);
+    assert_eq!(Client::connect(port).ask("GET k"), "$-1");
+}
+
+#[test]
 fn a_process_that_takes_over_has_what_the_one_before_had() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut successors = Successors::new();
