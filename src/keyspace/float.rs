@@ -11,8 +11,20 @@ const DECIMALS: usize = 17;
 const MANTISSA_BITS: usize = 64;
 /// Beyond, the number is infinite.
 const EXPONENT_MAX: i64 = 16_384 - 64;
-/// Below, it is nothing.
-const EXPONENT_MIN: i64 = -16_445 - 64;
+/// What has more digits before the point is infinite.
+const MAGNITUDE_MAX: i64 = 4_933;
+/// What is below ten to this is something, but where it does not stand alone nothing, since 64 bits do not
+/// reach from a digit that is shown to it.
+const MAGNITUDE_SHOWN: i64 = -40;
+/// What is not below ten to this is something.
+const MAGNITUDE_MIN: i64 = -4_950;
+/// The digits of half of the least number, 2 to the -16,446, up to which it is nothing.
+const NOTHING: &[u8] = b"182259976594123730";
+/// More digits behind the point tell at most that it is a little more: between two numbers of 64 bits that are
+/// not below `MAGNITUDE_SHOWN` there are fewer.
+const FRACTION_MAX: i64 = 300;
+/// Digits that one step reckons with.
+const STEP_DIGITS: usize = 9;
 
 /// A whole number of any size, in parts of 32 bits, the lowest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,6 +171,8 @@ pub(super) enum Number {
 
 impl LongDouble {
     const ZERO: Self = Self { negative: false, mantissa: 0, exponent: 0 };
+    /// Stands for all that are too small to be shown.
+    const TINY: Self = Self { negative: false, mantissa: 1 << 63, exponent: -263 };
 
     /// The nearest number; `None`: it is infinite.
     fn nearest(negative: bool, big: &Big, exponent: i64, more: bool) -> Option<Self> {
@@ -261,14 +275,12 @@ pub(super) fn parse(text: &[u8]) -> Option<Number> {
         _ => return None,
     };
     power -= fraction.len() as i64;
-    let mut big = Big::default();
-    for digit in whole.iter().chain(fraction) {
-        big.multiply_add(10, u32::from(digit - b'0'));
-    }
-    if big.is_zero() {
+    let digits = whole.iter().chain(fraction).skip_while(|digit| **digit == b'0');
+    let digits: Vec<u8> = digits.copied().collect();
+    if digits.is_empty() {
         return Some(Number::Finite(LongDouble { negative, ..LongDouble::ZERO }));
     }
-    scale(negative, big, power).map(Number::Finite)
+    scale(negative, &digits, power).map(Number::Finite)
 }
 
 /// A power of ten as it is written; one that is too long is as good as the largest.
@@ -286,27 +298,50 @@ fn exponent_of(text: &[u8]) -> Option<i64> {
     Some(if negative { -size } else { size })
 }
 
-/// Times a power of ten; `None`: too large, or too small.
-fn scale(negative: bool, mut big: Big, power: i64) -> Option<LongDouble> {
-    if power + big.bits() as i64 > 20_000 || power < -20_000 {
+/// Digits, of which the first is not 0, times a power of ten; `None`: too large, or too small. That is known
+/// before anything is reckoned: a few bytes can say a power whose digits take long.
+fn scale(negative: bool, digits: &[u8], power: i64) -> Option<LongDouble> {
+    let magnitude = digits.len() as i64 + power;
+    if magnitude > MAGNITUDE_MAX {
         return None;
     }
-    let (mut exponent, mut more) = (0, false);
-    if power >= 0 {
-        for _ in 0..power {
-            big.multiply_add(10, 0);
-        }
-    } else {
+    if magnitude <= MAGNITUDE_SHOWN {
+        let is_something =
+            magnitude > MAGNITUDE_MIN || magnitude == MAGNITUDE_MIN && digits > NOTHING;
+        return is_something.then_some(LongDouble { negative, ..LongDouble::TINY });
+    }
+    let dropped = (-power - FRACTION_MAX).clamp(0, digits.len() as i64);
+    let (digits, rest) = digits.split_at(digits.len() - dropped as usize);
+    let power = power + dropped;
+    let mut more = rest.iter().any(|digit| *digit != b'0');
+    let mut big = Big::default();
+    for digits in digits.chunks(STEP_DIGITS) {
+        let number = digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+        big.multiply_add(ten_to(digits.len()), number);
+    }
+    let mut exponent = 0;
+    let mut left = power.unsigned_abs() as usize;
+    if power < 0 {
         // So many bits that 66 are left at least when it was divided.
-        let bits = power.unsigned_abs() as usize * 4 + MANTISSA_BITS + 2;
+        let bits = left * 10 / 3 + MANTISSA_BITS + 3;
         big.shift_left(bits);
         exponent = -(bits as i64);
-        for _ in 0..power.unsigned_abs() {
-            more |= big.divide(10) != 0;
-        }
     }
-    let number = LongDouble::nearest(negative, &big, exponent, more)?;
-    (number.exponent > EXPONENT_MIN).then_some(number)
+    while left > 0 {
+        let step = left.min(STEP_DIGITS);
+        if power < 0 {
+            more |= big.divide(ten_to(step)) != 0;
+        } else {
+            big.multiply_add(ten_to(step), 0);
+        }
+        left -= step;
+    }
+    LongDouble::nearest(negative, &big, exponent, more)
+}
+
+/// A power of ten up to that of a step.
+fn ten_to(digits: usize) -> u32 {
+    (0..digits).fold(1, |power, _| power * 10)
 }
 
 #[cfg(test)]
@@ -343,7 +378,58 @@ mod tests {
         {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
+        // The bounds are those of redis-server 7.0, as all in these tests.
+        for (is_number, text) in [
+            (true, "1.1897314953572317e4932"),
+            (false, "1.2e4932"),
+            (false, "1e4933"),
+            (false, "1e19999"),
+            (true, "1e-4933"),
+            (true, "-3.6e-4951"),
+            (true, "1.9e-4951"),
+            (true, "190e-4953"),
+            (false, "1.8e-4951"),
+            (false, "1e-4951"),
+            (false, "-1e-4999"),
+            (false, "1e-19999"),
+            (true, "0e99999"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).is_some(), is_number, "{text}");
+        }
         assert_eq!(parse(b"-INF"), Some(Number::Infinite));
         assert!(matches!(parse(b"1e4000"), Some(Number::Finite(_))));
+    }
+
+    #[test]
+    fn many_digits_count_and_what_is_too_small_to_be_shown_does_not() {
+        let zeros = |number: usize| "0".repeat(number);
+        assert_eq!(sum(&format!("0.{}1e4000", zeros(3_999)), "1"), "2");
+        assert_eq!(sum(&format!("1{}e-4000", zeros(4_000)), "0.5"), "1.5");
+        // Between 2^64 and the next number, 2^64 + 2: the half is even, a little more is not.
+        assert_eq!(sum("18446744073709551617", "0"), "18446744073709551616");
+        let more = format!("18446744073709551617.{}1", zeros(4_000));
+        assert_eq!(sum(&more, "0"), "18446744073709551618");
+        for tiny in ["1e-41", "1e-300", "1e-4950", "-1e-4950"] {
+            assert_eq!(sum("5e-18", tiny), sum("5e-18", "0"), "{tiny}");
+            assert_eq!(sum("1", tiny), "1");
+            assert_eq!(sum(tiny, tiny), "0");
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "times of one process are compared")]
+    fn a_power_that_is_out_of_range_takes_no_time() {
+        let took = |text: &[u8]| {
+            let begins = std::time::Instant::now();
+            for _ in 0..1_000 {
+                std::hint::black_box(parse(std::hint::black_box(text)));
+            }
+            begins.elapsed()
+        };
+        let ordinary = took(b"1.25e-9");
+        for text in ["1e-19999", "1e19999", "1e-4952", "1e-4900"] {
+            let own = took(text.as_bytes());
+            assert!(own < ordinary * 100, "{text} {own:?}, else {ordinary:?}");
+        }
     }
 }
