@@ -99,6 +99,8 @@ impl Batch {
         taken: &mut impl Taken,
     ) {
         let mut left = replies;
+        // Replies that say to come again; the server did none of what follows.
+        let mut refused = 0;
         while let Some(first) = self.queued.front_mut() {
             if let Some(error) = &first.failed {
                 for _ in 0..first.replies {
@@ -108,8 +110,8 @@ impl Batch {
                 continue;
             }
             if !give_up && are_all_to_come_again(left) {
-                // The server did none of what follows.
-                return;
+                refused = std::mem::take(&mut left).len();
+                break;
             }
             let Some(own) = left.get(..first.replies).filter(|own| !own.is_empty()) else { break };
             taken.reply(std::mem::take(&mut first.note), own);
@@ -117,21 +119,30 @@ impl Batch {
             self.pop();
         }
         let Some(failure) = failure else { return };
+        let mut culprit = failure.culprit.clone();
         if let Some(first) = self.queued.front()
             && !left.is_empty()
         {
             // A transaction of which some replies came.
             let missing = first.replies - left.len();
             taken.reply(Note::Nothing, left);
+            let error = culprit.take().unwrap_or_else(|| failure.why.clone());
             for _ in 0..missing {
-                taken.failure(&failure.why);
+                taken.failure(&error);
             }
             self.pop();
         }
         for queued in self.queued.iter_mut().filter(|queued| queued.failed.is_none()) {
-            let again = is_lost(&failure.why) && (failure.unsent || queued.reads);
-            if give_up || !again {
-                queued.failed = Some(failure.why.clone());
+            if queued.replies <= refused {
+                refused -= queued.replies;
+                continue;
+            }
+            // A transaction that was refused in part may have been done in part.
+            let is_cut = std::mem::take(&mut refused) > 0;
+            let own = culprit.take();
+            let may_again = own.is_none() && !is_cut && (failure.unsent || queued.reads);
+            if give_up || !may_again || !is_lost(&failure.why) {
+                queued.failed = Some(own.unwrap_or_else(|| failure.why.clone()));
             }
         }
         while let Some(error) = self.queued.front().and_then(|first| first.failed.clone()) {
@@ -144,7 +155,7 @@ impl Batch {
 
     /// All of it fails.
     pub(super) fn fail(&mut self, error: &BackendError, taken: &mut impl Taken) {
-        let failure = Failure { why: error.clone(), unsent: true };
+        let failure = Failure::new(error.clone(), true);
         self.settle(&[], Some(&failure), true, taken);
     }
 
@@ -179,7 +190,8 @@ mod tests {
         }
 
         fn failure(&mut self, error: &BackendError) {
-            self.0.push(if is_lost(error) { "lost" } else { "away" }.to_owned());
+            let large = matches!(error, BackendError::TooLarge(_));
+            self.0.push(if large { "large" } else { "lost" }.to_owned());
         }
     }
 
@@ -203,7 +215,7 @@ mod tests {
     }
 
     fn lost(unsent: bool) -> Failure {
-        Failure { why: BackendError::Lost(RedisError::Away), unsent }
+        Failure::new(BackendError::Lost(RedisError::Away), unsent)
     }
 
     #[test]
@@ -242,5 +254,28 @@ mod tests {
         assert_eq!((seen.0.len(), batch.to_send().1), (1, 2));
         batch.settle(&[readonly(), reply("+3")], None, false, &mut seen);
         assert_eq!(seen.0, ["+1", "-READONLY no", "+3"]);
+    }
+
+    #[test]
+    fn what_ended_the_connection_is_not_sent_again_and_what_reads_behind_it_is() {
+        let culprit = Some(BackendError::TooLarge("sessions.reply_max"));
+        let failure = Failure { culprit, ..lost(false) };
+        let (mut batch, mut seen) = (batch(&["GET", "GET", "GET", "SET"]), Seen::default());
+        batch.settle(&[reply("+1")], Some(&failure), false, &mut seen);
+        assert_eq!((seen.0.join(" ").as_str(), batch.to_send().1), ("+1 large", 1));
+        batch.settle(&[reply("+3")], None, false, &mut seen);
+        assert_eq!(seen.0, ["+1", "large", "+3", "lost"]);
+    }
+
+    #[test]
+    fn of_commands_that_shall_come_again_those_whose_reply_was_lost_do_not_if_they_write() {
+        let (mut batch, mut seen) = (batch(&["SET", "SET", "GET", "MULTI"]), Seen::default());
+        batch.settle(&[reply("-LOADING x")], Some(&lost(false)), false, &mut seen);
+        assert_eq!((seen.0.len(), batch.to_send().1), (0, 2), "the refused one and what reads");
+        batch.settle(&[reply("+1"), reply("+3")], None, false, &mut seen);
+        assert_eq!(seen.0, ["+1", "lost", "+3", "lost", "lost", "lost"]);
+        let (mut batch, mut seen) = (self::batch(&["MULTI", "GET"]), Seen::default());
+        batch.settle(&[reply("-LOADING x")], Some(&lost(false)), false, &mut seen);
+        assert_eq!((seen.0.len(), batch.to_send().1), (3, 1), "it may have been done in part");
     }
 }

@@ -15,7 +15,7 @@ use super::budget::Hold;
 use super::error::BackendError;
 use crate::clock::{Clock, Moment};
 use crate::redis_pool::RedisError;
-use crate::resp::{RawReply, ReplyKind, ReplyLimits, ReplyState, read_reply};
+use crate::resp::{ProtocolError, RawReply, ReplyKind, ReplyLimits, ReplyState, read_reply};
 
 /// Bytes that are taken from the queue ahead of the socket.
 const OUT_MAX_BYTES: usize = 256 << 10;
@@ -49,12 +49,21 @@ pub(super) struct Failure {
     pub(super) why: BackendError,
     /// Nothing of the commands has left this server.
     pub(super) unsent: bool,
+    /// The first reply that is missing is itself why the connection ended. Its command would end the
+    /// next one as well, so it is not sent again and gets this error.
+    pub(super) culprit: Option<BackendError>,
+}
+
+impl Failure {
+    pub(super) fn new(why: BackendError, unsent: bool) -> Self {
+        Self { why, unsent, culprit: None }
+    }
 }
 
 impl Job {
     /// Tells the client that nothing was sent.
     pub(super) fn refuse(self, why: BackendError) {
-        let failure = Some(Failure { why, unsent: true });
+        let failure = Some(Failure::new(why, true));
         // The client may be gone.
         let _ = self.answer.send(Answer { replies: Vec::new(), failure, hold: self.hold });
     }
@@ -276,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
                 first.replies.push(reply);
             } else {
                 let why = BackendError::TooLarge("sessions.buffers_max");
-                first.tell(Some(Failure { why, unsent: false }));
+                first.tell(Some(Failure::new(why, false)));
             }
         }
         if first.missing == 0
@@ -296,9 +305,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
 
     /// Tells all who wait that there are no more replies.
     pub(super) fn fail(&mut self, why: &BackendError) {
+        let mut culprit = culprit(why);
+        // For all others the connection was lost.
+        let why = match why {
+            BackendError::Malformed(error) => {
+                BackendError::Lost(RedisError::Broken(error.to_string()))
+            }
+            why => why.clone(),
+        };
         for mut waiting in self.waiting.drain(..) {
             let unsent = waiting.begins >= self.written;
-            waiting.tell(Some(Failure { why: why.clone(), unsent }));
+            // What was not sent has no reply that could be to blame.
+            let culprit = culprit.take().filter(|_| !unsent);
+            waiting.tell(Some(Failure { why: why.clone(), unsent, culprit }));
         }
     }
 }
@@ -310,6 +329,19 @@ impl Waiting {
         let hold = self.hold.split();
         // The client may be gone.
         let _ = answer.send(Answer { replies, failure, hold });
+    }
+}
+
+/// What the one is told whose reply ended the connection, if it was a reply.
+fn culprit(why: &BackendError) -> Option<BackendError> {
+    match why {
+        BackendError::Malformed(ProtocolError::ReplyTooLarge) => {
+            Some(BackendError::TooLarge("sessions.reply_max"))
+        }
+        BackendError::Malformed(_) | BackendError::Lost(RedisError::TimedOut(_)) => {
+            Some(why.clone())
+        }
+        _ => None,
     }
 }
 

@@ -13,7 +13,8 @@
 //! - **While the Redis is away** (or another one takes its place) a command that surely was not carried
 //!   out waits up to `sessions.failover_wait` after the loss: one that was not sent, one that changes
 //!   nothing, one that the server refused for the moment (LOADING, READONLY, MASTERDOWN). One that may
-//!   have been carried out gets an error at once.
+//!   have been carried out gets an error at once, and so does one whose own reply ended a shared connection, since it is
+//!   too large or does not come in time.
 
 mod batch;
 mod budget;

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::budget::Budget;
 use super::error::BackendError;
-use super::line::{Answer, End, Job, Line};
+use super::line::{Answer, End, Failure, Job, Line};
 use super::messages::Messages;
 use crate::clock::{Clock, Moment};
 use crate::random;
@@ -185,7 +185,7 @@ impl Trunks {
                 }
                 (Some(reply), _) => return decode(&reply.bytes).map_err(BackendError::Malformed),
                 (None, Some(failure)) if failure.unsent && is_lost(&failure.why) => {}
-                (None, Some(failure)) => return Err(failure.why),
+                (None, Some(Failure { why, culprit, .. })) => return Err(culprit.unwrap_or(why)),
                 (None, None) => return Err(BackendError::Lost(RedisError::Unexpected)),
             }
             tokio::time::sleep(pause).await;
@@ -301,7 +301,7 @@ impl Alone {
 impl Answer {
     fn nothing() -> Self {
         let why = BackendError::Lost(RedisError::Away);
-        let failure = Some(super::line::Failure { why, unsent: false });
+        let failure = Some(Failure::new(why, false));
         Self { replies: Vec::new(), failure, hold: Budget::new(0).hold() }
     }
 }
@@ -332,8 +332,9 @@ pub(super) fn is_to_come_again(reply: &[u8]) -> bool {
     [&b"-LOADING "[..], b"-READONLY ", b"-MASTERDOWN "].iter().any(|code| reply.starts_with(code))
 }
 
+/// Did the connection end, so that what may be sent again is sent over another one?
 pub(super) fn is_lost(why: &BackendError) -> bool {
-    matches!(why, BackendError::Lost(_) | BackendError::Malformed(_))
+    matches!(why, BackendError::Lost(_))
 }
 
 impl Shared {

@@ -214,3 +214,24 @@ fn a_redis_that_is_lost_is_waited_for_and_what_may_have_been_done_gets_an_error(
     redis.start_again();
     wait_until("it answers again", Duration::from_secs(10), || client.ask("SET a 9") == "+OK");
 }
+
+#[test]
+fn a_reply_that_is_too_large_costs_its_own_command_and_not_those_of_others() {
+    let redis = Redis::start();
+    let (node, port) =
+        node(&redis.url(), |builder| builder.with("sessions.reply_max", "\"64KiB\""));
+    let mut direct = Client::connect(redis.port);
+    assert_eq!(direct.ask(&format!("SET big {}", "x".repeat(70_000))), "+OK");
+    let (mut one, mut other) = (Client::connect(port), Client::connect(port));
+    assert_eq!(other.ask("SET small 1"), "+OK");
+    let lost = || node.metric("parvis_sessions_trunks_lost_total ").unwrap_or_default();
+    one.send(&[packed("GET small"), packed("GET big"), packed("GET small")].concat());
+    for expected in ["$1|1", "-ERR parvis: the reply is larger than sessions.reply_max", "$1|1"] {
+        assert_eq!(text(&one.reply().expect("a reply")), expected);
+    }
+    assert_eq!(lost(), 1.0, "it was asked for once");
+    for _ in 0..20 {
+        assert_eq!(other.ask("INCR counted").chars().next(), Some(':'));
+    }
+    assert_eq!((other.ask("GET counted").as_str(), lost()), ("$2|20", 1.0));
+}
