@@ -78,7 +78,7 @@ pub(super) struct Client<S> {
     hold: Hold,
     held_bytes: usize,
     /// Of the bytes in `out`.
-    out_hold: Hold,
+    pub(super) out_hold: Hold,
     /// For sessions that keep nothing.
     throwaway: Option<Answers>,
     holder: HolderClient,

@@ -1,11 +1,14 @@
 //! A client with a connection of its own: while it watches keys, is in a transaction that comes in
 //! parts, waits, or listens.
 
+use std::sync::atomic::Ordering;
+
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::client::{Client, Closed, is_done, tell};
 use super::commands::{Class, Own, may_say_while_listening};
+use super::error::BackendError;
 use super::locking::Wrote;
 use super::trunks::Alone;
 use crate::redis_pool::RedisError;
@@ -172,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         let waits = matches!(class, Class::Alone { waits: true, .. }) && !in_transaction;
         let reply = self.exchange(&request, waits).await?;
-        self.out.extend_from_slice(&reply.bytes);
+        self.pass_on(&reply.bytes).await?;
         let wrote = self.writes(&request);
         let Some(mut pinned) = self.pinned.take() else { return Ok(()) };
         tell(self.locks.as_mut(), pinned.acknowledged(wrote, class, &reply));
@@ -192,6 +195,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         {
             trunks.give_back(pinned.alone);
         }
+        self.write_long().await
+    }
+
+    /// A reply for the client, if there is memory for it.
+    async fn pass_on(&mut self, reply: &[u8]) -> Result<(), Closed> {
+        if !self.out_hold.grow(reply.len()) {
+            // What was answered before may be what takes it.
+            self.write_out().await?;
+            if !self.out_hold.grow(reply.len()) {
+                self.gateway.counts.failed.fetch_add(1, Ordering::Relaxed);
+                BackendError::TooLarge("sessions.buffers_max").write(&mut self.out);
+                return Ok(());
+            }
+        }
+        self.out.extend_from_slice(reply);
         Ok(())
     }
 
@@ -238,6 +256,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             match read_reply(&mut pinned.input, &limits, &mut pinned.state) {
                 Ok(Some(reply)) if reply.kind == ReplyKind::Push => {
+                    if !self.out_hold.grow(reply.bytes.len()) {
+                        let what = "sessions.buffers_max is reached".to_owned();
+                        return Err(Some(RedisError::Broken(what)));
+                    }
                     self.out.extend_from_slice(&reply.bytes);
                 }
                 Ok(Some(reply)) => return Ok(reply),

@@ -235,3 +235,24 @@ fn a_reply_that_is_too_large_costs_its_own_command_and_not_those_of_others() {
     }
     assert_eq!((other.ask("GET counted").as_str(), lost()), ("$2|20", 1.0));
 }
+
+#[test]
+fn replies_over_a_connection_of_ones_own_do_not_pile_up_where_nobody_reads_them() {
+    const ASKED: usize = 20_000;
+    let redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| builder);
+    let mut client = Client::connect(port);
+    assert_eq!(client.ask(&format!("SET big {}", "x".repeat(64_000))), "+OK");
+    assert_eq!(client.ask("WATCH big"), "+OK");
+    let before = node.resident_bytes();
+    let mut asking = client.stream.try_clone().expect("a handle");
+    let asked = packed("GET big").repeat(ASKED);
+    let asks = std::thread::spawn(move || std::io::Write::write_all(&mut asking, &asked));
+    std::thread::sleep(Duration::from_secs(2));
+    let more = node.resident_bytes().saturating_sub(before);
+    assert!(more < 64 << 20, "{more} bytes for replies that nobody reads");
+    for number in 0..ASKED {
+        assert_eq!(client.reply().map(|reply| reply.len()), Some(64_010), "{number}");
+    }
+    asks.join().expect("no panic").expect("it reads");
+}
