@@ -204,7 +204,9 @@ impl Manners {
             }
             _ => {
                 let mut text = b"ERR parvis: CLIENT ".to_vec();
-                text.extend_from_slice(&request.arg(1).unwrap_or_default()[..what.len().min(64)]);
+                // As it came: in letters it may be longer.
+                let what = request.arg(1).unwrap_or_default();
+                text.extend_from_slice(&what[..what.len().min(64)]);
                 text.extend_from_slice(b" concerns connections that all clients share");
                 write::error(out, &text);
             }
@@ -296,3 +298,29 @@ pub(super) const NOT_IN: &[u8] = b"NOAUTH Authentication required.";
 const NOT_IN_FOR_HELLO: &[u8] = b"NOAUTH HELLO must be called with the client already \
     authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to \
     authenticate the client and select the RESP protocol version at the same time";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_an_error_and_no_panic() {
+        let settings = crate::settings::Settings::default();
+        let door = Door::new(&settings);
+        let commands = [("CLIENT", Own::Client), ("HELLO", Own::Hello), ("SELECT", Own::Select)];
+        for (name, own) in commands {
+            for wrong in [&b"\xff"[..], &[b'\xff'; 100], b"", "\u{130}".as_bytes()] {
+                for request in [
+                    Request::pack(&[name.as_bytes(), wrong]),
+                    Request::pack(&[name.as_bytes(), b"setinfo", wrong, b"x"]),
+                    Request::pack(&[name.as_bytes(), b"3", wrong, wrong, wrong]),
+                ] {
+                    let mut out = BytesMut::new();
+                    let mut manners = Manners::new(1, String::new(), String::new(), false, &door);
+                    manners.answer(own, &request, (&door, 16), &mut out);
+                    assert_eq!(out.first(), Some(&b'-'), "{name} {wrong:?}");
+                }
+            }
+        }
+    }
+}
