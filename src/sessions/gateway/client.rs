@@ -383,6 +383,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Manners { database, protocol, id, .. } = self.manners;
         if let Some((of, speaks, trunk)) = &self.trunk
             && (*of, *speaks) == (database, protocol)
+            && !trunk.is_closed()
         {
             return Ok(Arc::clone(trunk));
         }

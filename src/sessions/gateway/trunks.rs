@@ -113,6 +113,11 @@ impl Trunk {
         }
     }
 
+    /// The server will not have such a connection; another try makes a new one.
+    pub(super) fn is_closed(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
     /// What is behind is not, or no more, what it should be: the next command goes over a new
     /// connection.
     pub(super) fn renew(&self) {
@@ -170,10 +175,10 @@ impl Trunks {
     /// While the Redis is away it waits for it up to `sessions.failover_wait`. A command that may
     /// have been carried out is not sent again: [`BackendError::Lost`].
     pub async fn ask(&self, database: u32, command: Bytes) -> Result<Value, BackendError> {
-        let trunk = self.trunk(database, Protocol::Resp2, 0)?;
         let again_until = self.0.clock.now().plus(self.0.failover_wait);
         let mut pause = AGAIN;
         loop {
+            let trunk = self.trunk(database, Protocol::Resp2, 0)?;
             let Answer { replies, failure, .. } =
                 trunk.send(vec![command.clone()], 1, self.0.budget.hold()).await;
             match (replies.first(), failure) {
@@ -341,10 +346,14 @@ impl Shared {
     async fn dial(&self, database: u32, protocol: Protocol) -> Result<Stream, BackendError> {
         match self.dialer.dial(database, protocol).await {
             Ok(stream) => {
-                if self.away.lock().take().is_some_and(|away| away.said) {
-                    tracing::info!(redis = %self.dialer.address(), "the sessions' Redis answers again");
-                }
+                self.answers();
                 Ok(stream)
+            }
+            // It is there, and will not have this database or version of the protocol.
+            Err(RedisError::Refused(what)) => {
+                self.answers();
+                self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                Err(BackendError::Refused(what))
             }
             Err(error) => {
                 self.counts.failures.fetch_add(1, Ordering::Relaxed);
@@ -354,11 +363,15 @@ impl Shared {
                 if !std::mem::replace(&mut away.said, true) {
                     tracing::warn!(redis = %self.dialer.address(), "the sessions' Redis: {error}");
                 }
-                Err(match error {
-                    RedisError::Refused(what) => BackendError::Refused(what),
-                    error => BackendError::Away(error),
-                })
+                Err(BackendError::Away(error))
             }
+        }
+    }
+
+    /// It is not away.
+    fn answers(&self) {
+        if self.away.lock().take().is_some_and(|away| away.said) {
+            tracing::info!(redis = %self.dialer.address(), "the sessions' Redis answers again");
         }
     }
 
@@ -399,10 +412,19 @@ async fn keep(shared: Arc<Shared>, kind: Kind, mut jobs: mpsc::Receiver<Job>, re
         if jobs.is_closed() && jobs.is_empty() {
             return;
         }
-        if matches!(error, BackendError::Refused(_)) {
-            refuse_all(&mut jobs, &error);
-        }
         let pause = tokio::time::sleep(backoff.next(random::number()));
+        if matches!(error, BackendError::Refused(_)) {
+            refuse_for(&mut jobs, &error, pause).await;
+            // Who asks then begins anew.
+            let mut open = shared.open.lock();
+            if open.get(&kind).is_some_and(|trunk| Arc::ptr_eq(&trunk.renew, &renew)) {
+                open.remove(&kind);
+            }
+            drop(open);
+            jobs.close();
+            refuse_all(&mut jobs, &error);
+            return;
+        }
         refusing(&shared, &mut jobs, pause).await;
         if shared.is_past_patience() {
             refuse_all(&mut jobs, &error);
@@ -428,6 +450,25 @@ async fn refusing<T>(
             }
             // The time to be patient may end while it waits.
             () = tokio::time::sleep(Duration::from_millis(100)), if !is_past => {}
+        }
+    }
+}
+
+/// Who asks meanwhile is told the same: the server is not asked once for each of them.
+async fn refuse_for(
+    jobs: &mut mpsc::Receiver<Job>,
+    why: &BackendError,
+    pause: impl Future<Output = ()>,
+) {
+    tokio::pin!(pause);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut pause => return,
+            job = jobs.recv() => match job {
+                Some(job) => job.refuse(why.clone()),
+                None => return,
+            }
         }
     }
 }

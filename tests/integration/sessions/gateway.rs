@@ -256,3 +256,28 @@ fn replies_over_a_connection_of_ones_own_do_not_pile_up_where_nobody_reads_them(
     }
     asks.join().expect("no panic").expect("it reads");
 }
+
+#[test]
+fn a_database_that_redis_refuses_does_not_spend_the_patience_for_a_failover() {
+    let mut redis = Redis::with(&["--databases", "2"]);
+    let (node, port) =
+        node(&redis.url(), |builder| builder.with("sessions.failover_wait", "\"2s\""));
+    let (mut wrong, mut right) = (Client::connect(port), Client::connect(port));
+    let refused = || node.metric("parvis_sessions_connect_failures_total ").unwrap_or_default();
+    assert_eq!(right.ask("SET a 1"), "+OK");
+    assert_eq!(wrong.ask("SELECT 12"), "+OK");
+    for _ in 0..3 {
+        assert_eq!(wrong.ask("GET a"), "-ERR DB index is out of range");
+    }
+    std::thread::sleep(Duration::from_millis(2_500));
+    let before = refused();
+    assert!(before <= 3.0, "{before} tries for 3 commands");
+    redis.kill();
+    right.send(&packed("SET a 2"));
+    std::thread::sleep(Duration::from_millis(500));
+    redis.start_again();
+    assert_eq!(text(&right.reply().expect("a reply")), "+OK", "it was waited for");
+    assert_eq!(wrong.ask("GET a"), "-ERR DB index is out of range");
+    assert_eq!(wrong.ask("SELECT 0"), "+OK");
+    assert_eq!(wrong.ask("GET a"), "$1|2");
+}
