@@ -174,13 +174,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if !self.transaction.is_empty() {
             return self.collect(request, class).await;
         }
-        if self.throwaway.as_ref().is_some_and(|answers| answers.take(&request)) {
+        let in_transaction = self.inside.as_ref().is_some_and(EmbeddedSession::is_in_transaction);
+        if !in_transaction && self.throwaway.as_ref().is_some_and(|answers| answers.take(&request))
+        {
             self.flush().await?;
             self.answer_for_nobody(&request);
             return Ok(());
         }
         self.holder.wrote(&request, self.gateway.clock.now());
-        let in_transaction = self.inside.as_ref().is_some_and(EmbeddedSession::is_in_transaction);
         if self.locks.is_some()
             && !in_transaction
             && let Some(key) = key_to_lock(&request, &self.gateway.bounds.key_prefix)
@@ -276,7 +277,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.transaction.push(request);
         if class == Class::Exec {
             let whole = std::mem::take(&mut self.transaction);
-            let wrote: Vec<_> = whole.iter().flat_map(|request| self.writes(request)).collect();
+            // DISCARD, which ends it as well, does none of it.
+            let done =
+                if whole.last().is_some_and(|end| end.is("exec")) { &whole[..] } else { &[] };
+            let wrote: Vec<_> = done.iter().flat_map(|request| self.writes(request)).collect();
             let note = if wrote.is_empty() { Note::Nothing } else { Note::Wrote(wrote) };
             self.batch.push_transaction(&whole, note);
             return self.flush_full().await;

@@ -25,7 +25,7 @@ pub(super) struct Pinned {
     alone: Alone,
     input: BytesMut,
     state: ReplyState,
-    in_transaction: bool,
+    transaction: Transaction,
     watches: bool,
     /// It may have another state than is known.
     is_unclean: bool,
@@ -36,6 +36,16 @@ pub(super) struct Pinned {
     wrote: Vec<Wrote>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transaction {
+    None,
+    Open,
+    /// This server has refused a command of it, so that it must not be carried out.
+    Broken,
+}
+
+/// What Redis says at the end of a transaction in which it refused a command.
+const EXEC_ABORTED: &[u8] = b"EXECABORT Transaction discarded because of previous errors.";
 /// Writes of one transaction that are remembered.
 const WROTE_MAX: usize = 1_000;
 
@@ -45,7 +55,7 @@ impl Pinned {
             alone,
             input: BytesMut::new(),
             state: ReplyState::default(),
-            in_transaction: false,
+            transaction: Transaction::None,
             watches: false,
             is_unclean: false,
             queued: 0,
@@ -55,18 +65,24 @@ impl Pinned {
     }
 
     /// What is known to be written of locks after a reply.
-    fn acknowledged(&mut self, wrote: Vec<Wrote>, class: Class, reply: &RawReply) -> Vec<Wrote> {
+    fn acknowledged(
+        &mut self,
+        request: &Request,
+        wrote: Vec<Wrote>,
+        class: Class,
+        reply: &RawReply,
+    ) -> Vec<Wrote> {
         match class {
-            Class::Exec if self.in_transaction => {
+            Class::Exec if self.in_transaction() => {
                 let all = std::mem::take(&mut self.wrote);
-                if is_done(reply) { all } else { Vec::new() }
+                if is_done(reply) && request.is("exec") { all } else { Vec::new() }
             }
             Class::Multi => {
                 self.wrote.clear();
                 Vec::new()
             }
             _ if reply.kind == ReplyKind::Error => Vec::new(),
-            _ if self.in_transaction => {
+            _ if self.in_transaction() => {
                 self.wrote.extend(wrote);
                 self.wrote.truncate(WROTE_MAX);
                 Vec::new()
@@ -80,32 +96,36 @@ impl Pinned {
         self.alone.stream.flush().await
     }
 
+    fn in_transaction(&self) -> bool {
+        self.transaction != Transaction::None
+    }
+
     fn is_done(&self) -> bool {
-        !self.in_transaction && !self.watches
+        !self.in_transaction() && !self.watches
     }
 
     /// What a reply says of the connection's state; gives the database where another one is selected now.
     fn learn(&mut self, request: &Request, class: Class, reply: &RawReply) -> Option<u32> {
         let is_error = reply.kind == ReplyKind::Error;
         match class {
-            Class::Multi if !self.in_transaction => {
-                self.in_transaction = !is_error;
+            Class::Multi if !self.in_transaction() => {
+                self.transaction = if is_error { Transaction::None } else { Transaction::Open };
                 (self.queued, self.selects) = (0, Vec::new());
             }
-            Class::Exec if self.in_transaction => {
+            Class::Exec if self.in_transaction() => {
                 // Only one that was aborted is over as well.
                 self.is_unclean |= is_error && !reply.bytes.starts_with(b"-EXECABORT");
-                (self.in_transaction, self.watches) = (false, false);
+                (self.transaction, self.watches) = (Transaction::None, false);
                 return self.selected(reply);
             }
-            Class::Own(Own::Select) if !self.in_transaction => {
+            Class::Own(Own::Select) if !self.in_transaction() => {
                 let number = request.arg(1).and_then(integer);
                 let number = number.and_then(|number| u32::try_from(number).ok());
                 return number.filter(|_| !is_error);
             }
-            Class::Watch if !self.in_transaction => self.watches |= !is_error,
-            Class::Alone { clean: false, .. } if !self.in_transaction => self.is_unclean = true,
-            _ if self.in_transaction => {
+            Class::Watch if !self.in_transaction() => self.watches |= !is_error,
+            Class::Alone { clean: false, .. } if !self.in_transaction() => self.is_unclean = true,
+            _ if self.in_transaction() => {
                 self.is_unclean |= matches!(class, Class::Alone { clean: false, .. });
                 if class == Class::Own(Own::Select)
                     && !is_error
@@ -147,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             // The one before went back when its transaction did not begin.
             self.pin().await?;
         }
-        let in_transaction = self.pinned.as_ref().is_some_and(|pinned| pinned.in_transaction);
+        let in_transaction = self.pinned.as_ref().is_some_and(Pinned::in_transaction);
         match class {
             Class::Own(Own::Quit | Own::Reset) => {
                 self.pinned = None;
@@ -159,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return self.answer_pinned(&request, class).await;
             }
             Class::Own(_) | Class::Listen if in_transaction => {
+                self.break_transaction();
                 self.refuse_command(&request, "is not possible in a transaction");
                 return Ok(());
             }
@@ -167,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return Ok(());
             }
             Class::Refused(why) => {
+                self.break_transaction();
                 self.refuse_command(&request, why);
                 return Ok(());
             }
@@ -174,11 +196,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             _ => {}
         }
         let waits = matches!(class, Class::Alone { waits: true, .. }) && !in_transaction;
+        let is_broken =
+            self.pinned.as_ref().is_some_and(|pinned| pinned.transaction == Transaction::Broken);
+        let is_aborted = is_broken && request.is("exec") && class == Class::Exec;
+        let request = if is_aborted { Request::pack(&[b"DISCARD"]) } else { request };
         let reply = self.exchange(&request, waits).await?;
-        self.pass_on(&reply.bytes).await?;
+        if is_aborted {
+            self.refuse(EXEC_ABORTED);
+        } else {
+            self.pass_on(&reply.bytes).await?;
+        }
         let wrote = self.writes(&request);
         let Some(mut pinned) = self.pinned.take() else { return Ok(()) };
-        tell(self.locks.as_mut(), pinned.acknowledged(wrote, class, &reply));
+        tell(self.locks.as_mut(), pinned.acknowledged(&request, wrote, class, &reply));
         if let Some(database) = pinned.learn(&request, class, &reply) {
             if database < self.gateway.bounds.databases {
                 self.manners.database = database;
@@ -196,6 +226,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             trunks.give_back(pinned.alone);
         }
         self.write_long().await
+    }
+
+    fn break_transaction(&mut self) {
+        if let Some(pinned) = &mut self.pinned
+            && pinned.in_transaction()
+        {
+            pinned.transaction = Transaction::Broken;
+        }
     }
 
     /// A reply for the client, if there is memory for it.

@@ -281,3 +281,56 @@ fn a_database_that_redis_refuses_does_not_spend_the_patience_for_a_failover() {
     assert_eq!(wrong.ask("SELECT 0"), "+OK");
     assert_eq!(wrong.ask("GET a"), "$1|2");
 }
+
+#[test]
+fn a_transaction_in_which_a_command_was_refused_is_not_carried_out() {
+    let redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| builder);
+    let mut client = Client::connect(port);
+    for whole in [true, false] {
+        for refused in ["FLUSHALL", "SUBSCRIBE a", "CONFIG GET maxmemory", "CLIENT ID", "HELLO 3"] {
+            let commands = ["MULTI", "SET a 1", refused, "SET b 1", "EXEC"].map(packed);
+            let mut replies = Vec::new();
+            if whole {
+                client.send(&commands.concat());
+                replies.extend((0..5).map(|_| text(&client.reply().expect("a reply"))));
+            } else {
+                for command in commands {
+                    client.send(&command);
+                    replies.push(text(&client.reply().expect("a reply")));
+                }
+            }
+            assert_eq!([&replies[0][..], &replies[1], &replies[3]], ["+OK", "+QUEUED", "+QUEUED"]);
+            assert!(replies[2].starts_with("-ERR parvis: "), "{replies:?}");
+            let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+            assert_eq!(replies[4], aborted, "{refused}");
+            assert_eq!(client.ask("EXISTS a b"), ":0");
+        }
+    }
+    assert_eq!(client.ask("MULTI"), "+OK");
+    assert_eq!(client.ask("SET a 1"), "+QUEUED");
+    assert_eq!(client.ask("EXEC"), "*1|+OK", "the next one is");
+    assert_eq!(node.metric("parvis_sessions_alone "), Some(0.0));
+}
+
+#[test]
+fn a_transaction_that_is_discarded_lets_no_lock_go() {
+    let redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| builder);
+    let held = || node.metric("parvis_sessions_locks_held ");
+    let mut client = Client::connect(port);
+    let let_go = ["MULTI", "HMSET sess_a lock 0", "DISCARD"];
+    assert_eq!(client.ask("HINCRBY sess_a lock 1"), ":1");
+    for command in let_go {
+        assert!(client.ask(command).starts_with('+'));
+    }
+    assert_eq!(held(), Some(1.0), "in parts");
+    client.send(&let_go.map(packed).concat());
+    for _ in let_go {
+        assert!(client.reply().is_some_and(|reply| reply.starts_with(b"+")));
+    }
+    assert_eq!(held(), Some(1.0), "whole");
+    client.send(&["MULTI", "HMSET sess_a lock 0", "EXEC"].map(packed).concat());
+    assert!((0..3).all(|_| client.reply().is_some()));
+    assert_eq!(held(), Some(0.0), "EXEC does");
+}

@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use super::{Client, packed, text};
+use parvis::sessions::throwaway::Mint;
+
 use crate::restart::{Successors, first_ends};
 use crate::support::Parvis;
 use crate::support::process::{free_port, wait_until};
+
+/// By which a test mints ids of throwaway sessions as the node does.
+const SECRET: &str = "a secret of more than thirty-two letters";
 
 fn node(directory: &std::path::Path) -> (Parvis, u16) {
     let port = free_port();
     let journal = directory.join("sessions.journal");
     let parvis = Parvis::before_http(free_port())
         .with("sessions.listen", &format!("\"127.0.0.1:{port}\""))
+        .with("fleet.secret", &format!("\"{SECRET}\""))
         .with("sessions.journal", &format!("\"{}\"", journal.display()))
         .start();
     (parvis, port)
@@ -63,4 +69,17 @@ fn a_process_that_takes_over_has_what_the_one_before_had() {
     wait_until("it is served", Duration::from_secs(10), || new.ask("GET a") == "$1|1");
     drop(old);
     first_ends(&mut parvis);
+}
+
+#[test]
+fn a_command_on_a_throwaway_session_is_part_of_the_transaction_in_which_it_stands() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_parvis, port) = node(directory.path());
+    let mut client = Client::connect(port);
+    let take = format!("HINCRBY sess_{} lock 1", Mint::new(SECRET).id());
+    assert_eq!(client.ask(&take), ":1");
+    assert_eq!(client.ask(&take), ":1", "it keeps nothing");
+    assert_eq!(client.ask("MULTI"), "+OK");
+    assert_eq!(client.ask(&take), "+QUEUED");
+    assert_eq!(client.ask("EXEC"), "*1|:1");
 }
