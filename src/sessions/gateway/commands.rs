@@ -43,6 +43,8 @@ pub(super) enum Own {
     Quit,
     Reset,
     Select,
+    /// In one of its kinds, from who is not subscribed.
+    Unsubscribe,
 }
 
 /// Commands that read data, or what the server says of itself.
@@ -135,6 +137,7 @@ fn of_connection(name: &str, request: &Request) -> Class {
         "quit" => Class::Own(Own::Quit),
         "reset" => Class::Own(Own::Reset),
         "select" => Class::Own(Own::Select),
+        "unsubscribe" | "punsubscribe" | "sunsubscribe" => Class::Own(Own::Unsubscribe),
         "flushall" | "swapdb" => Class::Refused(
             "concerns the databases of others, too; FLUSHDB empties the one that is selected",
         ),

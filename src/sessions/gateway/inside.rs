@@ -20,7 +20,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         // What is done at the end of a transaction is not told apart: a lock in one is looked for.
         let wrote = if session.is_in_transaction() { Vec::new() } else { self.writes(request) };
         match class {
-            Class::Own(Own::Auth) => return self.answer(Own::Auth, request).await,
+            Class::Own(own @ (Own::Auth | Own::Unsubscribe)) => {
+                return self.answer(own, request).await;
+            }
             Class::Own(Own::Hello) => {
                 self.introduce_inside(request);
                 return Ok(());

@@ -70,6 +70,7 @@ impl Manners {
             Own::Hello => return self.hello(request, door, out),
             Own::Client => self.client(request, out),
             Own::Select => self.select(request, databases, out),
+            Own::Unsubscribe => self.unsubscribe(request, out),
             Own::Quit => {
                 write::simple(out, "OK");
                 return After::Close;
@@ -117,6 +118,24 @@ impl Manners {
             }
             Some(_) => write::error(out, b"ERR DB index is out of range"),
         }
+    }
+
+    /// Who is not subscribed is told for each channel that none is left.
+    fn unsubscribe(&self, request: &Request, out: &mut BytesMut) {
+        let kind = request.arg(0).unwrap_or_default().to_ascii_lowercase();
+        let mut left = |channel: Option<&[u8]>| {
+            write::push(out, self.protocol, 3);
+            write::bulk(out, &kind);
+            match channel {
+                Some(channel) => write::bulk(out, channel),
+                None => write::null(out, self.protocol),
+            }
+            write::integer(out, 0);
+        };
+        if request.len() == 1 {
+            left(None);
+        }
+        request.args().skip(1).for_each(|channel| left(Some(channel)));
     }
 
     /// `HELLO [version [AUTH user password] [SETNAME name]]`. What the server behind says of itself goes

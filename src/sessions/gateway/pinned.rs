@@ -175,7 +175,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             // Within a transaction the server says what is wrong with it, at its end.
             Class::Own(Own::Select) if in_transaction || self.is_known_database(&request) => {}
-            Class::Own(Own::Auth | Own::Client | Own::Select) if !in_transaction => {
+            Class::Own(Own::Auth | Own::Client | Own::Select | Own::Unsubscribe)
+                if !in_transaction =>
+            {
                 return self.answer_pinned(&request, class).await;
             }
             Class::Own(_) | Class::Listen if in_transaction => {

@@ -334,3 +334,30 @@ fn a_transaction_that_is_discarded_lets_no_lock_go() {
     assert!((0..3).all(|_| client.reply().is_some()));
     assert_eq!(held(), Some(0.0), "EXEC does");
 }
+
+#[test]
+fn who_is_not_subscribed_may_unsubscribe_as_at_redis() {
+    let redis = Redis::start();
+    let (node, port) = node(&redis.url(), |builder| builder);
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let (mut ours, mut its) = (Client::connect(port), Client::connect(redis.port));
+        assert_eq!(ours.ask(hello).chars().next(), its.ask(hello).chars().next());
+        for (command, replies) in [
+            ("UNSUBSCRIBE", 1),
+            ("unsubscribe a", 1),
+            ("PUNSUBSCRIBE a b", 2),
+            ("SUNSUBSCRIBE", 1),
+            ("PING", 1),
+            ("WATCH a", 1),
+            ("UNSUBSCRIBE a b c", 3),
+            ("UNWATCH", 1),
+        ] {
+            ours.send(&packed(command));
+            its.send(&packed(command));
+            for _ in 0..replies {
+                assert_eq!(ours.reply(), its.reply(), "{hello}: {command}");
+            }
+        }
+    }
+    assert_eq!(node.metric("parvis_sessions_alone "), Some(0.0));
+}
