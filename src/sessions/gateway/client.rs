@@ -425,7 +425,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Ok(Ok(_)) => return self.count_input(),
                 Err(_elapsed) => silent += QUIET,
             }
-            let is_idle = self.input.is_empty() && self.pinned.is_none();
+            let holds = self.locks.as_ref().is_some_and(LockClient::holds_any);
+            let is_idle = self.input.is_empty() && self.pinned.is_none() && !holds;
             if is_idle && closing() || !idle_timeout.is_zero() && silent >= idle_timeout {
                 return Err(Closed);
             }

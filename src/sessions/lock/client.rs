@@ -92,6 +92,11 @@ impl LockClient {
         Ok(outcome?)
     }
 
+    /// Has it a lock?
+    pub fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Redis has acknowledged a write of this client that names the fields `lock` or `pid` of a key, or
     /// deletes them.
     pub fn wrote(&mut self, database: u32, key: &Bytes, written: Written) {

@@ -70,3 +70,21 @@ fn a_client_of_the_old_process_goes_on_until_it_is_silent_and_new_ones_meet_the_
     assert_eq!(new.ask("GET a"), "$1|2");
     first_ends(&mut parvis);
 }
+
+#[test]
+fn a_client_of_the_old_process_that_has_a_lock_is_not_idle_however_long_it_is_silent() {
+    let mut successors = Successors::new();
+    let redis = Redis::start();
+    let (mut parvis, port) = node(&redis.url(), |builder| {
+        builder.with("lifecycle.drain", "\"1s\"").with("lifecycle.deadline", "\"60s\"")
+    });
+    let mut old = Client::connect(port);
+    assert_eq!(old.ask("HINCRBY sess_a lock 1"), ":1");
+    assert_eq!(old.ask("HMSET sess_a pid web|1 lock 1"), "+OK");
+    successors.restart(&parvis);
+    thread::sleep(Duration::from_secs(12));
+    assert_eq!(redis.ask(&["hget", "sess_a", "lock"]), "1");
+    assert_eq!(old.ask("HMSET sess_a data x lock 0"), "+OK", "it was amid a request");
+    assert_eq!(old.reply(), None, "it was silent");
+    first_ends(&mut parvis);
+}
