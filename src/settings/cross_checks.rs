@@ -162,6 +162,14 @@ fn sessions(sessions: &Sessions, reader: &mut Reader) {
             format!("sessions.buffers_max ({all}) is less than sessions.request_max ({one})");
         reader.conflict(&["sessions.buffers_max", "sessions.request_max"], text);
     }
+    // Where nobody is held, PHP's tries follow each other soon enough.
+    if !sessions.hold_max.is_zero() && sessions.orphan_after >= sessions.hold_max {
+        let (orphan, hold) = (sessions.orphan_after, sessions.hold_max);
+        let (orphan, hold) = (format_duration(orphan), format_duration(hold));
+        let text =
+            format!("sessions.orphan_after ({orphan}) is not below sessions.hold_max ({hold})");
+        reader.conflict(&["sessions.orphan_after", "sessions.hold_max"], text);
+    }
     if sessions.listen.is_none() && sessions.bots == Bots::None {
         let text = "needs sessions.listen, or PHP creates a session all the same".to_owned();
         reader.conflict(&["sessions.bots", "sessions.listen"], text);

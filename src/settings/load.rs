@@ -357,7 +357,7 @@ fn sessions(reader: &mut Reader, settings: &mut Sessions) {
     reader.duration("sessions.wait_max", &mut settings.wait_max, ZERO..=TEN_MINUTES);
     reader.duration("sessions.hold_max", &mut settings.hold_max, ZERO..=TEN_MINUTES);
     reader.number("sessions.waiters_max", &mut settings.waiters_max, 1..=100_000);
-    reader.duration("sessions.orphan_after", &mut settings.orphan_after, SECOND..=HOUR);
+    reader.duration("sessions.orphan_after", &mut settings.orphan_after, SECOND..=TEN_MINUTES);
     reader.list("sessions.cookies", &mut settings.cookies, &syntax::COOKIE);
     reader.number("sessions.queue_max", &mut settings.queue_max, 0..=100_000);
     reader.duration("sessions.queue_wait", &mut settings.queue_wait, ZERO..=HOUR);

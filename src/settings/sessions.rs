@@ -60,7 +60,7 @@ pub struct Sessions {
     pub hold_max: Duration,
     /// Tries for the lock of one session that are held at once.
     pub waiters_max: usize,
-    /// After this a lock of this server counts as left behind if no client here holds it.
+    /// After this a lock counts as left behind whose server, or client here, is gone.
     pub orphan_after: Duration,
     /// The cookies that name a session; the first that a request has counts.
     pub cookies: Vec<String>,
@@ -163,7 +163,7 @@ impl Default for Sessions {
             wait_max: Duration::from_secs(2),
             hold_max: Duration::from_secs(3),
             waiters_max: 32,
-            orphan_after: Duration::from_secs(5),
+            orphan_after: Duration::from_secs(2),
             cookies: vec!["admin".to_owned(), "PHPSESSID".to_owned()],
             queue_max: 32,
             queue_wait: Duration::from_secs(30),

@@ -421,6 +421,13 @@ fn sessions_that_do_not_go_together_are_refused() {
             "sessions.cookies = []",
         ]
     );
+    let held = |hold: &str| format!("[sessions]\norphan_after = \"3s\"\nhold_max = \"{hold}\"\n");
+    assert!(load(&held("4s"), &[]).is_ok() && load(&held("0s"), &[]).is_ok());
+    let late = mistakes(&held("3s"), &[]);
+    assert!(
+        late[0].contains("sessions.orphan_after (3s) is not below sessions.hold_max (3s)"),
+        "{late:?}"
+    );
     assert_eq!(
         mistakes("[sessions]\nlisten = \"0.0.0.0:6379\"\n", &[]),
         [

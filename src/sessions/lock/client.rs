@@ -185,11 +185,11 @@ impl<'a> Seat<'a> {
         let bounds = &self.locks.bounds;
         let hold = bounds.wait_max.min(bounds.hold_max.saturating_sub(attempt.held));
         let token = self.locks.token(self.number);
-        let (mut waits, mut is_over) = (false, hold.is_zero());
+        let (mut waits, mut is_over, mut gives_up) = (false, hold.is_zero(), false);
         let patience = tokio::time::sleep(hold);
         tokio::pin!(patience);
         loop {
-            let step = if is_over {
+            let step = if gives_up {
                 Step::Now { token: token.clone() }
             } else {
                 let (turn, waiters_max) = (attempt.turn, bounds.waiters_max);
@@ -198,10 +198,16 @@ impl<'a> Seat<'a> {
             match self.locks.store.run(&self.place, &step).await {
                 Ok(Answer::Waits { turn, seen }) => {
                     attempt.turn = turn;
-                    if !std::mem::replace(&mut waits, true) {
+                    if !is_over && !std::mem::replace(&mut waits, true) {
                         self.locks.counts.waited.fetch_add(1, Ordering::Relaxed);
                     }
                     if self.frees(attempt, &seen).await {
+                        continue;
+                    }
+                    // Who is not held any more has looked all the same: PHP goes on with its tries,
+                    // and nobody else may look whether the lock was left behind.
+                    if is_over {
+                        gives_up = true;
                         continue;
                     }
                     let must_look = self.locks.must_look(&seen);

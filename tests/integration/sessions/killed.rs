@@ -14,6 +14,8 @@ const WRITERS: usize = 4;
 /// A lock that was left behind is free within `sessions.orphan_after`, which is 1 s here, and a look;
 /// PHP by itself waits for 5 s.
 const FREE_WITHIN: Duration = Duration::from_secs(5);
+/// So many tries PHP makes before it breaks a lock.
+const PHPS_TRIES: usize = 10;
 
 /// What a writer does in turns: it counts one further in the session's data, as PHP writes a session.
 struct Writer<'a> {
@@ -110,22 +112,44 @@ fn no_write_of_a_session_is_lost_and_its_lock_is_free_soon_though_servers_are_ki
     assert!((all..=most).contains(&last), "{last} of {all} to {most} that were acknowledged");
 }
 
-/// Is the lock of a client whose server is killed free for the next, at its first or second try?
-fn is_freed(orphan_after: &str) -> bool {
+/// The try of PHP's with which the next client gets the lock of a client whose server is killed; PHP
+/// sleeps between tries for half a second.
+fn freed_at(tries: usize, with: impl Fn(Builder) -> Builder) -> Option<usize> {
     let redis = Redis::start();
-    let with = |builder: Builder| builder.with("sessions.orphan_after", orphan_after);
-    let (killed, other) = (node(&redis.url(), with), node(&redis.url(), with));
+    let (killed, other) = (node(&redis.url(), &with), node(&redis.url(), &with));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     let mut holder = Client::connect(killed.1);
     assert_eq!(holder.ask("HINCRBY sess_shared lock 1"), ":1");
     holder.ask(&format!("HMSET sess_shared pid {}|1 lock 1", host.trim()));
     killed.0.process.signal("KILL");
     let mut next = Client::connect(other.1);
-    (0..2).any(|_| next.ask("HINCRBY sess_shared lock 1") == ":1")
+    (1..=tries).find(|number| {
+        if *number > 1 {
+            thread::sleep(Duration::from_millis(500));
+        }
+        next.ask("HINCRBY sess_shared lock 1") == ":1"
+    })
 }
 
 #[test]
 fn a_lock_is_freed_for_a_server_that_was_killed_and_stays_where_nobody_looks_for_that() {
-    assert!(is_freed("\"1s\""));
-    assert!(!is_freed("\"1h\""), "the check above would not notice");
+    assert!(freed_at(2, quick).is_some());
+    let never = |builder: Builder| {
+        let builder = builder.with("sessions.hold_max", "\"10m\"");
+        builder.with("sessions.orphan_after", "\"9m\"")
+    };
+    assert_eq!(freed_at(2, never), None, "the check above would not notice");
+}
+
+#[test]
+fn with_the_default_settings_it_is_freed_before_php_breaks_it() {
+    let freed = freed_at(PHPS_TRIES, |builder| builder);
+    assert!(freed.is_some_and(|number| number < PHPS_TRIES), "{freed:?}");
+}
+
+#[test]
+fn so_it_is_where_nobody_is_held() {
+    let plain = |builder: Builder| builder.with("sessions.wait_max", "\"0s\"");
+    let freed = freed_at(PHPS_TRIES, plain);
+    assert!(freed.is_some_and(|number| number < PHPS_TRIES), "{freed:?}");
 }
