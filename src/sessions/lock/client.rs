@@ -40,6 +40,9 @@ struct Held {
     place: Place,
     number: u64,
     pid: Option<Bytes>,
+    /// It has asked for it again, and PHP does not ask for what it has: others broke it, or a request
+    /// before ended without setting it free.
+    is_asked_for: bool,
 }
 
 /// The tries of one waiter.
@@ -72,10 +75,10 @@ impl LockClient {
     /// [`BackendError`], also with the words of the command's own error.
     pub async fn take(&mut self, database: u32, key: &Bytes) -> Result<i64, BackendError> {
         let place = Place { database, key: key.clone() };
-        if self.held.len() >= HELD_MAX || self.held.iter().any(|held| held.place == place) {
-            return Ok(self.locks.store.count(&place).await?);
-        }
         self.locks.asked(key);
+        if let Some(held) = self.held.iter_mut().find(|held| held.place == place) {
+            held.is_asked_for = true;
+        }
         let began = self.locks.clock.now();
         let mut attempt = self.attempt_at(place, began);
         let seat = Seat::new(&self.locks, &attempt);
@@ -83,7 +86,8 @@ impl LockClient {
         if outcome == Ok(1) {
             self.locks.counts.taken.fetch_add(1, Ordering::Relaxed);
             self.locks.hold(attempt.number, &attempt.place, None);
-            self.held.push(Held { place: attempt.place, number: attempt.number, pid: None });
+            let Attempt { place, number, .. } = attempt;
+            self.remember(Held { place, number, pid: None, is_asked_for: false });
         } else {
             attempt.ended = self.locks.clock.now();
             attempt.held += attempt.ended.since(began);
@@ -103,19 +107,17 @@ impl LockClient {
         let place = Place { database, key: key.clone() };
         let at = self.held.iter().position(|held| held.place == place);
         if written.deleted || written.lock == Some(0) {
-            let number = at.map(|at| self.held.swap_remove(at).number);
+            let number = at.map(|at| self.held.remove(at).number);
             self.let_go(place, number);
             return;
         }
         match (at, written) {
-            (Some(at), Written { pid: Some(pid), .. }) => {
+            (Some(at), Written { pid: Some(pid), .. }) if !self.held[at].is_asked_for => {
                 let held = &mut self.held[at];
                 held.pid = Some(pid.clone());
                 self.locks.hold(held.number, &place, Some(pid));
             }
-            (None, Written { pid: Some(pid), lock: Some(_), .. }) if self.held.len() < HELD_MAX => {
-                self.broke(place, pid);
-            }
+            (_, Written { pid: Some(pid), lock: Some(_), .. }) => self.broke(place, pid),
             _ => {}
         }
     }
@@ -126,7 +128,31 @@ impl LockClient {
         self.locks.hold(number, &place, Some(pid.clone()));
         let step = Step::Own { token: self.locks.token(number), pid: pid.clone(), broke: true };
         self.locks.settle(place.clone(), step);
-        self.held.push(Held { place, number, pid: Some(pid) });
+        self.remember(Held { place, number, pid: Some(pid), is_asked_for: false });
+    }
+
+    /// Does it have a lock, as far as is known?
+    pub fn holds_any(&self) -> bool {
+        self.held.iter().any(|held| !held.is_asked_for)
+    }
+
+    /// In place of what was known of the same lock. The oldest is forgotten where there are too many:
+    /// PHP has one, and the others were broken long ago.
+    fn remember(&mut self, held: Held) {
+        let known = self.held.iter().position(|known| known.place == held.place);
+        let full = (self.held.len() >= HELD_MAX).then_some(0);
+        if let Some(at) = known.or(full) {
+            self.locks.let_go(self.held.remove(at).number);
+        }
+        self.held.push(held);
+    }
+
+    /// Sets a lock free that is still this one's.
+    fn free(&self, Held { place, number, pid, .. }: Held) {
+        self.locks.let_go(number);
+        let owner = self.locks.token(number);
+        let step = Step::Free { token: owner.clone(), owner, pid };
+        self.locks.settle(place, step);
     }
 
     fn let_go(&self, place: Place, number: Option<u64>) {
@@ -156,12 +182,9 @@ impl LockClient {
 impl Drop for LockClient {
     fn drop(&mut self) {
         self.locks.gone(self.peer_pid);
-        for Held { place, number, pid } in std::mem::take(&mut self.held) {
-            self.locks.let_go(number);
-            self.locks.freed(&place.key);
-            let owner = self.locks.token(number);
-            let step = Step::Free { token: owner.clone(), owner, pid };
-            self.locks.settle(place, step);
+        for held in std::mem::take(&mut self.held) {
+            self.locks.freed(&held.place.key);
+            self.free(held);
         }
     }
 }
