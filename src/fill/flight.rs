@@ -74,6 +74,8 @@ pub enum Release {
     Uncacheable(Reason),
     /// What is stored is still right: look again.
     Validated,
+    /// Nobody was asked, for it is not the leader's turn in its session: look again.
+    MustWait,
     /// There is no usable response.
     Failed {
         /// Why.

@@ -355,11 +355,17 @@ impl Node {
         }
     }
 
-    /// A waiter that gave up fetches for itself; what it gets is not stored.
-    pub(super) async fn fetch_unstored(&self, visit: &Arc<Visit>, plan: &LookupPlan) -> Outcome {
+    /// A waiter that gave up fetches for itself; what it gets is not stored. `turn`: its own in its
+    /// session, where it has that already; it would wait behind itself otherwise.
+    pub(super) async fn fetch_unstored(
+        &self,
+        visit: &Arc<Visit>,
+        plan: &LookupPlan,
+        turn: Option<Pass>,
+    ) -> Outcome {
         let reason = Reason::FillAbandoned;
         let session = Self::own_session(visit);
-        let turn = Turn::InLine(Kind::Visitor);
+        let turn = turn.map_or(Turn::InLine(Kind::Visitor), Turn::Has);
         let asking = Asking { hints: Hints::ToClient, session, turn };
         match self.ask_origin(visit, plan, Prior::Nothing, asking).await {
             Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason).await,
@@ -400,7 +406,7 @@ impl Node {
 
 /// Who follows looks again, and fetches by a session that is free.
 fn must_wait(permit: FillPermit, answer: oneshot::Sender<LeaderAnswer>, plan: LookupPlan) {
-    permit.release(Release::Validated);
+    permit.release(Release::MustWait);
     drop(answer.send(LeaderAnswer::MustWait(Box::new(plan))));
 }
 

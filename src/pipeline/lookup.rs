@@ -35,6 +35,8 @@ pub(super) struct Missed {
     pub(super) key: CacheKey,
     /// How often the request has looked already.
     pub(super) looks: usize,
+    /// How long it has waited for others' fetches.
+    pub(super) followed: Duration,
     /// Its turn in its session, where it has waited for that.
     pub(super) turn: Option<Pass>,
 }
@@ -186,7 +188,8 @@ impl Node {
         let key = key.or_else(|| stale.as_ref().map(|stale| stale.entry.key()));
         let key = key.unwrap_or_else(|| plan.key.clone());
         let plan = LookupPlan { range: plan.range.filter(|range| *range == key), ..plan };
-        Finding::Ask { plan, missed: Missed { reason, stale, key, looks: 0, turn: None } }
+        let (looks, followed, turn) = (0, Duration::ZERO, None);
+        Finding::Ask { plan, missed: Missed { reason, stale, key, looks, followed, turn } }
     }
 
     /// Nothing stands under the primary key: looks for the variant that the request selects, then
@@ -363,7 +366,10 @@ impl Node {
             Ok(turn.await)
         };
         let (reason, status) = match turn {
-            Ok(Ok(turn)) => return self.look_again(visit, plan, missed.looks + 1, turn).await,
+            Ok(Ok(turn)) => {
+                let missed = Missed { looks: missed.looks + 1, turn, ..missed };
+                return self.look_again(visit, plan, missed).await;
+            }
             Ok(Err(refused)) => (refused.reason(), refused.status()),
             Err(_elapsed) => (Reason::SessionBusy, StatusCode::SERVICE_UNAVAILABLE),
         };
@@ -374,10 +380,13 @@ impl Node {
         &self,
         visit: &Arc<Visit>,
         plan: LookupPlan,
-        missed: Missed,
+        mut missed: Missed,
         wait: FillWait,
     ) -> Outcome {
-        match wait.outcome(patience(visit, &missed)).await {
+        let began = self.parts.clock.now();
+        let waited = wait.outcome(patience(visit, &missed).saturating_sub(missed.followed)).await;
+        missed.followed += self.parts.clock.now().since(began);
+        match waited {
             Waited::Shared(shared) if shared.head().storable.ttl().is_zero() => {
                 // It may be used again only once the origin has said so (RFC 9111 4).
                 let reason = Reason::NoLifetime;
@@ -389,8 +398,12 @@ impl Node {
                 outcome
             }
             Waited::Shared(_) | Waited::Released(Release::Validated) => {
-                self.look_again(visit, plan, missed.looks + 1, None).await
+                let missed = Missed { looks: missed.looks + 1, ..missed };
+                self.look_again(visit, plan, missed).await
             }
+            // It does not count: however many leaders' sessions are busy, who follows must not ask PHP
+            // all at once. Each of them leads once, and all of it is within the wait.
+            Waited::Released(Release::MustWait) => self.look_again(visit, plan, missed).await,
             Waited::Released(Release::Uncacheable(reason)) => {
                 self.lead_alone(visit, plan, Missed { reason, ..missed }).await
             }
@@ -401,29 +414,29 @@ impl Node {
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 self.fail(visit, &missed, Reason::OriginTimeout, status).await
             }
-            Waited::TimedOut => self.fetch_unstored(visit, &plan).await,
+            Waited::TimedOut => self.fetch_unstored(visit, &plan, None).await,
         }
     }
 
-    /// What was waited for is another variant, or stored by now. Boxed, since it goes in circles,
+    /// What was waited for is another variant, or stored by now, or was not asked for. Boxed, since it goes in circles,
     /// though not for long.
     fn look_again<'a>(
         &'a self,
         visit: &'a Arc<Visit>,
         plan: LookupPlan,
-        looks: usize,
-        turn: Option<Pass>,
+        before: Missed,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
+            let Missed { looks, followed, turn, .. } = before;
             match self.find(visit, plan) {
                 Finding::Serve { entry, verdict, reason } => {
                     self.deliver(visit, &entry, verdict, reason).await
                 }
                 Finding::Ask { plan, .. } if looks > LOOKS_MAX => {
-                    self.fetch_unstored(visit, &plan).await
+                    self.fetch_unstored(visit, &plan, turn).await
                 }
                 Finding::Ask { plan, missed } => {
-                    self.miss(visit, plan, Missed { looks, turn, ..missed }).await
+                    self.miss(visit, plan, Missed { looks, followed, turn, ..missed }).await
                 }
             }
         })

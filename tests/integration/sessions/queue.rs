@@ -246,6 +246,28 @@ fn nobody_waits_behind_the_session_of_who_leads_a_shared_fill() {
 }
 
 #[test]
+fn a_page_whose_visitors_sessions_are_all_busy_is_rendered_once_for_them() {
+    const VISITORS: usize = 8;
+    let shop = Shop::open(2 * VISITORS, &[]);
+    let names: Vec<_> = (0..VISITORS).map(|number| format!("busy{number}")).collect();
+    thread::scope(|scope| {
+        let busy: Vec<_> = names.iter().map(|name| shop.begin(scope, name, "hold=4000")).collect();
+        let its = &shop;
+        let ask = |name: &String| {
+            let cookies = format!("PHPSESSID={name}; X-Magento-Vary=v");
+            scope.spawn(move || its.get("/page", &cookies, "cacheable=60&req=page"))
+        };
+        let pages: Vec<_> = names.iter().map(ask).collect();
+        let pages = pages.into_iter().map(|page| told(&page.join().expect("a reply")));
+        let mut by: Vec<_> = pages.map(|page| page["id"].to_string()).collect();
+        by.sort();
+        by.dedup();
+        assert_eq!(by.len(), 1, "each of these was asked: {by:?}");
+        busy.into_iter().for_each(|busy| drop(busy.join()));
+    });
+}
+
+#[test]
 fn a_worker_that_is_killed_with_the_lock_leaves_it_free() {
     let shop = Shop::open(4, &[]);
     let died = shop.ask("victim", "die=1");
