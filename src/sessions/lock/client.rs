@@ -96,9 +96,9 @@ impl LockClient {
         Ok(outcome?)
     }
 
-    /// Has it a lock?
+    /// Does it have a lock, as far as is known?
     pub fn holds_any(&self) -> bool {
-        !self.held.is_empty()
+        self.held.iter().any(|held| !held.is_asked_for)
     }
 
     /// Redis has acknowledged a write of this client that names the fields `lock` or `pid` of a key, or
@@ -129,11 +129,6 @@ impl LockClient {
         let step = Step::Own { token: self.locks.token(number), pid: pid.clone(), broke: true };
         self.locks.settle(place.clone(), step);
         self.remember(Held { place, number, pid: Some(pid), is_asked_for: false });
-    }
-
-    /// Does it have a lock, as far as is known?
-    pub fn holds_any(&self) -> bool {
-        self.held.iter().any(|held| !held.is_asked_for)
     }
 
     /// In place of what was known of the same lock. The oldest is forgotten where there are too many:

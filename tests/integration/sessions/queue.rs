@@ -263,7 +263,9 @@ fn a_page_whose_visitors_sessions_are_all_busy_is_rendered_once_for_them() {
         by.sort();
         by.dedup();
         assert_eq!(by.len(), 1, "each of these was asked: {by:?}");
-        busy.into_iter().for_each(|busy| drop(busy.join()));
+        for busy in busy {
+            drop(busy.join());
+        }
     });
 }
 
