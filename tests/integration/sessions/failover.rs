@@ -177,6 +177,10 @@ fn a_parvis_that_is_killed_has_lost_nothing_that_it_acknowledged() {
                     })
                 })
                 .collect();
+            wait_until("all of them", PATIENCE, || {
+                node.metric("parvis_sessions_clients ")
+                    == u32::try_from(WRITERS).ok().map(f64::from)
+            });
             thread::sleep(Duration::from_millis(300));
             node.process.signal("KILL");
             let ends = Instant::now() + PATIENCE;
