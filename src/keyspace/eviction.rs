@@ -242,12 +242,19 @@ mod tests {
         for at in 0..5_000 {
             say(&mut keyspace, &mut session, &format!("HSET h{at} f {value}"));
             say(&mut keyspace, &mut session, "HGET h0 f");
-            say(&mut keyspace, &mut session, "TTL h1");
+            say(&mut keyspace, &mut session, "TOUCH h1");
+            // Who asks about a key does not use it.
+            for word in ["TTL", "PTTL", "EXISTS", "TYPE"] {
+                (2..32).for_each(|at| {
+                    drop(say(&mut keyspace, &mut session, &format!("{word} h{at}")))
+                });
+            }
         }
         let mut is_there = |at: usize| {
             say(&mut keyspace, &mut session, &format!("EXISTS h{at}")).starts_with(":1")
         };
         assert!(is_there(0) && is_there(1) && is_there(4_999));
+        assert!((2..32).filter(|at| is_there(*at)).count() < 5);
         assert!((2..2_000).filter(|at| is_there(*at)).count() < 20);
     }
 

@@ -181,7 +181,7 @@ pub(super) static COMMANDS: &[Command] = &[
     of("sunionstore", -3, GROWS, ALL, sets::sunionstore),
     of("swapdb", 3, WRITES, NO_KEY, keys::swapdb),
     of("time", 1, READS, NO_KEY, server::time),
-    of("touch", -2, READS, ALL, keys::exists),
+    of("touch", -2, READS, ALL, keys::touch),
     of("ttl", 2, READS, ONE, expiry::ttl),
     of("type", 2, READS, ONE, keys::kind),
     of("unlink", -2, WRITES, ALL, keys::del),

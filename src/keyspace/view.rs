@@ -30,8 +30,16 @@ impl View<'_> {
         }
     }
 
-    /// The entry of a key, if it has not ended.
+    /// The entry of a key, if it has not ended. It counts as used.
     pub fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
+        let commands = self.keyspace.commands as u32;
+        let entry = self.peek(key)?;
+        entry.used.set(commands);
+        Some(entry)
+    }
+
+    /// The entry of a key, if it has not ended, for who asks about it, and does not use it.
+    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         let found = self.keyspace.databases[self.at].entries.place(key);
         let is_expired = |entry: &Entry| entry.is_expired(self.now_ms);
         let entries = &self.keyspace.databases[self.at].entries;
@@ -42,10 +50,7 @@ impl View<'_> {
             return None;
         }
         self.keyspace.looked(found.is_some());
-        let keyspace = &*self.keyspace;
-        let (_, entry) = keyspace.databases[self.at].entries.at(found?)?;
-        entry.used.set(keyspace.commands as u32);
-        Some(entry)
+        self.keyspace.databases[self.at].entries.at(found?).map(|(_, entry)| entry)
     }
 
     /// The hash of a key that was looked at in this command already.
@@ -64,8 +69,9 @@ impl View<'_> {
         }
     }
 
+    /// Is a key there? It does not count as used.
     pub fn contains(&mut self, key: &[u8]) -> bool {
-        self.entry(key).is_some()
+        self.peek(key).is_some()
     }
 
     pub fn string(&mut self, key: &[u8]) -> Result<Option<&Vec<u8>>, Error> {

@@ -133,7 +133,7 @@ fn seconds(milliseconds: i64) -> i64 {
 /// Tells when a key ends: -2 where there is no key, -1 where it does not end.
 fn tell(call: &mut Call<'_>, shown: impl FnOnce(i64, i64) -> i64) -> Done {
     let now_ms = call.view.now_ms;
-    let number = match call.view.entry(call.arg(1)).map(|entry| entry.expires_ms) {
+    let number = match call.view.peek(call.arg(1)).map(|entry| entry.expires_ms) {
         None => -2,
         Some(None) => -1,
         Some(Some(end)) => shown(end, now_ms),

@@ -17,8 +17,14 @@ pub fn exists(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
+pub fn touch(call: &mut Call<'_>) -> Done {
+    let there = call.args(1).filter(|key| call.view.entry(key).is_some()).count();
+    call.count(there);
+    Ok(())
+}
+
 pub fn kind(call: &mut Call<'_>) -> Done {
-    let kind = call.view.entry(call.arg(1)).map_or("none", |entry| entry.value.kind());
+    let kind = call.view.peek(call.arg(1)).map_or("none", |entry| entry.value.kind());
     write::simple(call.out, kind);
     Ok(())
 }

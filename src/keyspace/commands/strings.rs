@@ -122,7 +122,7 @@ pub fn psetex(call: &mut Call<'_>) -> Done {
 }
 
 pub fn setnx(call: &mut Call<'_>) -> Done {
-    let is_new = !call.view.contains(call.arg(1));
+    let is_new = call.view.entry(call.arg(1)).is_none();
     if is_new {
         put(call, call.arg(1), call.arg(2), None);
     }
@@ -189,7 +189,7 @@ fn set_pairs(call: &mut Call<'_>, only_new: bool) -> Result<bool, Error> {
     if call.len().is_multiple_of(2) {
         return Err(Error::arity(call.command.name));
     }
-    if only_new && call.args(1).step_by(2).any(|key| call.view.contains(key)) {
+    if only_new && call.args(1).step_by(2).any(|key| call.view.entry(key).is_some()) {
         return Ok(false);
     }
     for at in (1..call.len()).step_by(2) {
