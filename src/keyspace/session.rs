@@ -206,8 +206,14 @@ impl Client {
         if !command.takes(request.len()) {
             return Err(Error::arity(command.name));
         }
-        let more_bytes = request.raw().len();
-        if command.flags.contains(Flags::GROWS) && !keyspace.has_room(now_ms, more_bytes) {
+        let (mut more_bytes, mut grows) =
+            (request.raw().len(), command.flags.contains(Flags::GROWS));
+        if let Some(transaction) = self.transaction.as_ref().filter(|_| request.is("exec")) {
+            let mut queue = transaction.queue.iter();
+            more_bytes = transaction.bytes;
+            grows = queue.any(|(_, command)| command.flags.contains(Flags::GROWS));
+        }
+        if grows && !keyspace.has_room(now_ms, more_bytes) {
             keyspace.refused += 1;
             return Err(Error::MEMORY);
         }
@@ -241,6 +247,11 @@ impl Client {
         let is_told = call.is_told || !command.flags.contains(Flags::WRITES);
         if keyspace.changes != changes && !is_told {
             keyspace.effects.push_raw(at, request.raw());
+        }
+        // A short command can take much: COPY, SUNIONSTORE, APPEND to what has little room left.
+        let grows = command.flags.contains(Flags::GROWS);
+        if grows && keyspace.bounds.eviction == Eviction::LeastRecentlyUsed {
+            keyspace.make_room(now_ms, 0);
         }
         done
     }

@@ -34,6 +34,9 @@ pub enum Stay {
 /// What one hears who gets no place, in redis-server's words.
 pub const NO_PLACE: &[u8] = b"-ERR max number of clients reached\r\n";
 
+/// A reply that gives things several times, or of a transaction, may have so much, or as much as a command.
+const REPLY_MAX_BYTES: usize = 64 << 20;
+
 /// Keys that one round of upkeep looks at, whether they have ended.
 const SEARCHED_MAX: usize = 2_000;
 
@@ -75,6 +78,7 @@ impl Objects {
             eviction: Eviction::LeastRecentlyUsed,
             string_max_bytes: settings.request_max_bytes,
             queue_max_bytes: settings.request_max_bytes,
+            reply_max_bytes: settings.request_max_bytes.max(REPLY_MAX_BYTES),
             ..Bounds::default()
         };
         let limits = Limits {
