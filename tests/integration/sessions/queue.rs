@@ -264,7 +264,7 @@ fn a_page_whose_visitors_sessions_are_all_busy_is_rendered_once_for_them() {
         by.dedup();
         assert_eq!(by.len(), 1, "each of these was asked: {by:?}");
         for busy in busy {
-            drop(busy.join());
+            told(&busy.join().expect("a reply"));
         }
     });
 }
