@@ -1,5 +1,6 @@
 //! Sessions that pass through Parvis, and what PHP's session handler says to its store.
 
+mod again;
 mod bots;
 mod embedded;
 mod failover;
