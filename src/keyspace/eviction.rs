@@ -245,7 +245,7 @@ mod tests {
             // Who asks about a key does not use it.
             for word in ["TTL", "PTTL", "EXISTS", "TYPE"] {
                 (2..32).for_each(|at| {
-                    drop(say(&mut keyspace, &mut session, &format!("{word} h{at}")))
+                    drop(say(&mut keyspace, &mut session, &format!("{word} h{at}")));
                 });
             }
         }
