@@ -8,6 +8,9 @@ use parvis::sessions::lock::{Bounds, Standing};
 use super::lock::{DATABASE, Node, bounds, bulk, runtime, sign, two, until, write_free};
 use crate::support::redis::Redis;
 
+/// Who has the only lock.
+const OWNER: &str = "return redis.call('HGET', redis.call('KEYS', '*:holder:*')[1], 'owner')";
+
 #[test]
 fn a_client_whose_lock_another_broke_waits_in_line_again() {
     let redis = Redis::start();
@@ -39,8 +42,13 @@ fn a_client_that_asks_for_what_it_has_is_answered_as_by_redis_and_frees_it_when_
         assert!(client.holds_any());
         assert_eq!(client.take(DATABASE, &key).await, Ok(2));
         assert!(!client.holds_any(), "PHP would not ask for it");
-        // By PHP's own rule it breaks it.
+        // By PHP's own rule it breaks it, which the Redis is told beside.
+        let owner = async || node.ask(&["EVAL", OWNER, "0"]).await;
+        let before = owner().await;
         sign(&node, &mut client, &key, "web|1").await;
+        while owner().await == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         assert_eq!((node.locks.figures().held, client.holds_any()), (1, true));
         drop(client);
         until(|| node.locks.figures().freed == 1).await;
