@@ -2,6 +2,8 @@
 //!
 //! A cursor says how many entries of the row are left; the walk goes from the back (see `dense`).
 
+use bytes::BytesMut;
+
 use super::super::command::{Call, Done};
 use super::super::dense::{Dense, Heap};
 use super::super::error::Error;
@@ -84,10 +86,13 @@ fn walk<'a>(
     Ok(walk)
 }
 
-fn reply_head(call: &mut Call<'_>, next: usize, elements: usize) {
-    write::array(call.out, 2);
-    write::bulk(call.out, next.to_string().as_bytes());
-    write::array(call.out, elements);
+fn reply(out: &mut BytesMut, next: usize, words: &[&[u8]]) {
+    write::array(out, 2);
+    write::bulk(out, next.to_string().as_bytes());
+    write::array(out, words.len());
+    for word in words {
+        write::bulk(out, word);
+    }
 }
 
 pub fn scan(call: &mut Call<'_>) -> Done {
@@ -102,11 +107,8 @@ pub fn scan(call: &mut Call<'_>) -> Done {
     let found = places.filter_map(|place| entries.at(place)).filter(|(key, entry)| {
         !entry.is_expired(now_ms) && of_kind(entry.value.kind()) && walk.shows(key)
     });
-    let found: Vec<Box<[u8]>> = found.map(|(key, _)| key.into()).collect();
-    reply_head(call, next, found.len());
-    for key in found {
-        call.bulk(&key);
-    }
+    let found: Vec<&[u8]> = found.map(|(key, _)| key).collect();
+    reply(call.out, next, &found);
     Ok(())
 }
 
@@ -124,37 +126,27 @@ fn part<'a, V: Heap>(
 pub fn hscan(call: &mut Call<'_>) -> Done {
     let (key, cursor) = (call.arg(1), cursor(call, 2)?);
     if call.view.hash(key)?.is_none() {
-        reply_head(call, 0, 0);
+        reply(call.out, 0, &[]);
         return Ok(());
     }
     let walk = walk(call, cursor, 3, false)?;
     let Some(fields) = call.view.hash(key)? else { return Ok(()) };
     let (next, found) = part(&walk, fields);
     let words: Vec<&[u8]> = found.flat_map(|(field, value)| [field, &**value]).collect();
-    write::array(call.out, 2);
-    write::bulk(call.out, next.to_string().as_bytes());
-    write::array(call.out, words.len());
-    for word in words {
-        write::bulk(call.out, word);
-    }
+    reply(call.out, next, &words);
     Ok(())
 }
 
 pub fn sscan(call: &mut Call<'_>) -> Done {
     let (key, cursor) = (call.arg(1), cursor(call, 2)?);
     if call.view.set(key)?.is_none() {
-        reply_head(call, 0, 0);
+        reply(call.out, 0, &[]);
         return Ok(());
     }
     let walk = walk(call, cursor, 3, false)?;
     let Some(members) = call.view.set(key)? else { return Ok(()) };
     let (next, found) = part(&walk, members);
     let words: Vec<&[u8]> = found.map(|(member, ())| member).collect();
-    write::array(call.out, 2);
-    write::bulk(call.out, next.to_string().as_bytes());
-    write::array(call.out, words.len());
-    for word in words {
-        write::bulk(call.out, word);
-    }
+    reply(call.out, next, &words);
     Ok(())
 }
