@@ -101,8 +101,12 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Waits until `ready` says yes.
+/// A machine that is shared with others may stand still for seconds, which is nobody's mistake here.
+const PATIENCE_MIN: Duration = Duration::from_secs(30);
+
+/// Waits until `ready` says yes: as long as `patience`, and half a minute at least.
 pub fn wait_until(what: &str, patience: Duration, mut ready: impl FnMut() -> bool) {
+    let patience = patience.max(PATIENCE_MIN);
     let end = Instant::now() + patience;
     while !ready() {
         assert!(Instant::now() < end, "waited {patience:?} for {what}");
