@@ -25,12 +25,13 @@ def short(value):
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
-def lines(kind, title, unit, series, marks=(), log=False):
-    """A figure: `series` has (name, [(seconds, value)]), `marks` (seconds, name) of phases. Empty series are left out."""
+def lines(kind, title, unit, series, marks=(), length=None, log=False, labels=None):
+    """A figure: `series` has (name, [(seconds, value)]), `marks` (seconds, name) of phases, `length` seconds of the run; with
+    `labels` there are places that are called so in place of seconds. Empty series are left out."""
     series = [(name, [(x, y) for x, y in points if y is not None and (y > 0 or not log)]) for name, points in series]
     series = [(name, points) for name, points in series if points]
     values = [y for _, points in series for _, y in points]
-    longest = max((x for _, points in series for x, _ in points), default=1) or 1
+    longest = max([length or 1, *(x for _, points in series for x, _ in points)])
     scale = powers(min(values), max(values)) if log and values else ticks(max(values, default=1))
     span = WIDTH - LEFT - RIGHT
     rise = HEIGHT - TOP - BOTTOM
@@ -49,9 +50,10 @@ def lines(kind, title, unit, series, marks=(), log=False):
     for value in scale:
         drawn.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(value):.1f}" y2="{up(value):.1f}"/>')
         drawn.append(f'<text class="axis" x="{LEFT - 6}" y="{up(value) + 4:.1f}" text-anchor="end">{short(value)}</text>')
-    for second in ticks(longest):
-        if second <= longest:
-            drawn.append(f'<text class="axis" x="{across(second):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{second:g} s</text>')
+    places = enumerate(labels) if labels else ((second, f"{second:g} s") for second in ticks(longest) if second <= longest)
+    for place, name in places:
+        anchor = "end" if across(place) > WIDTH - 2 * RIGHT else "middle"
+        drawn.append(f'<text class="axis" x="{across(place):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{name}</text>')
     for second, name in marks:
         if second <= longest:
             drawn.append(f'<line class="mark" x1="{across(second):.1f}" x2="{across(second):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')

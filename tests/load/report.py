@@ -12,9 +12,9 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --page: #0d1117; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 2rem auto; padding: 0 1rem; max-width: 76rem; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; } h3 { margin: 1.5rem 0 .25rem; }
-p, small { color: var(--soft); } .note { color: #b35900; font-weight: 600; }
+p, small { color: var(--soft); overflow-wrap: anywhere; } .note { color: #b35900; font-weight: 600; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: right; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: right; vertical-align: bottom; } td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .8rem; color: var(--soft); } .legend i { display: inline-block; width: 1rem; height: .2rem; margin-right: .35rem; vertical-align: middle; background: currentColor; }
@@ -52,7 +52,7 @@ def labelled(run, metric):
 
 def charts_of(run):
     """All charts of one server."""
-    at = marks(run)
+    at, length = marks(run), sum(planned["seconds"] for planned in run["plan"]["phases"])
     kinds = sorted({what for row in run["seconds"] for what in row["errors"]})
     errors = [(what, [(second, row["errors"].get(what, 0)) for second, row in enumerate(run["seconds"])]) for what in kinds]
     useful = [(second, row["php_ms"] / 1000) for second, row in enumerate(run["seconds"])]
@@ -62,14 +62,14 @@ def charts_of(run):
     cpu = [(part, watched(run, "cpu", part)) for part in ("server", "php", "redis", "generator")]
     latency = [(f"{group} p95", over_time(run, group, 2)) for group in GROUPS] + [("hit p99", over_time(run, "hit", 3))]
     made = [
-        chart.lines("throughput", "Answers", "per second", [(group, over_time(run, group, 0)) for group in GROUPS], at),
-        chart.lines("latency", "Latency", "ms, of each second", latency, at, log=True),
-        chart.lines("errors", "Errors", "per second", errors, at),
-        chart.lines("php", "PHP in use", "children, requests", php, at),
+        chart.lines("throughput", "Answers", "per second", [(group, over_time(run, group, 0)) for group in GROUPS], at, length),
+        chart.lines("latency", "Latency", "ms, of each second", latency, at, length, log=True),
+        chart.lines("errors", "Errors", "per second", errors, at, length),
+        chart.lines("php", "PHP in use", "children, requests", php, at, length),
     ]
     if any(points and any(value is not None for _, value in points) for _, points in queue):
-        made.append(chart.lines("queue", "Queue in Parvis by class", "requests", queue, at))
-    return [*made, chart.lines("cpu", "CPU", "cores", cpu, at)]
+        made.append(chart.lines("queue", "Queue in Parvis by class", "requests", queue, at, length))
+    return [*made, chart.lines("cpu", "CPU", "cores", cpu, at, length)]
 
 
 def compared(name, runs):
@@ -82,6 +82,7 @@ def compared(name, runs):
         return [(table.name_of(server), column(run)) for server, run in chosen.items()]
 
     percents = ("p50", "p75", "p90", "p95", "p99", "p99.9")
+    length = sum(planned["seconds"] for planned in last["plan"]["phases"])
 
     def spread(run):
         shown = figures.phase_of(run, "overload") or run["phases"][0]
@@ -89,11 +90,10 @@ def compared(name, runs):
         return [(place, times["percentiles"][percent] / 1000) for place, percent in enumerate(percents)] if times else []
 
     return [
-        chart.lines("compared-percentiles", "Latency of hits by percentile", "ms; " + ", ".join(f"{place}: {percent}" for place, percent in enumerate(percents)),
-                    each(spread), log=True),
-        chart.lines("compared-checkout", "Checkout p95", "ms", each(lambda run: over_time(run, "checkout", 2)), at, log=True),
-        chart.lines("compared-useful", "Useful work of PHP", "children", each(lambda run: [(second, row["php_ms"] / 1000) for second, row in enumerate(run["seconds"])]), at),
-        chart.lines("compared-errors", "Errors", "per second", each(lambda run: [(second, sum(row["errors"].values())) for second, row in enumerate(run["seconds"])]), at),
+        chart.lines("compared-percentiles", "Latency of hits by percentile", "ms", each(spread), log=True, labels=percents),
+        chart.lines("compared-checkout", "Checkout p95", "ms", each(lambda run: over_time(run, "checkout", 2)), at, length, log=True),
+        chart.lines("compared-useful", "Useful work of PHP", "children", each(lambda run: [(second, row["php_ms"] / 1000) for second, row in enumerate(run["seconds"])]), at, length),
+        chart.lines("compared-errors", "Errors", "per second", each(lambda run: [(second, sum(row["errors"].values())) for second, row in enumerate(run["seconds"])]), at, length),
     ]
 
 
