@@ -1,6 +1,6 @@
 //! `parvis demo`, as a visitor with a real browser sees it.
 
-mod browser;
+pub mod browser;
 
 use std::process::Command;
 use std::time::Duration;

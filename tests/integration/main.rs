@@ -30,6 +30,7 @@ mod injection;
 mod interim;
 mod keyspace;
 mod lifecycle;
+mod load_test;
 mod memory;
 mod objects;
 mod peers;
