@@ -74,8 +74,7 @@ fn a_quick_run_measures_both_servers_and_its_report_shows_all_charts() {
         assert!(browser.run(&lines).as_u64() >= Some(4), "hits, misses, files, carts: {server}");
     }
     for chart in COMPARED {
-        let count =
-            format!("return document.querySelectorAll('[data-chart={chart}] svg').length;");
+        let count = format!("return document.querySelectorAll('[data-chart={chart}] svg').length;");
         assert_eq!(browser.run(&count), 1, "{chart}");
     }
     let both = "return Array.from(document.querySelectorAll('[data-chart=compared-useful] .legend span'), \

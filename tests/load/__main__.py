@@ -88,7 +88,7 @@ class Run:
 
     def __enter__(self):
         self.directory = self.scratch(None)
-        # Logs and stored pages are in memory, so that no disk decides.
+        # The shop, logs and stored pages are in memory, so that no disk decides. Programs may not be allowed to run there.
         self.memory = self.scratch("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
         return self
 
@@ -155,7 +155,7 @@ def up(options, run, wanted, server):
     """Starts a server and the shop behind it."""
     name, _, limit = server.partition(":")
     options.switches = switches(options, run, bool(limit)) if name == "parvis" else set()
-    house = shop.Shop(run.scratch(run.directory), wanted.children, name in stacks.WITH_ESI)
+    house = shop.Shop(run.scratch(run.memory), wanted.children, name in stacks.WITH_ESI)
     return house, stacks.start(run, name, house, int(limit) if limit else None)
 
 

@@ -51,7 +51,8 @@ def sale(options, described):
     think = 1.0 if options.quick else 10.0
     rate = users / (described["buyers"]["steps"] * think)
     children = options.children or math.ceil(rate * seconds_of(described, "buyers") / USED) + 2
-    ramp, hold = (3, 5) if options.quick else (40, options.seconds)
+    # Who comes opens a first page, so all come over the time of a session: then as many do as later on.
+    ramp, hold = (3, 5) if options.quick else (round(users / rate), options.seconds)
     settle = ramp + (1 if options.quick else 20)
     phase = {"name": "sale", "seconds": settle + hold, "settle_seconds": settle, "users": users, "ramp_seconds": ramp}
     phase |= bots(options.bots * rate * asked(described, "buyers"))
@@ -110,9 +111,10 @@ def with_bots(options, described):
     rate = users / (described["buyers"]["steps"] * think)
     children = options.children or math.ceil(rate * seconds_of(described, "buyers") / USED) + 2
     on_top = bots((options.bots or 0.3) * rate * asked(described, "buyers"))
-    visitors = {"users": users, "ramp_seconds": 2 if options.quick else 20}
+    ramp = 2 if options.quick else round(users / rate)
+    visitors = {"users": users, "ramp_seconds": ramp}
     phases = [
-        phase(options, "visitors", 60, visitors),
+        {**phase(options, "visitors", ramp + 60, visitors), **({} if options.quick else {"settle_seconds": ramp + 15})},
         phase(options, "with bots", options.seconds, {**visitors, **on_top}),
         phase(options, "bots gone", 45, visitors),
     ]

@@ -6,6 +6,7 @@ import random
 import resource
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import content
@@ -126,7 +127,15 @@ class Shop:
             told = ask_status(str(self.status))
         except (OSError, ValueError):
             return None
-        return {"active": told["active processes"], "queue": told["listen queue"], "accepted": told["accepted conn"]}
+        return {"active": told["active processes"], "queue": waiting(str(self.php)), "accepted": told["accepted conn"]}
+
+
+def waiting(path):
+    """Connections that wait at a Unix socket, of which PHP-FPM's status says nothing; or None."""
+    if not shutil.which("ss"):
+        return None
+    told = subprocess.run(["ss", "-xlnH"], capture_output=True, text=True).stdout
+    return next((int(line.split()[2]) for line in told.splitlines() if path in line.split()), None)
 
 
 def ask_status(path):

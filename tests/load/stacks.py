@@ -71,7 +71,7 @@ def nginx(run, shop, values, switches=("cache",)):
 
 def varnish(run, shop, values):
     behind = nginx(run, shop, values, ())
-    work = shop.directory / "varnish"
+    work = run.directory / "varnish"
     vcl = render(run, shop, "varnish.vcl", set(), values)
     # Magento's documents ask for room for its long heads; the rest is as it comes.
     command = [servers.program("varnishd"), "-F", "-n", work, "-a", f"127.0.0.1:{values['http']}", "-f", vcl, "-s", "malloc,1024m",

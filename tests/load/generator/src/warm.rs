@@ -12,7 +12,7 @@ use crate::visitor::Session;
 use crate::world::World;
 
 /// Visitors who do that together.
-const WARMERS: usize = 8;
+const WARMERS: usize = 16;
 
 /// Opens all pages of the catalogue. How many requests failed.
 pub async fn warm(world: &Rc<World>) -> usize {
