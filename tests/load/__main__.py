@@ -168,11 +168,12 @@ def run_jmeter(options):
 
 
 def switches(options, run, is_fixed):
-    """Of Parvis' configuration: whether this program has an adaptive limit, which a fixed one is to replace."""
+    """Of Parvis' configuration: versions before admission by class have a fixed limit alone."""
     probe = run.directory / "probe.toml"
     probe.write_text("[admission]\nadaptive = false\n")
-    checked = subprocess.run([options.parvis, "check", "--config", probe], capture_output=True, text=True)
-    return {"fixed"} if is_fixed and "admission" not in checked.stdout + checked.stderr else set()
+    if subprocess.run([options.parvis, "check", "--config", probe], capture_output=True).returncode:
+        return set()
+    return {"admission", "fixed"} if is_fixed else {"admission"}
 
 
 def run_scenario(program, options, wanted, results):

@@ -23,7 +23,7 @@ text { font: 11px system-ui, sans-serif; fill: var(--soft); } .grid { stroke: va
 .s0 { color: #0969da; } .s1 { color: #bf3989; } .s2 { color: #1a7f37; } .s3 { color: #bc4c00; } .s4 { color: #8250df; } .s5 { color: #9a6700; } .s6 { color: #57606a; } .s7 { color: #cf222e; }
 """
 GROUPS = ("hit", "miss", "private", "checkout", "file", "bot")
-LIMIT, QUEUED, IN_USE = "parvis_admission_limit", "parvis_admission_queued", "parvis_origin_in_use"
+LIMIT, QUEUED, IN_USE = "parvis_admission_limit", "parvis_admission_waiting", "parvis_origin_in_use"
 
 
 def marks(run):

@@ -45,7 +45,7 @@ def start(run, name, shop, limit=None):
     """Starts a stack, and the shop behind it. `limit`: of requests in PHP, where not all children are to be used (Parvis alone)."""
     ports = {"http": free_port(), "control": free_port(), "nginx": free_port()}
     values = {
-        **ports, "directory": shop.directory, "memory": run.memory, "log": run.memory / f"{name}.log", "php": shop.php, "pub": shop.pub,
+        **ports, "directory": shop.directory, "memory": run.memory, "log": run.memory / f"{name}.log", "php": shop.php, "status": shop.status, "pub": shop.pub,
         "sessions": shop.sessions, "redis": shop.redis, "limit": limit or shop.children,
     }
     return {"parvis": parvis, "varnish": varnish, "nginx": nginx}[name](run, shop, values)
