@@ -14,6 +14,7 @@
 //! A client's [`Session`] knows its database, transaction and protocol. What a command did can be had as
 //! commands that do the same at any time ([`Keyspace::take_effects`]).
 
+mod clean;
 mod command;
 mod commands;
 mod dense;
@@ -39,6 +40,7 @@ use eviction::Sets;
 use value::Entry;
 use watch::Watches;
 
+pub use clean::Clean;
 pub use eviction::Eviction;
 pub use session::{After, Session};
 pub use touched::Touched;
