@@ -72,12 +72,19 @@ impl Clean {
         }
     }
 
+    /// Bytes of its text, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Keys { keys, .. } => keys.iter().map(text_bytes).sum(),
+            Self::Everything | Self::Database(_) => "all flush".len(),
+        }
+    }
+
     /// Cleans of these keys, each of at most `max_bytes` as text, but for a key that alone has more.
     pub fn of_keys(database: u32, keys: Vec<Bytes>, max_bytes: usize) -> Vec<Self> {
         let (mut cleans, mut some, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
         for key in keys {
-            // At worst each byte becomes three.
-            let more = key.len().saturating_mul(3).saturating_add(1);
+            let more = text_bytes(&key);
             if !some.is_empty() && bytes.saturating_add(more) > max_bytes {
                 cleans.push(Self::Keys { database, keys: std::mem::take(&mut some) });
                 bytes = 0;
@@ -90,6 +97,11 @@ impl Clean {
         }
         cleans
     }
+}
+
+/// Bytes of a key as text, with what is between two.
+fn text_bytes(key: &Bytes) -> usize {
+    percent_encode(key, ESCAPED).map(str::len).sum::<usize>().max(1) + 1
 }
 
 /// The key that a text stands for. It is written in one way alone, so that what is read is written again as

@@ -11,19 +11,31 @@
 //! no numbers; CLIENT LIST has the client that asks; what newer clients send at their beginning (CLIENT SETINFO,
 //! CLIENT NO-TOUCH) is taken.
 //!
+//! Where it is told so ([`Keyspace::keep_coherent`]), it notices what clients clean, so that other nodes hear of
+//! it ([`Keyspace::take_cleans`], [`Keyspace::clean`]), and keeps nothing that is older than a clean.
+//!
 //! A client's [`Session`] knows its database, transaction and protocol. What a command did can be had as
 //! commands that do the same at any time ([`Keyspace::take_effects`]).
 
 mod clean;
+#[cfg(test)]
+mod cleans_tests;
+mod coherence;
 mod command;
 mod commands;
 mod dense;
 mod effects;
 mod error;
 mod eviction;
+mod fence;
 mod float;
 mod glob;
+mod guard;
+mod layout;
+mod own;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -34,6 +46,7 @@ mod watch;
 
 use bytes::{Bytes, BytesMut};
 
+use coherence::Coherence;
 use dense::Dense;
 use effects::Effects;
 use eviction::Sets;
@@ -41,7 +54,9 @@ use value::Entry;
 use watch::Watches;
 
 pub use clean::Clean;
+pub use coherence::Rules;
 pub use eviction::Eviction;
+pub use layout::TagSets;
 pub use session::{After, Session};
 pub use touched::Touched;
 
@@ -121,6 +136,10 @@ pub struct Figures {
     pub misses: u64,
     /// Bytes of the sets' entries within `memory_bytes`.
     pub sets_bytes: usize,
+    /// Values that were not kept, since they were older than a clean.
+    pub unkept: u64,
+    /// Cleans that were done, those of other nodes included.
+    pub cleans: u64,
 }
 
 /// All databases.
@@ -145,6 +164,8 @@ pub struct Keyspace {
     misses: u64,
     /// The command that is done reads.
     is_reading: bool,
+    /// What keeps a cache coherent with those of other nodes; `None`: nothing does.
+    coherence: Option<Box<Coherence>>,
     /// Entries of databases that were emptied.
     freed: Vec<Dense<Entry>>,
 }
@@ -173,6 +194,7 @@ impl Keyspace {
             hits: 0,
             misses: 0,
             is_reading: false,
+            coherence: None,
             freed: Vec::new(),
         }
     }
@@ -217,6 +239,8 @@ impl Keyspace {
             hits: self.hits,
             misses: self.misses,
             sets_bytes: self.databases.iter().map(|database| database.sets.bytes).sum(),
+            unkept: self.coherence.as_ref().map_or(0, |coherence| coherence.unkept),
+            cleans: self.coherence.as_ref().map_or(0, |coherence| coherence.cleans),
         }
     }
 

@@ -10,6 +10,8 @@ use super::Keyspace;
 use super::command::Call;
 use super::error::Error;
 use super::eviction::Eviction;
+use super::guard;
+use super::own::Own;
 use super::table::{self, Command, Flags};
 use super::view::View;
 use super::watch::Mark;
@@ -67,6 +69,8 @@ pub(super) struct Client {
     pub watched: Vec<(usize, Box<[u8]>)>,
     /// Set when one of them was changed.
     pub mark: Mark,
+    /// It as a writer of a cache.
+    pub own: Own,
     pub after: After,
 }
 
@@ -86,6 +90,7 @@ impl Session {
             transaction: None,
             watched: Vec::new(),
             mark: Mark::default(),
+            own: Own::default(),
             after: After::Continue,
         })
     }
@@ -118,6 +123,26 @@ impl Session {
     /// Bytes of the commands that wait in its transaction.
     pub fn queued_bytes(&self) -> usize {
         self.0.transaction.as_ref().map_or(0, |transaction| transaction.bytes)
+    }
+
+    /// It says something, at a time in milliseconds of any monotonic clock; commands follow. After a pause, or
+    /// where it never pauses after some time, it begins anew: what it writes may be as old as its beginning.
+    pub fn begin_turn(&mut self, keyspace: &Keyspace, monotonic_ms: u64) {
+        if let Some(coherence) = &keyspace.coherence {
+            self.0.own.hear(coherence.fence.last(), monotonic_ms, &coherence.rules);
+        }
+    }
+
+    /// Others have their turn now.
+    pub fn end_turn(&mut self, keyspace: &mut Keyspace, now_ms: i64) {
+        if self.0.own.awaits_names() {
+            guard::end_turn(&mut View { keyspace, at: 0, now_ms }, &mut self.0.own);
+        }
+    }
+
+    /// It had to wait until then.
+    pub fn waited(&mut self, monotonic_ms: u64) {
+        self.0.own.heard(monotonic_ms);
     }
 
     /// Does one command, at a time in milliseconds since 1970, and appends its reply to `out`.
@@ -239,12 +264,20 @@ impl Client {
         out: &mut BytesMut,
     ) -> Result<(), Error> {
         let (changes, at) = (keyspace.changes, self.database);
-        keyspace.is_reading = !command.flags.contains(Flags::WRITES);
-        let view = View { keyspace, at, now_ms };
+        let writes = command.flags.contains(Flags::WRITES);
+        keyspace.is_reading = !writes;
+        let mut view = View { keyspace, at, now_ms };
+        let guarded = match writes {
+            true => guard::before(&mut view, &mut self.own, command, request),
+            false => None,
+        };
         let begins = out.len();
         let mut call = Call { view, client: self, request, command, out, begins, is_told: false };
         let done = (command.run)(&mut call);
-        let is_told = call.is_told || !command.flags.contains(Flags::WRITES);
+        let is_told = call.is_told || !writes;
+        if let Some(guarded) = guarded {
+            guard::after(guarded, &mut call.view, &mut call.client.own, command, request);
+        }
         if keyspace.changes != changes && !is_told {
             keyspace.effects.push_raw(at, request.raw());
         }

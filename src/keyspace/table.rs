@@ -24,6 +24,10 @@ impl Flags {
     pub const NEVER_QUEUED: Self = Self(8);
     /// Its first argument names the command.
     pub const CONTAINER: Self = Self(16);
+    /// It takes keys away, so that other nodes hear of it.
+    pub const CLEANS: Self = Self(32 | Self::WRITES.0);
+    /// Its reply says what is kept, as to who takes a lock or counts.
+    pub const PROMISES: Self = Self(64 | Self::GROWS.0);
 
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -64,6 +68,8 @@ const fn of(
 const READS: Flags = Flags::READS;
 const WRITES: Flags = Flags::WRITES;
 const GROWS: Flags = Flags::GROWS;
+const CLEANS: Flags = Flags::CLEANS;
+const PROMISES: Flags = Flags::PROMISES;
 const AT_ONCE: Flags = Flags::AT_ONCE;
 const NO_KEY: (i32, i32, i32) = (0, 0, 0);
 const ONE: (i32, i32, i32) = (1, 1, 1);
@@ -94,9 +100,9 @@ pub(super) static COMMANDS: &[Command] = &[
     of("config|get", -3, READS, NO_KEY, server::config_get),
     of("copy", -3, GROWS, TWO, keys::copy),
     of("dbsize", 1, READS, NO_KEY, keys::dbsize),
-    of("decr", 2, GROWS, ONE, numbers::decr),
-    of("decrby", 3, GROWS, ONE, numbers::decrby),
-    of("del", -2, WRITES, ALL, keys::del),
+    of("decr", 2, PROMISES, ONE, numbers::decr),
+    of("decrby", 3, PROMISES, ONE, numbers::decrby),
+    of("del", -2, CLEANS, ALL, keys::del),
     of("discard", 1, AT_ONCE, NO_KEY, connection::discard),
     of("echo", 2, READS, NO_KEY, connection::echo),
     of("eval", -3, GROWS, NO_KEY, scripts::eval),
@@ -106,10 +112,10 @@ pub(super) static COMMANDS: &[Command] = &[
     of("expire", -3, WRITES, ONE, expiry::expire),
     of("expireat", -3, WRITES, ONE, expiry::expireat),
     of("expiretime", 2, READS, ONE, expiry::expiretime),
-    of("flushall", -1, WRITES, NO_KEY, keys::flushall),
-    of("flushdb", -1, WRITES, NO_KEY, keys::flushdb),
+    of("flushall", -1, CLEANS, NO_KEY, keys::flushall),
+    of("flushdb", -1, CLEANS, NO_KEY, keys::flushdb),
     of("get", 2, READS, ONE, strings::get),
-    of("getdel", 2, WRITES, ONE, strings::getdel),
+    of("getdel", 2, CLEANS, ONE, strings::getdel),
     of("getex", -2, WRITES, ONE, strings::getex),
     of("getrange", 4, READS, ONE, strings::getrange),
     of("getset", 3, GROWS, ONE, strings::getset),
@@ -118,8 +124,8 @@ pub(super) static COMMANDS: &[Command] = &[
     of("hexists", 3, READS, ONE, hashes::hexists),
     of("hget", 3, READS, ONE, hashes::hget),
     of("hgetall", 2, READS, ONE, hashes::hgetall),
-    of("hincrby", 4, GROWS, ONE, numbers::hincrby),
-    of("hincrbyfloat", 4, GROWS, ONE, numbers::hincrbyfloat),
+    of("hincrby", 4, PROMISES, ONE, numbers::hincrby),
+    of("hincrbyfloat", 4, PROMISES, ONE, numbers::hincrbyfloat),
     of("hkeys", 2, READS, ONE, hashes::hkeys),
     of("hlen", 2, READS, ONE, hashes::hlen),
     of("hmget", -3, READS, ONE, hashes::hmget),
@@ -127,17 +133,17 @@ pub(super) static COMMANDS: &[Command] = &[
     of("hrandfield", -2, READS, ONE, hashes::hrandfield),
     of("hscan", -3, READS, ONE, scan::hscan),
     of("hset", -4, GROWS, ONE, hashes::hset),
-    of("hsetnx", 4, GROWS, ONE, hashes::hsetnx),
+    of("hsetnx", 4, PROMISES, ONE, hashes::hsetnx),
     of("hstrlen", 3, READS, ONE, hashes::hstrlen),
     of("hvals", 2, READS, ONE, hashes::hvals),
-    of("incr", 2, GROWS, ONE, numbers::incr),
-    of("incrby", 3, GROWS, ONE, numbers::incrby),
-    of("incrbyfloat", 3, GROWS, ONE, numbers::incrbyfloat),
+    of("incr", 2, PROMISES, ONE, numbers::incr),
+    of("incrby", 3, PROMISES, ONE, numbers::incrby),
+    of("incrbyfloat", 3, PROMISES, ONE, numbers::incrbyfloat),
     of("info", -1, READS, NO_KEY, server::info),
     of("keys", 2, READS, NO_KEY, scan::keys),
     of("mget", -2, READS, ALL, strings::mget),
     of("mset", -3, GROWS, PAIRS, strings::mset),
-    of("msetnx", -3, GROWS, PAIRS, strings::msetnx),
+    of("msetnx", -3, PROMISES, PAIRS, strings::msetnx),
     of("multi", 1, AT_ONCE, NO_KEY, connection::multi),
     of("persist", 2, WRITES, ONE, expiry::persist),
     of("pexpire", -3, WRITES, ONE, expiry::pexpire),
@@ -163,7 +169,7 @@ pub(super) static COMMANDS: &[Command] = &[
     of("select", 2, READS, NO_KEY, connection::select),
     of("set", -3, GROWS, ONE, strings::set),
     of("setex", 4, GROWS, ONE, strings::setex),
-    of("setnx", 3, GROWS, ONE, strings::setnx),
+    of("setnx", 3, PROMISES, ONE, strings::setnx),
     of("setrange", 4, GROWS, ONE, strings::setrange),
     of("sinter", -2, READS, ALL, sets::sinter),
     of("sintercard", -3, READS, NO_KEY, sets::sintercard),
@@ -179,12 +185,12 @@ pub(super) static COMMANDS: &[Command] = &[
     of("strlen", 2, READS, ONE, strings::strlen),
     of("sunion", -2, READS, ALL, sets::sunion),
     of("sunionstore", -3, GROWS, ALL, sets::sunionstore),
-    of("swapdb", 3, WRITES, NO_KEY, keys::swapdb),
+    of("swapdb", 3, CLEANS, NO_KEY, keys::swapdb),
     of("time", 1, READS, NO_KEY, server::time),
     of("touch", -2, READS, ALL, keys::touch),
     of("ttl", 2, READS, ONE, expiry::ttl),
     of("type", 2, READS, ONE, keys::kind),
-    of("unlink", -2, WRITES, ALL, keys::del),
+    of("unlink", -2, CLEANS, ALL, keys::del),
     of("unwatch", 1, READS, NO_KEY, connection::unwatch),
     of("watch", -2, AT_ONCE, ALL, connection::watch),
 ];

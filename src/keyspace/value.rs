@@ -45,11 +45,13 @@ pub(super) struct Entry {
     pub expires_ms: Option<i64>,
     /// When it was used last: how many commands there had been.
     pub used: Cell<u32>,
+    /// It is a lock or a counter, no copy of anything: no other node's business.
+    pub is_own: bool,
 }
 
 impl Entry {
     pub fn new(value: Value, expires_ms: Option<i64>) -> Self {
-        Self { value, expires_ms, used: Cell::default() }
+        Self { value, expires_ms, used: Cell::default(), is_own: false }
     }
 
     /// Is it gone at that time?

@@ -21,6 +21,22 @@ impl View<'_> {
         &mut self.keyspace.databases[self.at]
     }
 
+    pub fn database_ref(&self) -> &Database {
+        &self.keyspace.databases[self.at]
+    }
+
+    /// Is it a lock or a counter?
+    pub fn is_own(&self, key: &[u8]) -> bool {
+        self.database_ref().entries.get(key).is_some_and(|entry| entry.is_own)
+    }
+
+    /// It is a lock or a counter.
+    pub fn keep_own(&mut self, key: &[u8]) {
+        if self.keyspace.coherence.is_some() {
+            self.database().entries.change(key, |entry| entry.is_own = true);
+        }
+    }
+
     /// Removes a key that has ended.
     pub fn end(&mut self, key: &[u8]) {
         if self.take(key).is_some() {
@@ -170,6 +186,7 @@ impl View<'_> {
         }
         let (is_changed, is_empty, result) = entries.change(key, |entry| {
             entry.used.set(commands);
+            entry.is_own = false;
             let (is_changed, result) = change(&mut entry.value);
             let is_empty = match &entry.value {
                 Value::String(_) => false,

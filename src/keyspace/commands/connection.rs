@@ -19,6 +19,8 @@ pub fn ping(call: &mut Call<'_>) -> Done {
 }
 
 pub fn echo(call: &mut Call<'_>) -> Done {
+    // Clients ask so whether a connection that they have kept still stands, before they begin with it.
+    call.begins();
     call.bulk(call.arg(1));
     Ok(())
 }
@@ -31,6 +33,7 @@ pub fn quit(call: &mut Call<'_>) -> Done {
 
 pub fn reset(call: &mut Call<'_>) -> Done {
     call.client.reset();
+    call.begins();
     write::simple(call.out, "RESET");
     Ok(())
 }
@@ -103,6 +106,7 @@ pub fn hello(call: &mut Call<'_>) -> Done {
         }
     }
     call.client.protocol = protocol;
+    call.begins();
     write::map(call.out, protocol, 7);
     let version = if protocol == Protocol::Resp2 { 2 } else { 3 };
     let id = i64::try_from(call.client.id).unwrap_or(i64::MAX);

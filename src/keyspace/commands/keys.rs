@@ -6,7 +6,10 @@ use super::super::view::View;
 use crate::resp::{self, write};
 
 pub fn del(call: &mut Call<'_>) -> Done {
-    let removed = call.args(1).filter(|key| call.view.remove(key).is_some()).count();
+    let keys: Vec<&[u8]> = call.args(1).collect();
+    let left = call.deletes(&keys);
+    let removed = keys.into_iter().filter(|key| call.view.remove(key).is_some()).count();
+    call.remove_left(&left);
     call.count(removed);
     Ok(())
 }
@@ -41,6 +44,7 @@ fn move_entry(call: &mut Call<'_>, may_replace: bool) -> Result<bool, Error> {
     if !may_replace && call.view.contains(to) {
         return Ok(false);
     }
+    call.moves(from);
     if let Some(entry) = call.view.remove(from) {
         call.view.remove(to);
         call.view.put(to, entry);
@@ -139,6 +143,7 @@ fn check_way(call: &Call<'_>) -> Done {
 
 pub fn flushdb(call: &mut Call<'_>) -> Done {
     check_way(call)?;
+    call.flushes(&[call.view.at]);
     call.view.flush();
     call.ok();
     Ok(())
@@ -146,6 +151,7 @@ pub fn flushdb(call: &mut Call<'_>) -> Done {
 
 pub fn flushall(call: &mut Call<'_>) -> Done {
     check_way(call)?;
+    call.flushes_everything();
     let now_ms = call.view.now_ms;
     for at in 0..call.view.keyspace.databases.len() {
         View { keyspace: call.view.keyspace, at, now_ms }.flush();
@@ -177,6 +183,7 @@ pub fn swapdb(call: &mut Call<'_>) -> Done {
         }
     }
     call.view.keyspace.changed_everything();
+    call.flushes(&[first, second]);
     call.ok();
     Ok(())
 }

@@ -5,6 +5,11 @@ use super::super::error::Error;
 use super::super::float::{self, LongDouble, Number};
 use crate::resp;
 
+/// Is what stands there a counter, or nothing?
+fn is_own(call: &Call<'_>, key: &[u8]) -> bool {
+    call.view.keyspace.databases[call.view.at].entries.get(key).is_none_or(|entry| entry.is_own)
+}
+
 /// Counts a string's number up.
 fn count(call: &mut Call<'_>, by: i64) -> Done {
     let key = call.arg(1);
@@ -21,10 +26,25 @@ fn count(call: &mut Call<'_>, by: i64) -> Done {
 
 /// Puts another text in a string's place; when it ends stays.
 fn replace(call: &mut Call<'_>, key: &[u8], new: &[u8]) -> Done {
+    let is_own = is_own(call, key);
     call.view.change_string(key, |text| {
         text.clear();
         text.extend_from_slice(new);
-    })
+    })?;
+    if is_own {
+        call.view.keep_own(key);
+    }
+    Ok(())
+}
+
+/// Puts another text in a field's place.
+fn replace_field(call: &mut Call<'_>, key: &[u8], field: &[u8], text: &[u8]) -> Done {
+    let is_own = is_own(call, key);
+    call.view.change_hash(key, |fields| (true, fields.insert(field, text.into())))?;
+    if is_own {
+        call.view.keep_own(key);
+    }
+    Ok(())
 }
 
 pub fn incr(call: &mut Call<'_>) -> Done {
@@ -78,7 +98,7 @@ pub fn hincrby(call: &mut Call<'_>) -> Done {
     let new = old.checked_add(by).ok_or(Error::OVERFLOW)?;
     let mut buffer = itoa::Buffer::new();
     let text = buffer.format(new).as_bytes();
-    call.view.change_hash(key, |fields| (true, fields.insert(field, text.into())))?;
+    replace_field(call, key, field, text)?;
     call.integer(new);
     Ok(())
 }
@@ -93,7 +113,7 @@ pub fn hincrbyfloat(call: &mut Call<'_>) -> Done {
     };
     let new = old.plus(by).ok_or(Error::NAN)?.text();
     let text = new.as_bytes();
-    call.view.change_hash(key, |fields| (true, fields.insert(field, text.into())))?;
+    replace_field(call, key, field, text)?;
     call.tell(&[b"HSET", key, field, text]);
     call.bulk(text);
     Ok(())

@@ -8,6 +8,7 @@ use super::super::command::{Call, Done};
 use super::super::dense::{Dense, Heap};
 use super::super::error::Error;
 use super::super::glob;
+use super::super::own::Look;
 use crate::resp::write;
 
 /// As many as redis-server looks at where COUNT does not say it.
@@ -139,7 +140,11 @@ pub fn hscan(call: &mut Call<'_>) -> Done {
 
 pub fn sscan(call: &mut Call<'_>) -> Done {
     let (key, cursor) = (call.arg(1), cursor(call, 2)?);
-    if call.view.set(key)?.is_none() {
+    let is_there = call.view.set(key)?.is_some();
+    if cursor == 0 {
+        call.looks(&[key], Look::Members, is_there);
+    }
+    if !is_there {
         reply(call.out, 0, &[]);
         return Ok(());
     }

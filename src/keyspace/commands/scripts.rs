@@ -5,6 +5,7 @@ use aws_lc_rs::digest;
 
 use super::super::command::{Call, Done};
 use super::super::error::Error;
+use super::super::guard;
 use super::super::value::Set;
 use crate::resp::{self, write};
 
@@ -197,34 +198,42 @@ impl Call<'_> {
 /// all tags, the prefix of a tag's set, the set of all ids; id, data, tags, time, never ends (0 or 1),
 /// seconds; whether the set of all ids is kept. Gives the tags that the id had.
 fn save(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let key = words.join(1, words.arg(9));
+    let sets: Vec<Vec<u8>> = words.keys.iter().map(|tag| words.join(7, tag)).collect();
+    let guarded = guard::before_save(&mut call.view, &call.client.own, &key, &sets);
+    let done = save_all(call, words, &key, &sets);
+    guard::after_save(guarded, &mut call.view, &mut call.client.own);
+    done
+}
+
+fn save_all(call: &mut Call<'_>, words: &Words<'_>, key: &[u8], sets: &[Vec<u8>]) -> Done {
     let id = words.arg(9);
-    let key = words.join(1, id);
-    let before = call.view.hash(&key)?.and_then(|fields| fields.get(words.arg(3)));
+    let before = call.view.hash(key)?.and_then(|fields| fields.get(words.arg(3)));
     let before = before.map(|tags| tags.to_vec()).unwrap_or_default();
     let never_ends = words.arg(13) != b"0";
     let lifetime = if never_ends { None } else { Some(seconds(words.arg(14))?) };
     let fields = (2..=5).map(|at| (words.arg(at), words.arg(at + 8)));
-    call.view.change_hash(&key, |own| {
+    call.view.change_hash(key, |own| {
         fields.clone().for_each(|(field, value)| drop(own.insert(field, value.into())));
         (true, ())
     })?;
     let told: Vec<&[u8]> =
-        [b"HSET", &key[..]].into_iter().chain(fields.flat_map(|(a, b)| [a, b])).collect();
+        [b"HSET", key].into_iter().chain(fields.flat_map(|(a, b)| [a, b])).collect();
     call.tell(&told);
     match lifetime {
         None => {}
-        Some(lifetime) if lifetime <= 0 => call.step_delete(&key),
+        Some(lifetime) if lifetime <= 0 => call.step_delete(key),
         Some(lifetime) => {
             let end = lifetime.saturating_mul(1_000).saturating_add(call.view.now_ms);
-            call.view.set_end(&key, Some(end));
-            call.tell(&[b"PEXPIREAT", &key, end.to_string().as_bytes()]);
+            call.view.set_end(key, Some(end));
+            call.tell(&[b"PEXPIREAT", key, end.to_string().as_bytes()]);
         }
     }
     if !words.keys.is_empty() {
         call.step_add(words.arg(6), &words.keys)?;
     }
-    for tag in &words.keys {
-        call.step_add(&words.join(7, tag), &[id])?;
+    for set in sets {
+        call.step_add(set, &[id])?;
     }
     if words.arg(15) == b"1" {
         call.step_add(words.arg(8), &[id])?;
@@ -245,9 +254,9 @@ fn seconds(text: &[u8]) -> Result<i64, Error> {
 /// that is kept, tags at once (here all).
 fn clean(call: &mut Call<'_>, words: &Words<'_>) -> Done {
     let all_ids = (words.arg(5) == b"1").then(|| words.arg(4));
-    for tag in &words.keys {
-        clean_set(call, &words.join(1, tag), words.arg(2), all_ids)?;
-    }
+    let sets: Vec<Vec<u8>> = words.keys.iter().map(|tag| words.join(1, tag)).collect();
+    let sets: Vec<&[u8]> = sets.iter().map(Vec::as_slice).collect();
+    clean_sets_of(call, &sets, words.arg(2), all_ids)?;
     call.step_take_out(words.arg(3), &words.keys)?;
     call.integer(1);
     Ok(())
@@ -257,11 +266,28 @@ fn clean(call: &mut Call<'_>, words: &Words<'_>) -> Done {
 /// whether that is kept, perhaps tags at once.
 fn clean_sets(call: &mut Call<'_>, words: &Words<'_>) -> Done {
     let all_ids = (words.arg(4) == b"1").then(|| words.arg(3));
-    for set in &words.keys {
-        clean_set(call, set, words.arg(1), all_ids)?;
-    }
+    clean_sets_of(call, &words.keys, words.arg(1), all_ids)?;
     call.step_take_out(words.arg(2), &words.keys)?;
     call.integer(1);
+    Ok(())
+}
+
+/// Deletes the keys whose ids are in sets, and the sets.
+fn clean_sets_of(
+    call: &mut Call<'_>,
+    sets: &[&[u8]],
+    prefix: &[u8],
+    all_ids: Option<&[u8]>,
+) -> Done {
+    let mut values = Vec::new();
+    for set in sets {
+        let ids = call.step_members(set)?;
+        values.extend(ids.iter().map(|id| [prefix, id].concat()));
+    }
+    call.cleans_tags(sets, &values);
+    for set in sets {
+        clean_set(call, set, prefix, all_ids)?;
+    }
     Ok(())
 }
 
@@ -322,6 +348,7 @@ fn forget_if_gone(call: &mut Call<'_>, words: &Words<'_>) -> Done {
 /// place (Symfony's `TagAwareMarshaller`).
 fn delete_and_tell_tags(call: &mut Call<'_>, words: &Words<'_>) -> Done {
     let key = words.key(1);
+    call.deletes(&[key]);
     let tags = call.view.string(key)?.and_then(|value| tags_of(value)).unwrap_or_default().to_vec();
     call.step_delete(key);
     call.bulk(&tags);
@@ -340,10 +367,7 @@ fn tags_of(value: &[u8]) -> Option<&[u8]> {
 /// cluster have would be told: here there are none.
 fn invalidate(call: &mut Call<'_>, words: &Words<'_>) -> Done {
     let set = words.key(1);
-    for id in call.step_members(set)? {
-        call.step_delete(&words.join(1, &id));
-    }
-    call.step_delete(set);
+    clean_sets_of(call, &[set], words.arg(1), None)?;
     call.step_delete(&[b"{", set, b"}", set].concat());
     write::array(call.out, 2);
     call.bulk(b"0");

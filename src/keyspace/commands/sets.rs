@@ -3,6 +3,7 @@
 use super::super::command::{Call, Done};
 use super::super::dense::Dense;
 use super::super::error::Error;
+use super::super::own::Look;
 use super::super::value::Set;
 use crate::resp::{self, write};
 
@@ -36,6 +37,8 @@ pub fn smembers(call: &mut Call<'_>) -> Done {
     for (member, ()) in members.iter().flat_map(|members| members.iter()) {
         write::bulk(call.out, member);
     }
+    let finds = members.is_some();
+    call.looks(&[call.arg(1)], Look::Members, finds);
     Ok(())
 }
 
@@ -59,6 +62,9 @@ pub fn smismember(call: &mut Call<'_>) -> Done {
 
 pub fn scard(call: &mut Call<'_>) -> Done {
     let number = call.view.set(call.arg(1))?.map_or(0, Dense::len);
+    if number == 0 {
+        call.looks(&[call.arg(1)], Look::Members, false);
+    }
     call.count(number);
     Ok(())
 }
@@ -139,6 +145,12 @@ fn reply(call: &mut Call<'_>, operation: Operation) -> Done {
     write::set(call.out, call.client.protocol, members.len());
     for (member, ()) in members.iter() {
         write::bulk(call.out, member);
+    }
+    let finds = !members.is_empty();
+    match operation {
+        Operation::Union => call.looks(&keys, Look::Union, finds),
+        Operation::Intersection => call.looks(&keys, Look::Intersection, finds),
+        Operation::Difference => {}
     }
     Ok(())
 }

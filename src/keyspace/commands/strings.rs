@@ -100,6 +100,9 @@ pub fn set(call: &mut Call<'_>) -> Done {
         end = old.flatten();
     }
     put(call, key, text, end);
+    if options.only_new {
+        call.view.keep_own(key);
+    }
     if !options.gives_old {
         call.ok();
     }
@@ -125,6 +128,7 @@ pub fn setnx(call: &mut Call<'_>) -> Done {
     let is_new = call.view.entry(call.arg(1)).is_none();
     if is_new {
         put(call, call.arg(1), call.arg(2), None);
+        call.view.keep_own(call.arg(1));
     }
     call.flag(is_new);
     Ok(())
@@ -138,6 +142,7 @@ pub fn getset(call: &mut Call<'_>) -> Done {
 
 pub fn getdel(call: &mut Call<'_>) -> Done {
     reply_value(call, call.arg(1))?;
+    call.deletes(&[call.arg(1)]);
     call.view.remove(call.arg(1));
     Ok(())
 }
@@ -194,6 +199,9 @@ fn set_pairs(call: &mut Call<'_>, only_new: bool) -> Result<bool, Error> {
     }
     for at in (1..call.len()).step_by(2) {
         call.view.put_string(call.arg(at), call.arg(at + 1).to_vec(), None);
+        if only_new {
+            call.view.keep_own(call.arg(at));
+        }
     }
     Ok(true)
 }

@@ -1,0 +1,322 @@
+//! What is noticed as a clean, what of it is told, and whose writes are kept after it.
+
+use bytes::BytesMut;
+
+use super::{Clean, Keyspace, Rules, Session, TagSets};
+use crate::keyspace::{Bounds, Eviction};
+use crate::resp::{Request, Value, decode};
+
+const CLEAN: &str = "321be2370adbc52c83c52a33b72921111a989a6d";
+const SAVE: &str = "1aa53383846dbeb66b01e7f17908449a96ddf717";
+const INVALIDATE: &str = "43d401bd2bd0ad864c3ca221512cda1b6215ec23";
+
+struct Cache {
+    keyspace: Keyspace,
+    told_max_bytes: usize,
+}
+
+impl Cache {
+    fn with(told_max_bytes: usize) -> Self {
+        let eviction = Eviction::LeastRecentlyUsed;
+        let mut keyspace = Keyspace::new(Bounds { eviction, ..Bounds::default() }, 1);
+        let pair = |set, value, list| TagSets::parse(set, value, list).unwrap();
+        keyspace.keep_coherent(Rules {
+            tag_sets: vec![
+                pair("zc:ti:*", "zc:k:*", Some("zc:tags")),
+                pair("cache:tags:???_*", "???_:*", None),
+            ],
+            private: vec!["*locked_record_info_*".into()],
+            cleans_max: 1_000,
+            told_max_bytes,
+            pause_ms: 1_000,
+            renew_ms: 60_000,
+            is_fenced: true,
+        });
+        Self { keyspace, told_max_bytes }
+    }
+
+    fn new() -> Self {
+        Self::with(1 << 20)
+    }
+
+    /// Commands in one turn, with `;` between them; the last reply.
+    fn say(&mut self, session: &mut Session, commands: &str) -> String {
+        self.say_at(session, 0, commands)
+    }
+
+    fn say_at(&mut self, session: &mut Session, monotonic_ms: u64, commands: &str) -> String {
+        session.begin_turn(&self.keyspace, monotonic_ms);
+        let mut shown = String::new();
+        for command in commands.split("; ") {
+            let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+            let mut out = BytesMut::new();
+            session.execute(&mut self.keyspace, &Request::pack(&words), 1_000, &mut out);
+            let reply = decode(&out).expect("a reply");
+            assert!(!matches!(reply, Value::Error(_)), "{command}: {reply:?}");
+            shown = match reply {
+                Value::Integer(number) => number.to_string(),
+                Value::Simple(text) | Value::Bulk(text) => {
+                    String::from_utf8_lossy(&text).into_owned()
+                }
+                Value::Null => "nil".to_owned(),
+                other => format!("{other:?}"),
+            };
+        }
+        session.end_turn(&mut self.keyspace, 1_000);
+        shown
+    }
+
+    /// What is told, as text.
+    fn told(&mut self) -> Vec<String> {
+        let cleans = self.keyspace.take_cleans().into_iter();
+        cleans.map(|clean| String::from_utf8(clean.encode()).unwrap()).collect()
+    }
+
+    /// What a new client says, and what is told of it.
+    fn told_of(&mut self, commands: &str) -> Vec<String> {
+        self.say(&mut Session::new(1), commands);
+        self.told()
+    }
+
+    fn save(&mut self, session: &mut Session, id: &str, tag: &str) {
+        let save = format!("HMSET zc:k:{id} d {id} t {tag},MAGE m 1; SADD zc:tags {tag} MAGE");
+        self.say(session, &format!("{save}; SADD zc:ti:{tag} {id}; SADD zc:ti:MAGE {id}"));
+    }
+
+    fn clean(&mut self, text: &str) {
+        self.keyspace.clean(&Clean::decode(text.as_bytes()).unwrap(), 1_000);
+    }
+
+    fn exists(&mut self, key: &str) -> bool {
+        self.say(&mut Session::new(9), &format!("EXISTS {key}")) == "1"
+    }
+}
+
+#[test]
+fn flushes_and_deletions_are_told() {
+    let mut cache = Cache::new();
+    let none: [&str; 0] = [];
+    assert_eq!(cache.told_of("FLUSHDB"), ["0 flush"]);
+    assert_eq!(cache.told_of("FLUSHALL"), ["all flush"]);
+    assert_eq!(cache.told_of("SELECT 3; FLUSHDB ASYNC"), ["3 flush"]);
+    assert_eq!(cache.told_of("SWAPDB 1 2"), ["1 flush", "2 flush"]);
+    assert_eq!(cache.told_of("SET a 1; DEL a b; UNLINK c"), ["0 keys a,b", "0 keys c"]);
+    assert_eq!(cache.told_of("SET a 1; GETDEL a"), ["0 keys a"]);
+    assert_eq!(cache.told_of("MULTI; DEL a; FLUSHDB; DEL b; EXEC"), ["0 flush"]);
+    assert_eq!(cache.told_of("MULTI; DEL a; DISCARD"), none);
+    // What ends, is taken out of a set, or written anew is no clean.
+    let others = "SET a 1 PX 1; SADD s m n; SREM s m; SPOP s; SET a 2; RENAME a b; EXPIRE b -1";
+    assert_eq!(cache.told_of(others), none);
+    // Locks and counters are nobody else's business, nor are the keys that the settings name.
+    assert_eq!(cache.told_of("SET lock me NX EX 9; DEL lock; INCR n; DEL n"), none);
+    assert_eq!(
+        cache.told_of("SETNX lock me; UNLINK lock; HINCRBY h n 1; GETDEL no"),
+        ["0 keys no"]
+    );
+    assert_eq!(cache.told_of("DEL zc:k:1_LOCKED_RECORD_INFO_X"), none);
+}
+
+#[test]
+fn a_clean_by_tag_is_told_as_the_tag_whatever_is_deleted_here() {
+    let mut cache = Cache::new();
+    let mut session = Session::new(1);
+    for id in ["a", "b"] {
+        cache.save(&mut session, id, "X");
+        cache.save(&mut session, &format!("{id}{id}"), "Y");
+    }
+    assert!(cache.told().is_empty());
+    // As Magento does it with a scope: the intersection, then its members.
+    cache.say(&mut session, "SINTER zc:ti:X zc:ti:MAGE");
+    assert!(cache.told().is_empty());
+    assert_eq!(cache.say(&mut session, "UNLINK zc:k:a zc:k:b"), "2");
+    assert_eq!(cache.told(), ["0 keys zc:ti:X"]);
+    // Where nothing has the tag here, other nodes may have something.
+    assert_eq!(cache.told_of("SINTER zc:ti:NONE zc:ti:MAGE"), ["0 keys zc:ti:NONE"]);
+    assert_eq!(cache.told_of("SMEMBERS cache:tags:abc_N"), ["0 keys cache:tags:abc_N"]);
+    assert_eq!(cache.told_of("SCARD cache:tags:abc_N"), ["0 keys cache:tags:abc_N"]);
+    // Of any of the tags: the union, what it names, then the sets.
+    let union =
+        "SUNION zc:ti:Y zc:ti:NONE; MULTI; DEL zc:k:aa zc:k:bb; DEL zc:ti:Y zc:ti:NONE; EXEC";
+    let told = cache.told_of(union);
+    assert_eq!(told.concat(), "0 keys zc:ti:Y,zc:ti:NONE0 keys zc:ti:Y,zc:ti:NONE");
+    // A key that no tag names goes by its name.
+    cache.save(&mut session, "a", "X");
+    let told = cache.told_of("SMEMBERS zc:ti:X; DEL zc:k:a other");
+    assert_eq!(told, ["0 keys zc:ti:X,other"]);
+    assert_eq!(
+        cache.told_of("SADD zc:ti:Z z; RENAME zc:ti:Z tmp; DEL tmp"),
+        ["0 keys zc:ti:Z", "0 keys tmp"]
+    );
+}
+
+#[test]
+fn scripts_that_clean_tell_the_tags_and_where_nothing_leads_to_them_the_keys() {
+    let mut cache = Cache::new();
+    let save = format!("EVALSHA {SAVE} 1 X zc:k: d t m i zc:tags zc:ti: zc:ids a data X 1 0 60 0");
+    let clean = format!("EVALSHA {CLEAN} 2 X Y zc:ti: zc:k: zc:tags zc:ids 0 5000");
+    assert_eq!(cache.told_of(&format!("{save}; {clean}")), ["0 keys zc:ti:X,zc:ti:Y"]);
+    assert!(!cache.exists("zc:k:a"));
+    let invalidate = format!("EVALSHA {INVALIDATE} 1 set p:");
+    let told = cache.told_of(&format!("SET p:a 1; SADD set a; {invalidate}"));
+    assert_eq!(told, ["0 keys set", "0 keys p:a"]);
+}
+
+#[test]
+fn who_collects_garbage_cleans_nothing() {
+    let mut cache = Cache::new();
+    let mut session = Session::new(1);
+    cache.save(&mut session, "gone", "X");
+    cache.say(&mut session, "PEXPIREAT zc:k:gone 1");
+    let none: [&str; 0] = [];
+    assert_eq!(
+        cache.told_of("SMEMBERS zc:ti:X; EXISTS zc:k:gone; DEL zc:ti:X; SREM zc:tags X"),
+        none
+    );
+    // The same for what is there is a clean.
+    cache.save(&mut session, "there", "X");
+    assert_eq!(cache.told_of("SMEMBERS zc:ti:X; DEL zc:ti:X"), ["0 keys zc:ti:X"]);
+    assert!(!cache.exists("zc:k:there"), "nothing would name it any more");
+}
+
+#[test]
+fn many_keys_are_told_in_parts_and_too_many_as_their_database() {
+    let mut cache = Cache::new();
+    let many = |number: usize| {
+        let keys: Vec<String> = (0..number).map(|at| format!("zc:k:some-long-name-{at}")).collect();
+        format!("DEL {}", keys.join(" "))
+    };
+    let told = cache.told_of(&many(10_000));
+    assert!(told.len() > 2 && told.iter().all(|text| text.len() < 66_000), "{}", told.len());
+    let mut cache = Cache::with(10_000);
+    assert_eq!(cache.told_max_bytes, 10_000);
+    assert_eq!(cache.told_of(&format!("{}; DEL x", many(1_000))), ["0 flush"]);
+}
+
+#[test]
+fn a_clean_of_another_node_takes_what_the_tag_names_here() {
+    let mut cache = Cache::new();
+    let mut session = Session::new(1);
+    cache.save(&mut session, "a", "X");
+    cache.save(&mut session, "b", "Y");
+    cache.say(
+        &mut session,
+        "SETEX abc_:i 60 v; SADD cache:tags:abc_X i; SET lock me NX; SET plain v",
+    );
+    cache.clean("0 keys zc:ti:X,cache:tags:abc_X,lock,plain,zc:k:none");
+    for (key, is_there) in
+        [("zc:k:a", false), ("zc:ti:X", false), ("abc_:i", false), ("plain", false)]
+    {
+        assert_eq!(cache.exists(key), is_there, "{key}");
+    }
+    assert!(cache.exists("zc:k:b") && cache.exists("lock"));
+    assert_eq!(cache.say(&mut session, "SISMEMBER zc:tags X"), "0");
+    assert!(cache.told().is_empty(), "it is not told on");
+    cache.clean("1 flush");
+    assert!(cache.exists("zc:k:b"));
+    cache.clean("7000 flush");
+    cache.keyspace.cleans_were_missed();
+    assert_eq!(cache.keyspace.len(0), 0);
+}
+
+#[test]
+fn what_is_older_than_a_clean_is_answered_and_not_kept() {
+    let mut cache = Cache::new();
+    let (mut old, mut new) = (Session::new(1), Session::new(2));
+    cache.say(&mut old, "GET x");
+    cache.clean("0 keys zc:ti:X,key");
+    cache.say(&mut new, "GET x");
+    cache.save(&mut new, "a", "X");
+    assert_eq!(cache.say(&mut old, "HMSET zc:k:a d stale t X,MAGE"), "OK");
+    assert_eq!(cache.say(&mut old, "SADD zc:ti:X a; EXPIRE zc:k:a 5; TTL zc:k:a"), "-1");
+    assert_eq!(cache.say(&mut new, "HGET zc:k:a d"), "a", "what is newer stays");
+    assert_eq!(cache.say(&mut old, "SET key stale"), "OK");
+    assert_eq!(cache.say(&mut old, "APPEND key more"), "4");
+    assert!(!cache.exists("key"));
+    // Other tags and keys are none of its business.
+    cache.save(&mut old, "b", "Y");
+    cache.say(&mut old, "SET other v");
+    assert!(cache.exists("zc:k:b") && cache.exists("other"));
+    // Locks and counters are kept whatever was cleaned.
+    cache.clean("0 flush");
+    assert_eq!(
+        cache.say(&mut old, "SET lock me NX; INCR n; SETNX m v; SET zc:k:1_locked_record_info_a l"),
+        "OK"
+    );
+    for key in ["lock", "n", "m", "zc:k:1_locked_record_info_a"] {
+        assert!(cache.exists(key), "{key}");
+    }
+    assert!(cache.keyspace.figures().unkept >= 3);
+}
+
+#[test]
+fn a_new_beginning_is_a_pause_a_reset_or_a_look_whether_the_connection_stands() {
+    for begins in ["", "RESET", "HELLO 3", "ECHO x"] {
+        let mut cache = Cache::new();
+        let mut session = Session::new(1);
+        cache.say(&mut session, "GET x");
+        cache.clean("0 flush");
+        cache.say(&mut session, "SET k v");
+        assert!(!cache.exists("k"));
+        if !begins.is_empty() {
+            cache.say(&mut session, begins);
+        }
+        cache.say_at(&mut session, if begins.is_empty() { 1_000 } else { 10 }, "SET k v");
+        assert!(cache.exists("k"), "{begins}");
+    }
+    // Who never pauses begins anew all the same, but not before its time.
+    let mut cache = Cache::new();
+    let mut session = Session::new(1);
+    cache.say(&mut session, "GET x");
+    cache.clean("0 flush");
+    let kept = (1..=250_u64).find(|at| {
+        cache.say_at(&mut session, at * 500, "SET k v");
+        cache.exists("k")
+    });
+    assert!(kept.is_some_and(|at| (120..=245).contains(&at)), "{kept:?}");
+}
+
+#[test]
+fn an_own_clean_is_strict_with_tags_and_lenient_with_keys() {
+    let mut cache = Cache::new();
+    let mut session = Session::new(1);
+    cache.save(&mut session, "a", "X");
+    cache.say(&mut session, "SET lock me; DEL lock; SET lock again");
+    assert!(cache.exists("lock"));
+    cache.say(&mut session, "DEL zc:ti:X");
+    cache.save(&mut session, "a", "X");
+    assert!(!cache.exists("zc:k:a"));
+    cache.save(&mut session, "a", "Y");
+    assert!(!cache.exists("zc:k:a"), "it was not kept, so nothing is added to it");
+    cache.say(&mut session, "FLUSHDB");
+    cache.save(&mut session, "b", "Y");
+    assert!(cache.exists("zc:k:b"), "who flushes goes on");
+    cache.clean("0 flush");
+    cache.say(&mut session, "FLUSHDB");
+    cache.save(&mut session, "b", "Y");
+    assert!(!cache.exists("zc:k:b"), "but not past the flush of another");
+    cache.clean("0 keys lock");
+    cache.say(&mut session, "DEL lock; SET lock me");
+    assert!(!cache.exists("lock"));
+}
+
+#[test]
+fn a_value_whose_tags_come_later_is_kept_once_they_name_it_in_one_turn() {
+    let mut cache = Cache::new();
+    let mut session = Session::new(1);
+    cache.say(&mut session, "GET x");
+    cache.clean("0 keys cache:tags:abc_X");
+    cache.say(&mut session, "SETEX abc_:a 60 v");
+    assert!(!cache.exists("abc_:a"), "nobody knows which tags it has");
+    cache.say(&mut session, "SETEX abc_:b 60 v; SADD cache:tags:abc_Y b");
+    assert!(cache.exists("abc_:b"));
+    cache.say(
+        &mut session,
+        "MULTI; SETEX abc_:c 60 v; SADD cache:tags:abc_Y c; SADD cache:tags:abc_X c; EXEC",
+    );
+    assert!(!cache.exists("abc_:c"));
+    // A clean between the value and its tags takes it.
+    let mut other = Session::new(2);
+    cache.say(&mut other, "SETEX abc_:d 60 v");
+    cache.clean("0 keys cache:tags:abc_Z");
+    assert!(!cache.exists("abc_:d"));
+}

@@ -1,0 +1,346 @@
+//! What is known of one client as a writer of a cache: since when it may know what it writes, what of it was
+//! not kept, and which tags it is about to clean.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::coherence::Rules;
+use super::dense::Dense;
+use super::fence::{Fence, Name};
+use super::layout::TagSets;
+use super::value::{Entry, Value};
+
+/// So many keys that were not kept, or that the client cleaned itself, are known of one client; beyond it what
+/// it writes is not kept until its next beginning.
+const NAMES_MAX: usize = 4_096;
+/// So many values are remembered whose tags are still to name them.
+const FRESH_MAX: usize = 256;
+/// So many looks at sets of tags are remembered.
+const LOOKS_MAX: usize = 8;
+/// So many pairs of a key and a set are looked up one by one before the sets' members are put together.
+const LOOKUPS_MAX: usize = 4_096;
+
+/// What a client did with sets of tags before it deletes what they name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// SUNION: what has any of the tags.
+    Union,
+    /// SINTER: what has all of them.
+    Intersection,
+    /// SMEMBERS, SSCAN: a clean of one tag, or a search for what has ended.
+    Members,
+}
+
+#[derive(Debug)]
+struct Looked {
+    database: usize,
+    sets: Vec<Box<[u8]>>,
+    how: Look,
+    /// What it names was deleted, and the other nodes know.
+    is_told: bool,
+}
+
+/// A value whose tags are not known by its command.
+#[derive(Debug)]
+struct Doubtful {
+    database: usize,
+    key: Box<[u8]>,
+    name: Name,
+    is_named: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    unkept: HashSet<Name>,
+    /// Keys it deleted itself, with the number of that clean.
+    forgiven: HashMap<Name, u64>,
+    /// Databases it flushed itself, likewise.
+    flushed: Vec<(usize, u64)>,
+    looks: VecDeque<Looked>,
+    doubtful: Vec<Doubtful>,
+    /// Values whose tags name them later; whether one has.
+    fresh: VecDeque<(Name, bool)>,
+    /// A tag named something in this turn.
+    names: bool,
+}
+
+/// A client as a writer.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// The number of the last clean when it began.
+    mark: u64,
+    /// The mark that it gets where it never pauses, and since when that is known.
+    next: (u64, u64),
+    /// When it was heard last, in milliseconds of any monotonic clock.
+    heard_ms: Option<u64>,
+    known: Option<Box<Known>>,
+}
+
+impl Own {
+    /// It says something, at a time of a monotonic clock: after a pause that is the beginning of new work.
+    pub fn hear(&mut self, last: u64, now_ms: u64, rules: &Rules) {
+        let before = self.heard_ms.replace(now_ms);
+        if before.is_none_or(|before| now_ms.saturating_sub(before) >= rules.pause_ms) {
+            self.begin(last);
+            self.next = (last, now_ms);
+        } else if now_ms.saturating_sub(self.next.1) >= rules.renew_ms {
+            self.mark = self.next.0;
+            self.next = (last, now_ms);
+        }
+    }
+
+    /// It was heard until then.
+    pub fn heard(&mut self, now_ms: u64) {
+        self.heard_ms = Some(now_ms);
+    }
+
+    /// From here on it knows what was cleaned before.
+    pub fn begin(&mut self, last: u64) {
+        self.mark = last;
+        self.known = None;
+    }
+
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    fn known(&mut self) -> &mut Known {
+        self.known.get_or_insert_default()
+    }
+
+    /// Was the database cleaned since by another?
+    fn is_database_late(&self, fence: &Fence, database: usize) -> bool {
+        let cleaned = fence.of_database(database);
+        let is_own = |known: &Known| known.flushed.contains(&(database, cleaned));
+        cleaned > self.mark && !self.known.as_deref().is_some_and(is_own)
+    }
+
+    /// Was a key cleaned since, by another?
+    pub fn is_key_late(&self, fence: &Fence, database: usize, name: Name) -> bool {
+        if self.mark >= fence.last() {
+            return false;
+        }
+        let forgiven = |known: &Known| known.forgiven.get(&name).copied();
+        match fence.of_name(name).filter(|number| *number > self.mark) {
+            Some(number) => {
+                self.known.as_deref().and_then(forgiven) != Some(number)
+                    || fence.of_everything() > number
+                    || self.is_database_late(fence, database)
+            }
+            None => self.mark < fence.floor() || self.is_database_late(fence, database),
+        }
+    }
+
+    /// Was a tag cleaned since, by whomever?
+    pub fn is_tag_late(&self, fence: &Fence, database: usize, name: Name) -> bool {
+        self.mark < fence.last()
+            && (fence.of_name(name).is_some_and(|number| number > self.mark)
+                || self.mark < fence.floor()
+                || self.is_database_late(fence, database))
+    }
+
+    /// It cleans a key itself, with the number that comes next: what it writes there afterwards is kept.
+    pub fn forgive(&mut self, fence: &Fence, database: usize, name: Name, number: u64) {
+        let is_late = self.is_key_late(fence, database, name);
+        let known = self.known();
+        known.unkept.remove(&name);
+        if !is_late && (known.forgiven.len() < NAMES_MAX || known.forgiven.contains_key(&name)) {
+            known.forgiven.insert(name, number);
+        }
+    }
+
+    /// It flushes a database itself.
+    pub fn forgive_flush(&mut self, fence: &Fence, database: usize, number: u64) {
+        let is_late = self.is_database_late(fence, database);
+        let known = self.known();
+        known.flushed.retain(|(own, _)| *own != database);
+        if !is_late {
+            known.flushed.push((database, number));
+        }
+    }
+
+    /// What it wrote under a key was not kept; nothing that it adds to it is.
+    pub fn not_kept(&mut self, name: Name) {
+        let known = self.known();
+        if known.unkept.len() < NAMES_MAX {
+            known.unkept.insert(name);
+        }
+    }
+
+    pub fn is_unkept(&self, name: Name) -> bool {
+        self.known
+            .as_deref()
+            .is_some_and(|known| known.unkept.contains(&name) || known.unkept.len() >= NAMES_MAX)
+    }
+
+    /// It wrote a value whose tags are still to come.
+    pub fn doubt(&mut self, database: usize, key: &[u8], name: Name) {
+        self.known().doubtful.push(Doubtful { database, key: key.into(), name, is_named: false });
+    }
+
+    /// It wrote one, and nothing says which tags will name it.
+    pub fn wrote(&mut self, name: Name) {
+        let fresh = &mut self.known().fresh;
+        if fresh.len() == FRESH_MAX {
+            fresh.pop_front();
+        }
+        fresh.push_back((name, false));
+    }
+
+    /// Has it written what tags are to name?
+    pub fn awaits_names(&self) -> bool {
+        let awaits = |known: &Known| !known.doubtful.is_empty() || !known.fresh.is_empty();
+        self.known.as_deref().is_some_and(awaits)
+    }
+
+    /// Values that tags have named, once no more come.
+    pub fn take_settled(&mut self) -> Vec<Name> {
+        let Some(known) = self.known.as_deref_mut() else { return Vec::new() };
+        if std::mem::take(&mut known.names) {
+            return Vec::new();
+        }
+        let settled = known.fresh.iter().filter(|(_, is_named)| *is_named).map(|(name, _)| *name);
+        let settled = settled.collect();
+        known.fresh.retain(|(_, is_named)| !is_named);
+        settled
+    }
+
+    /// A tag names a value, which was not cleaned.
+    pub fn name(&mut self, name: Name) {
+        let Some(known) = self.known.as_deref_mut() else { return };
+        known.names = true;
+        for it in known.doubtful.iter_mut().filter(|it| it.name == name) {
+            it.is_named = true;
+        }
+        for (_, is_named) in known.fresh.iter_mut().filter(|(fresh, _)| *fresh == name) {
+            *is_named = true;
+        }
+    }
+
+    /// Values that no tag named in their turn.
+    pub fn take_unnamed(&mut self) -> Vec<(usize, Box<[u8]>)> {
+        let Some(known) = self.known.as_deref_mut() else { return Vec::new() };
+        let unnamed = std::mem::take(&mut known.doubtful).into_iter().filter(|it| !it.is_named);
+        unnamed.map(|it| (it.database, it.key)).collect()
+    }
+
+    /// It looked at sets of tags, which are there.
+    pub fn look(&mut self, database: usize, sets: &[&[u8]], how: Look) {
+        let sets = sets.iter().map(|set| Box::from(*set)).collect();
+        let looks = &mut self.known().looks;
+        if looks.len() == LOOKS_MAX {
+            looks.pop_front();
+        }
+        looks.push_back(Looked { database, sets, how, is_told: false });
+    }
+
+    /// Of keys that it deletes those which no set names that it looked at, and the sets that stand for the
+    /// others, where the other nodes do not know yet.
+    pub fn cover<'a>(
+        &mut self,
+        entries: &Dense<Entry>,
+        layout: &[TagSets],
+        database: usize,
+        keys: Vec<&'a [u8]>,
+    ) -> (Vec<&'a [u8]>, Vec<Box<[u8]>>) {
+        let Some(known) = self.known.as_deref_mut() else { return (keys, Vec::new()) };
+        let mut left = keys;
+        let mut sets = Vec::new();
+        let mut looks: Vec<&mut Looked> =
+            known.looks.iter_mut().filter(|look| look.database == database).collect();
+        // Of two that name the same the smaller is told.
+        looks.sort_by_key(|look| {
+            look.sets.iter().map(|set| members(entries, set).map_or(0, Dense::len)).sum::<usize>()
+        });
+        for look in looks {
+            let before = left.len();
+            left = look.leave(entries, layout, left);
+            if left.len() < before && !look.is_told {
+                look.is_told = true;
+                sets.extend(look.told(entries).into_iter().map(Box::from));
+            }
+        }
+        (left, sets)
+    }
+
+    /// Does it delete a tag's set since all that it names is gone, as those do who collect garbage?
+    pub fn collects(
+        &self,
+        entries: &Dense<Entry>,
+        layout: &[TagSets],
+        database: usize,
+        set: &[u8],
+    ) -> bool {
+        let Some(known) = self.known.as_deref() else { return false };
+        let is_it = |look: &&Looked| {
+            look.database == database && look.how == Look::Members && *look.sets[0] == *set
+        };
+        let looked = known.looks.iter().rev().find(is_it);
+        looked.is_some_and(|look| !look.is_told) && !names_any(entries, layout, set)
+    }
+}
+
+impl Looked {
+    /// The keys that it does not name.
+    fn leave<'a>(
+        &self,
+        entries: &Dense<Entry>,
+        layout: &[TagSets],
+        keys: Vec<&'a [u8]>,
+    ) -> Vec<&'a [u8]> {
+        if self.how != Look::Intersection && keys.len() * self.sets.len() > LOOKUPS_MAX {
+            let named = self.sets.iter().flat_map(|set| values(entries, layout, set));
+            let named: HashSet<Vec<u8>> = named.collect();
+            return keys.into_iter().filter(|key| !named.contains(*key)).collect();
+        }
+        let names = |key: &[u8], set: &[u8]| {
+            layout.iter().any(|pair| match (pair.of_value(key), pair.of_set(set)) {
+                (Some(value), Some(tag)) if TagSets::are_of_one(&tag, &value) => {
+                    members(entries, set).is_some_and(|members| members.contains(value.name))
+                }
+                _ => false,
+            })
+        };
+        let is_named = |key: &&[u8]| match self.how {
+            Look::Intersection => self.sets.iter().all(|set| names(key, set)),
+            Look::Union | Look::Members => self.sets.iter().any(|set| names(key, set)),
+        };
+        keys.into_iter().filter(|key| !is_named(key)).collect()
+    }
+
+    /// The sets that stand for what is cleaned: of an intersection the smallest, which names all of it.
+    fn told(&self, entries: &Dense<Entry>) -> Vec<&[u8]> {
+        let sets: Vec<&[u8]> = self.sets.iter().map(|set| &**set).collect();
+        match self.how {
+            Look::Intersection => smallest(entries, &sets).into_iter().collect(),
+            Look::Union | Look::Members => sets,
+        }
+    }
+}
+
+/// The set with the fewest members.
+pub(super) fn smallest<'a>(entries: &Dense<Entry>, sets: &[&'a [u8]]) -> Option<&'a [u8]> {
+    sets.iter().copied().min_by_key(|set| members(entries, set).map_or(0, Dense::len))
+}
+
+pub(super) fn members<'a>(entries: &'a Dense<Entry>, set: &[u8]) -> Option<&'a Dense<()>> {
+    match entries.get(set).map(|entry| &entry.value) {
+        Some(Value::Set(members)) => Some(members),
+        _ => None,
+    }
+}
+
+/// The keys of what a tag's set names.
+pub(super) fn values(entries: &Dense<Entry>, layout: &[TagSets], set: &[u8]) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    for pair in layout {
+        let (Some(tag), Some(members)) = (pair.of_set(set), members(entries, set)) else {
+            continue;
+        };
+        keys.extend(members.iter().map(|(member, ())| pair.value(&tag, member)));
+    }
+    keys
+}
+
+fn names_any(entries: &Dense<Entry>, layout: &[TagSets], set: &[u8]) -> bool {
+    values(entries, layout, set).iter().any(|key| entries.contains(key))
+}
