@@ -99,6 +99,20 @@ impl Clock {
         SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
     }
 
+    /// A moment as of the system's last tick, of a clock that stands while the machine is suspended; only
+    /// to be compared with others of its kind.
+    pub fn roughly(&self) -> Moment {
+        match &self.0 {
+            Source::System { .. } => {
+                let now = clock_gettime(ClockId::MonotonicCoarse);
+                let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+                let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
+                Moment::of(Duration::new(seconds, nanoseconds))
+            }
+            Source::Manual { .. } => self.now(),
+        }
+    }
+
     /// Moves a manual clock; a system clock does not move by hand.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual { milliseconds } = &self.0 {

@@ -178,9 +178,13 @@ impl Client<'_> {
         let (mut left, mut after) = (&requests[..], After::Continue);
         while !left.is_empty() && after == After::Continue {
             let (session, replies) = (&mut self.session, &mut self.replies);
-            let done;
-            (done, after) = self.objects.execute(session, left, replies, REPLIES_MAX_BYTES);
+            let (done, cleans);
+            (done, after, cleans) = self.objects.execute(session, left, replies, REPLIES_MAX_BYTES);
             left = &left[done..];
+            if !cleans.is_empty() {
+                self.objects.telling.tell(cleans).await;
+                self.session.waited(self.objects.clock.roughly().milliseconds());
+            }
             if self.replies.len() >= REPLIES_MAX_BYTES {
                 self.send(stream).await?;
             }

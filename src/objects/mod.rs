@@ -7,6 +7,7 @@
 mod buffers;
 mod connection;
 mod onward;
+mod telling;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,10 +16,13 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::keyspace::{self, After, Bounds, Eviction, Keyspace, Session};
+use crate::keyspace::{self, After, Bounds, Clean, Eviction, Keyspace, Rules, Session, TagSets};
 use crate::resp::{Limits, Request};
 use crate::settings;
 use buffers::Buffers;
+use telling::Telling;
+
+pub use telling::Tell;
 
 /// Where a client is to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,7 @@ const SEARCHED_MAX: usize = 2_000;
 #[derive(Debug)]
 pub struct Objects {
     keyspace: Mutex<Keyspace>,
+    telling: Telling,
     clock: Clock,
     limits: Limits,
     idle_timeout: Option<Duration>,
@@ -81,6 +86,8 @@ impl Objects {
             reply_max_bytes: settings.request_max_bytes.max(REPLY_MAX_BYTES),
             ..Bounds::default()
         };
+        let mut keyspace = Keyspace::new(bounds, seed);
+        keyspace.keep_coherent(rules(settings));
         let limits = Limits {
             inline_max_bytes: 64 << 10,
             bulk_max_bytes: settings.request_max_bytes,
@@ -88,7 +95,8 @@ impl Objects {
             request_max_bytes: settings.request_max_bytes,
         };
         Self {
-            keyspace: Mutex::new(Keyspace::new(bounds, seed)),
+            keyspace: Mutex::new(keyspace),
+            telling: Telling::default(),
             clock,
             limits,
             idle_timeout: Some(settings.idle_timeout).filter(|idle| !idle.is_zero()),
@@ -125,6 +133,34 @@ impl Objects {
         drop(freed);
     }
 
+    /// Where the cleans of clients go. Told once, before the first client.
+    pub fn tell_cleans(&self, tell: Tell) {
+        self.telling.begin(tell);
+    }
+
+    /// Another node's clean, or one that is done once more: done here, and told to nobody. When it returns, no
+    /// command reads what was cleaned, and nothing is kept that is older.
+    pub fn clean(&self, clean: &Clean) {
+        let now_ms = self.now_ms();
+        let freed = {
+            let mut keyspace = self.keyspace.lock();
+            keyspace.clean(clean, now_ms);
+            keyspace.take_freed()
+        };
+        drop(freed);
+    }
+
+    /// Cleans were missed, nobody knows which: all databases are emptied, and what was begun before is not
+    /// kept.
+    pub fn cleans_were_missed(&self) {
+        let freed = {
+            let mut keyspace = self.keyspace.lock();
+            keyspace.cleans_were_missed();
+            keyspace.take_freed()
+        };
+        drop(freed);
+    }
+
     /// Milliseconds since 1970: keys end by the wall's clock, as EXPIREAT says.
     fn now_ms(&self) -> i64 {
         let since = self.clock.wall_roughly().duration_since(UNIX_EPOCH);
@@ -132,17 +168,18 @@ impl Objects {
     }
 
     /// Does commands from the front of a list, until their replies are `replies_max_bytes` together. How
-    /// many were done, and what becomes of the connection.
+    /// many were done, what becomes of the connection, and what is to be told before it hears of it.
     fn execute(
         &self,
         session: &mut Session,
         requests: &[Request],
         out: &mut BytesMut,
         replies_max_bytes: usize,
-    ) -> (usize, After) {
+    ) -> (usize, After, Vec<Clean>) {
         let now_ms = self.now_ms();
         let (mut done, mut after) = (0, After::Continue);
         let mut keyspace = self.keyspace.lock();
+        session.begin_turn(&keyspace, self.clock.roughly().milliseconds());
         for request in requests {
             after = session.execute(&mut keyspace, request, now_ms, out);
             done += 1;
@@ -150,12 +187,43 @@ impl Objects {
                 break;
             }
         }
-        let freed = keyspace.take_freed();
+        session.end_turn(&mut keyspace, now_ms);
+        let (freed, cleans) = (keyspace.take_freed(), keyspace.take_cleans());
         drop(keyspace);
         if let Some(freed) = freed {
             // A hundred thousand values take a while, and nobody has to wait for it.
             tokio::task::spawn_blocking(move || drop(freed));
         }
-        (done, after)
+        (done, after, cleans)
     }
+}
+
+/// How the settings want the databases to be kept coherent with those of other nodes.
+fn rules(settings: &settings::Objects) -> Rules {
+    let pairs = settings.tag_sets.iter();
+    let pairs = pairs.map(|it| TagSets::parse(&it.set, &it.value, it.list.as_deref()));
+    let private = settings.local.iter().chain(&settings.messages);
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Rules {
+        // The settings take no others.
+        tag_sets: pairs.filter_map(Result::ok).collect(),
+        private: private.map(|it| it.clone().into_bytes().into()).collect(),
+        cleans_max: settings.cleans_max,
+        told_max_bytes: settings.clean_max_bytes,
+        pause_ms: milliseconds(settings.pause),
+        renew_ms: milliseconds(settings.work_max),
+        is_fenced: is_fenced(),
+    }
+}
+
+#[cfg(not(feature = "faulty"))]
+fn is_fenced() -> bool {
+    true
+}
+
+/// Not where `PARVIS_WITHOUT` names it.
+#[cfg(feature = "faulty")]
+fn is_fenced() -> bool {
+    use crate::settings::faulty::{Mechanism, is_off};
+    !is_off(Mechanism::ObjectsFence)
 }

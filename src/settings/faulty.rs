@@ -9,6 +9,8 @@ pub enum Mechanism {
     Gap,
     /// So is a tail that was written again.
     Chain,
+    /// What was made of objects that were cleaned since is not kept.
+    ObjectsFence,
 }
 
 /// Does `PARVIS_WITHOUT` name it?
@@ -17,6 +19,7 @@ pub fn is_off(mechanism: Mechanism) -> bool {
         Mechanism::Fence => "fence",
         Mechanism::Gap => "gap",
         Mechanism::Chain => "chain",
+        Mechanism::ObjectsFence => "objects-fence",
     };
     std::env::var("PARVIS_WITHOUT").is_ok_and(|named| named.split(',').any(|one| one == word))
 }

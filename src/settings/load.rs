@@ -385,6 +385,15 @@ fn objects(reader: &mut Reader, settings: &mut Objects) {
     reader.size("objects.request_max", &mut settings.request_max_bytes, 64 * KIB..=512 * MIB);
     reader.number("objects.arguments_max", &mut settings.arguments_max, 100..=1_048_576);
     reader.size("objects.buffers_max", &mut settings.buffers_max_bytes, MIB..=1_024 * GIB);
+    reader.list("objects.tag_sets", &mut settings.tag_sets, &objects::TAG_SETS);
+    reader.list("objects.local", &mut settings.local, &objects::KEYS);
+    reader.list("objects.messages", &mut settings.messages, &objects::KEYS);
+    let timeout = MILLISECOND..=60 * SECOND;
+    reader.duration("objects.messages_timeout", &mut settings.messages_timeout, timeout);
+    reader.duration("objects.pause", &mut settings.pause, 10 * MILLISECOND..=HOUR);
+    reader.duration("objects.work_max", &mut settings.work_max, SECOND..=DAY);
+    reader.number("objects.cleans_max", &mut settings.cleans_max, 16..=100_000_000);
+    reader.size("objects.clean_max", &mut settings.clean_max_bytes, KIB..=GIB);
 }
 
 fn health(reader: &mut Reader, health: &mut Health) {

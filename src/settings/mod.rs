@@ -38,7 +38,7 @@ pub use listen::{Listen, UnknownMethods};
 pub use machine::memory_limit_bytes;
 pub use mistake::{Mistake, Mistakes, Place, Problem};
 pub use network::{Endpoint, Networks};
-pub use objects::Objects;
+pub use objects::{Objects, TagSets};
 pub use origin::Origin;
 pub use peers::Peers;
 pub use sessions::{Bots, FillCookie, Mode, Sessions};
