@@ -295,6 +295,7 @@ impl Coherence {
         }
         let sets: Vec<&[u8]> = sets.iter().map(|set| &**set).chain(tags).collect();
         for set in &sets {
+            own.forgive(&self.fence, at, self.fence.name(at, set), number);
             left.extend(self.fence_tag(view, set));
         }
         self.tell_keys(at, sets.into_iter().chain(plain));
@@ -319,9 +320,10 @@ impl Coherence {
     }
 
     /// A client cleans tags with a command that names them.
-    fn cleans_tags(&mut self, view: &mut View<'_>, sets: &[&[u8]]) {
-        self.begin();
+    fn cleans_tags(&mut self, view: &mut View<'_>, own: &mut Own, sets: &[&[u8]]) {
+        let number = self.begin();
         for set in sets {
+            own.forgive(&self.fence, view.at, self.fence.name(view.at, set), number);
             let gone = self.fence_tag(view, set);
             self.remove_all(view, &gone);
         }
@@ -344,21 +346,19 @@ impl Coherence {
             Look::Union | Look::Members => sets.to_vec(),
         };
         if !finds {
-            self.cleans_tags(view, &named);
+            self.cleans_tags(view, own, &named);
             return;
         }
         own.look(view.at, sets, how);
         if how != Look::Members {
             // What is written from here on will not be among what is deleted.
-            self.begin();
+            let number = self.begin();
             for set in named {
-                self.fence_tag_alone(view.at, set);
+                let name = self.fence.name(view.at, set);
+                own.forgive(&self.fence, view.at, name, number);
+                self.fence.tag(name);
             }
         }
-    }
-
-    fn fence_tag_alone(&mut self, at: usize, set: &[u8]) {
-        self.fence.tag(self.fence.name(at, set));
     }
 }
 
@@ -431,8 +431,8 @@ impl Call<'_> {
         if sets.is_empty() {
             return;
         }
-        self.cleans(|coherence, view, _| {
-            coherence.cleans_tags(view, sets);
+        self.cleans(|coherence, view, own| {
+            coherence.cleans_tags(view, own, sets);
             if !sets.iter().all(|set| coherence.rules.is_tag(set)) {
                 for key in values {
                     coherence.fence.key(coherence.fence.name(view.at, key));
@@ -452,9 +452,9 @@ impl Call<'_> {
 
     /// A tag's set moves to where no clean finds it: what it names is about to be deleted.
     pub fn moves(&mut self, set: &[u8]) {
-        self.cleans(|coherence, view, _| {
+        self.cleans(|coherence, view, own| {
             if coherence.rules.is_tag(set) && view.contains(set) {
-                coherence.cleans_tags(view, &[set]);
+                coherence.cleans_tags(view, own, &[set]);
             }
         });
     }

@@ -3,7 +3,7 @@
 
 /// Does the whole text match? Takes at most the product of both lengths: of several stars only the
 /// last can be given more, since what matched before it is as good as any.
-pub(super) fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
     let (mut at, mut place) = (0, 0);
     // Behind the last star, and what it has taken.
     let mut star = None;

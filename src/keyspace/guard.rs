@@ -123,7 +123,7 @@ impl Guarded {
         let (fence, rules, at) = (&coherence.fence, &coherence.rules, view.at);
         let name = fence.name(at, key);
         if rules.is_tag(key) {
-            self.is_late_tag = command.name == "sadd" && own.is_tag_late(fence, at, name);
+            self.is_late_tag = command.name == "sadd" && own.is_late(fence, at, name);
             return;
         }
         if rules.is_private(key) {
@@ -132,7 +132,7 @@ impl Guarded {
         let makes = command.flags.contains(Flags::GROWS) || command.name.starts_with("rename");
         let mut is_late = own.is_unkept(name);
         if makes && !is_late {
-            is_late = own.is_key_late(fence, at, name);
+            is_late = own.is_late(fence, at, name);
         }
         if makes && !is_late {
             match tags(coherence, view, own, request, key) {
@@ -169,7 +169,7 @@ fn tags(coherence: &Coherence, view: &View<'_>, own: &Own, request: &Request, ke
         let fence = &coherence.fence;
         let mut tags = tags.split(|byte| *byte == b',').filter(|tag| !tag.is_empty());
         let is_late =
-            |tag| own.is_tag_late(fence, view.at, fence.name(view.at, &pair.set(&value, tag)));
+            |tag| own.is_late(fence, view.at, fence.name(view.at, &pair.set(&value, tag)));
         if tags.any(is_late) {
             return Tags::Late;
         }
@@ -221,8 +221,8 @@ pub(super) fn before_save(
     if own.mark() >= fence.last() || !coherence.rules.is_fenced || coherence.rules.is_private(key) {
         return None;
     }
-    let is_late = own.is_key_late(fence, at, fence.name(at, key))
-        || sets.iter().any(|set| own.is_tag_late(fence, at, fence.name(at, set)));
+    let is_late = own.is_late(fence, at, fence.name(at, key))
+        || sets.iter().any(|set| own.is_late(fence, at, fence.name(at, set)));
     is_late.then(|| {
         let before = view.entry(key).cloned();
         Guarded { back: vec![(key.into(), before)], is_late_tag: false }

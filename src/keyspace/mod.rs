@@ -56,6 +56,7 @@ use watch::Watches;
 pub use clean::Clean;
 pub use coherence::Rules;
 pub use eviction::Eviction;
+pub use glob::matches;
 pub use layout::TagSets;
 pub use session::{After, Session};
 pub use touched::Touched;
@@ -355,6 +356,12 @@ impl Keyspace {
     pub fn portrait_of(&self, database: usize, key: &[u8], out: &mut BytesMut) {
         let entries = self.databases.get(database).map(|database| &database.entries);
         command::portrait(database, key, entries.and_then(|entries| entries.get(key)), out);
+    }
+
+    /// When a key ends, in milliseconds since 1970, if it does; `None`: it is not there.
+    pub fn end_of(&self, database: usize, key: &[u8]) -> Option<Option<i64>> {
+        let entries = &self.databases.get(database)?.entries;
+        entries.get(key).map(|entry| entry.expires_ms)
     }
 
     /// Says that whole databases were changed.

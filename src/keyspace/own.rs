@@ -51,7 +51,7 @@ struct Doubtful {
 #[derive(Debug, Default)]
 struct Known {
     unkept: HashSet<Name>,
-    /// Keys it deleted itself, with the number of that clean.
+    /// Keys and tags it cleaned itself, with the number of that clean.
     forgiven: HashMap<Name, u64>,
     /// Databases it flushed itself, likewise.
     flushed: Vec<(usize, u64)>,
@@ -114,8 +114,8 @@ impl Own {
         cleaned > self.mark && !self.known.as_deref().is_some_and(is_own)
     }
 
-    /// Was a key cleaned since, by another?
-    pub fn is_key_late(&self, fence: &Fence, database: usize, name: Name) -> bool {
+    /// Was a key, or the tag whose set it is, cleaned since by another?
+    pub fn is_late(&self, fence: &Fence, database: usize, name: Name) -> bool {
         if self.mark >= fence.last() {
             return false;
         }
@@ -130,17 +130,9 @@ impl Own {
         }
     }
 
-    /// Was a tag cleaned since, by whomever?
-    pub fn is_tag_late(&self, fence: &Fence, database: usize, name: Name) -> bool {
-        self.mark < fence.last()
-            && (fence.of_name(name).is_some_and(|number| number > self.mark)
-                || self.mark < fence.floor()
-                || self.is_database_late(fence, database))
-    }
-
-    /// It cleans a key itself, with the number that comes next: what it writes there afterwards is kept.
+    /// It cleans a key or tag itself, with that number: what it writes afterwards is kept.
     pub fn forgive(&mut self, fence: &Fence, database: usize, name: Name, number: u64) {
-        let is_late = self.is_key_late(fence, database, name);
+        let is_late = self.is_late(fence, database, name);
         let known = self.known();
         known.unkept.remove(&name);
         if !is_late && (known.forgiven.len() < NAMES_MAX || known.forgiven.contains_key(&name)) {
