@@ -8,10 +8,12 @@ use tokio::sync::watch;
 
 use super::AppError;
 use crate::clock::Clock;
+use crate::fleet::FleetError;
 use crate::listener::{self, Accepted, BoundListener, Shutdown, Stage};
 use crate::objects::{self, Objects, Stay};
 use crate::observe::{Observer, Reading, Readings};
 use crate::random;
+use crate::redis_pool::Redis;
 use crate::settings::{Endpoint, Settings};
 
 /// Between two rounds of the databases' housekeeping.
@@ -35,6 +37,10 @@ impl ObjectsServer {
             return Ok(None);
         }
         let objects = Arc::new(Objects::new(&settings.objects, Clock::system(), random::number()));
+        if settings.redis.url.is_some() || !settings.redis.sentinels.is_empty() {
+            let redis = Redis::new(&settings.redis, &Clock::system()).map_err(FleetError::from)?;
+            objects.send_messages(&settings.objects, redis, &settings.fleet.prefix);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(AppError::Runtime)?;
         let (handle, kept) = (runtime.handle().clone(), Arc::clone(&objects));
@@ -118,4 +124,7 @@ fn show(objects: &Objects, readings: &mut Readings) {
     readings.set_count(Reading::ObjectsClients, figures.clients);
     readings.set(Reading::ObjectsConnections, figures.clients_seen);
     readings.set(Reading::ObjectsRefused, figures.refused);
+    readings.set(Reading::ObjectsCleans, kept.cleans);
+    readings.set(Reading::ObjectsUnkept, kept.unkept);
+    readings.set(Reading::ObjectsMessageFailures, figures.message_failures);
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::buffers::Held;
+use super::messages::{Key, Touched};
 use super::{Objects, Stay, onward};
 use crate::keyspace::{After, Session};
 use crate::resp::{ProtocolError, ReadState, Request, read_request, write};
@@ -55,6 +56,8 @@ struct Client<'a> {
     requests: Vec<Request>,
     replies: BytesMut,
     held: Held<'a>,
+    /// Messages that its transaction touches, which is not done yet.
+    awaited: Vec<Key>,
     /// Bytes that are read at once: more where all the room was filled.
     chunk_bytes: usize,
 }
@@ -77,6 +80,7 @@ impl Objects {
             requests: Vec::new(),
             replies: BytesMut::new(),
             held: self.buffers.hold(),
+            awaited: Vec::new(),
             chunk_bytes: READ_MIN_BYTES,
         };
         match client.run(&mut stream, &stay).await {
@@ -176,11 +180,16 @@ impl Client<'_> {
     async fn execute<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<After, End> {
         let mut requests = std::mem::take(&mut self.requests);
         let (mut left, mut after) = (&requests[..], After::Continue);
+        let mut messages = self.fetch_messages(left).await;
         while !left.is_empty() && after == After::Continue {
             let (session, replies) = (&mut self.session, &mut self.replies);
             let (done, cleans);
             (done, after, cleans) = self.objects.execute(session, left, replies, REPLIES_MAX_BYTES);
             left = &left[done..];
+            if let Some(touched) = &mut messages {
+                self.objects.send_changed(touched).await;
+                self.session.waited(self.objects.clock.roughly().milliseconds());
+            }
             if !cleans.is_empty() {
                 self.objects.telling.tell(cleans).await;
                 self.session.waited(self.objects.clock.roughly().milliseconds());
@@ -192,6 +201,22 @@ impl Client<'_> {
         requests.clear();
         self.requests = requests;
         Ok(after)
+    }
+
+    /// Fetches the messages that commands touch, those of a transaction again when it is done.
+    async fn fetch_messages(&mut self, requests: &[Request]) -> Option<Touched> {
+        let messages = self.objects.messages.get()?;
+        let mut keys = messages.touched(&self.session, requests);
+        if keys.is_empty() && self.awaited.is_empty() {
+            return None;
+        }
+        keys.append(&mut self.awaited);
+        let begins = |request: &Request| request.is("multi");
+        if self.session.is_in_transaction() || requests.iter().any(begins) {
+            // Where its EXEC comes now they are fetched once more in vain.
+            self.awaited.extend_from_slice(&keys);
+        }
+        self.objects.fetch_messages(keys).await
     }
 
     /// Sends all replies.

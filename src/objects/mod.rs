@@ -6,9 +6,11 @@
 
 mod buffers;
 mod connection;
+mod messages;
 mod onward;
 mod telling;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -20,6 +22,7 @@ use crate::keyspace::{self, After, Bounds, Clean, Eviction, Keyspace, Rules, Ses
 use crate::resp::{Limits, Request};
 use crate::settings;
 use buffers::Buffers;
+use messages::Messages;
 use telling::Telling;
 
 pub use telling::Tell;
@@ -49,6 +52,7 @@ const SEARCHED_MAX: usize = 2_000;
 pub struct Objects {
     keyspace: Mutex<Keyspace>,
     telling: Telling,
+    messages: OnceLock<Messages>,
     clock: Clock,
     limits: Limits,
     idle_timeout: Option<Duration>,
@@ -72,6 +76,8 @@ pub struct Figures {
     pub clients_seen: u64,
     /// Connections that were closed for what their client sent: no command, or too large a one.
     pub refused: u64,
+    /// Messages that did not go through Redis.
+    pub message_failures: u64,
 }
 
 impl Objects {
@@ -97,6 +103,7 @@ impl Objects {
         Self {
             keyspace: Mutex::new(keyspace),
             telling: Telling::default(),
+            messages: OnceLock::new(),
             clock,
             limits,
             idle_timeout: Some(settings.idle_timeout).filter(|idle| !idle.is_zero()),
@@ -117,6 +124,7 @@ impl Objects {
             clients: self.clients.load(Ordering::Relaxed),
             clients_seen: self.clients_seen.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            message_failures: self.message_failures(),
         }
     }
 

@@ -39,3 +39,48 @@ impl fmt::Debug for Telling {
         formatter.debug_struct("Telling").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::objects::{Objects, Stay};
+    use crate::settings::{self, Endpoint};
+
+    #[tokio::test]
+    async fn a_clean_is_told_before_its_command_is_answered() {
+        let objects = Arc::new(Objects::new(&settings::Objects::default(), Clock::manual(), 1));
+        let (told, gate) =
+            (Arc::<Mutex<Vec<Clean>>>::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+        let (noted, held) = (Arc::clone(&told), Arc::clone(&gate));
+        objects.tell_cleans(Arc::new(move |clean| {
+            noted.lock().push(clean);
+            let held = Arc::clone(&held);
+            Box::pin(async move { held.acquire_owned().await.expect("open").forget() })
+        }));
+        let (mut client, server) = tokio::io::duplex(4_096);
+        let serving = Arc::clone(&objects);
+        let endpoint = Endpoint::Unix("/nowhere".into());
+        let serve = async move { serving.serve(server, || Stay::Here, &endpoint).await };
+        let served = tokio::spawn(serve);
+        client.write_all(b"SET a 1\r\nDEL a\r\nFLUSHDB\r\n").await.expect("sent");
+        while told.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        // It was done, and nobody has heard of it: its flush stands for the key.
+        assert_eq!(*told.lock(), [Clean::Database(0)]);
+        assert_eq!(objects.figures().keyspace.keys, 0);
+        gate.add_permits(1);
+        let mut replies = [0; 14];
+        client.read_exact(&mut replies).await.expect("replies");
+        assert_eq!(&replies, b"+OK\r\n:1\r\n+OK\r\n");
+        drop(client);
+        served.await.expect("ended");
+    }
+}

@@ -135,6 +135,12 @@ readings! {
     ObjectsConnections = Counter "objects" "connections_total" "Connections of the object cache.",
     ObjectsRefused = Counter "objects" "refused_connections_total"
         "Connections that were ended for what came over them: no command, or too large a one.",
+    ObjectsCleans = Counter "objects" "cleans_total"
+        "Cleans that were done in the object cache, those of other nodes and the echoes included.",
+    ObjectsUnkept = Counter "objects" "unkept_total"
+        "Values that were not kept, since they were older than a clean.",
+    ObjectsMessageFailures = Counter "objects" "message_failures_total"
+        "Turns in which messages between nodes did not go through Redis.",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenUpgrades = Gauge "listen" "upgrades"
         "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod eviction;
+mod fence;
+mod messages;
 mod php;
 mod replay;
 mod restart;
