@@ -149,24 +149,14 @@ impl Objects {
     /// Another node's clean, or one that is done once more: done here, and told to nobody. When it returns, no
     /// command reads what was cleaned, and nothing is kept that is older.
     pub fn clean(&self, clean: &Clean) {
-        let now_ms = self.now_ms();
-        let freed = {
-            let mut keyspace = self.keyspace.lock();
-            keyspace.clean(clean, now_ms);
-            keyspace.take_freed()
-        };
-        drop(freed);
+        // What a flush leaves is dropped by the next upkeep, not by who reads the log.
+        self.keyspace.lock().clean(clean, self.now_ms());
     }
 
     /// Cleans were missed, nobody knows which: all databases are emptied, and what was begun before is not
     /// kept.
     pub fn cleans_were_missed(&self) {
-        let freed = {
-            let mut keyspace = self.keyspace.lock();
-            keyspace.cleans_were_missed();
-            keyspace.take_freed()
-        };
-        drop(freed);
+        self.keyspace.lock().cleans_were_missed();
     }
 
     /// Milliseconds since 1970: keys end by the wall's clock, as EXPIREAT says.
