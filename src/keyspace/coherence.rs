@@ -303,18 +303,18 @@ impl Coherence {
     }
 
     /// A client empties databases.
-    fn flushes(&mut self, own: &mut Own, databases: &[usize], clean: Option<Clean>) {
+    fn flushes(&mut self, own: &mut Own, databases: &[usize], is_everything: bool) {
         let number = self.begin();
         for at in databases {
             own.forgive_flush(&self.fence, *at, number);
             self.fence.database(*at);
             if let Ok(database) = u32::try_from(*at)
-                && clean.is_none()
+                && !is_everything
             {
                 self.tell_database(database);
             }
         }
-        if clean == Some(Clean::Everything) {
+        if is_everything {
             self.told = vec![Clean::Everything];
         }
     }
@@ -384,7 +384,7 @@ fn may_have(
         }
 }
 
-/// The field in which Cm_Cache_Backend_Redis keeps the tags of a value.
+/// The field in which `Cm_Cache_Backend_Redis` keeps the tags of a value.
 pub(super) const TAGS: &[u8] = b"t";
 
 /// The tags that stand in a value, with commas between them.
@@ -416,14 +416,13 @@ impl Call<'_> {
 
     /// The client empties databases, each for itself.
     pub fn flushes(&mut self, databases: &[usize]) {
-        self.cleans(|coherence, _, own| coherence.flushes(own, databases, None));
+        self.cleans(|coherence, _, own| coherence.flushes(own, databases, false));
     }
 
     /// The client empties all databases.
     pub fn flushes_everything(&mut self) {
         let all: Vec<usize> = (0..self.view.keyspace.databases.len()).collect();
-        let clean = Some(Clean::Everything);
-        self.cleans(|coherence, _, own| coherence.flushes(own, &all, clean));
+        self.cleans(|coherence, _, own| coherence.flushes(own, &all, true));
     }
 
     /// The client cleans tags as a whole. `values` are told where the settings do not lead to them.

@@ -36,7 +36,7 @@ impl Pattern {
     }
 
     fn shared(&self) -> usize {
-        self.before.iter().filter(|byte| **byte == b'?').count()
+        memchr::memchr_iter(b'?', &self.before).count()
     }
 
     fn is_match(&self, key: &[u8]) -> bool {

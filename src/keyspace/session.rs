@@ -267,10 +267,8 @@ impl Client {
         let writes = command.flags.contains(Flags::WRITES);
         keyspace.is_reading = !writes;
         let mut view = View { keyspace, at, now_ms };
-        let guarded = match writes {
-            true => guard::before(&mut view, &mut self.own, command, request),
-            false => None,
-        };
+        let guarded =
+            if writes { guard::before(&mut view, &mut self.own, command, request) } else { None };
         let begins = out.len();
         let mut call = Call { view, client: self, request, command, out, begins, is_told: false };
         let done = (command.run)(&mut call);

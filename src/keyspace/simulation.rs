@@ -29,7 +29,7 @@ impl Chance {
 /// How a client keeps values and tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// Cm_Cache_Backend_Redis, by commands.
+    /// `Cm_Cache_Backend_Redis`, by commands.
     Commands,
     /// The same, by its scripts.
     Scripts,

@@ -64,8 +64,8 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(4_096);
         let serving = Arc::clone(&objects);
         let endpoint = Endpoint::Unix("/nowhere".into());
-        let serve = async move { serving.serve(server, || Stay::Here, &endpoint).await };
-        let served = tokio::spawn(serve);
+        let connection = async move { serving.serve(server, || Stay::Here, &endpoint).await };
+        let ended = tokio::spawn(connection);
         client.write_all(b"SET a 1\r\nDEL a\r\nFLUSHDB\r\n").await.expect("sent");
         while told.lock().is_empty() {
             tokio::task::yield_now().await;
@@ -81,6 +81,6 @@ mod tests {
         client.read_exact(&mut replies).await.expect("replies");
         assert_eq!(&replies, b"+OK\r\n:1\r\n+OK\r\n");
         drop(client);
-        served.await.expect("ended");
+        ended.await.expect("ended");
     }
 }
