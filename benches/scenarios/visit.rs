@@ -151,7 +151,7 @@ fn is_whole(response: &[u8]) -> bool {
 fn node(origin: Origin) -> Node {
     let mut settings = Settings { origin, ..Settings::default() };
     settings.log.access = AccessLog::File("/dev/null".into());
-    build_node(settings, Arc::new(State::new())).expect("settings are right")
+    build_node(settings, Arc::new(State::new()), None).expect("settings are right")
 }
 
 /// An origin on the loopback, for the first visit.

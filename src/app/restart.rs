@@ -10,12 +10,11 @@ use tokio::time::timeout;
 
 use super::{AppError, Doors, Server};
 use crate::lifecycle::handover::{
-    Gone, HandoverError, Launch, Predecessor, Successor, Taken, Told,
+    Gone, HandoverError, Launch, Predecessor, Shared, Successor, Taken, Told,
 };
 use crate::lifecycle::{Notice, tell_service_manager};
 use crate::observe::{LevelHandle, Phase};
 use crate::pipeline::{Node, Sharer};
-use crate::policy::PurgeText;
 use crate::settings::Settings;
 
 impl Server {
@@ -240,10 +239,14 @@ async fn ended(task: &mut Option<JoinHandle<()>>) {
     }
 }
 
-/// Carries out the purges of another process.
-fn applier(node: &Node) -> impl Fn(&PurgeText) + Send + Sync + 'static {
+/// Carries out the purges and cleans of another process.
+fn applier(node: &Node) -> impl Fn(Shared) + Send + Sync + 'static {
     let node = node.clone();
-    move |purge| {
+    move |shared| {
+        let purge = match shared {
+            Shared::Purge(purge) => purge,
+            Shared::Clean(clean) => return node.parts().fleet.clean_for_other_process(clean),
+        };
         let regex_max_bytes = node.parts().rules.load().settings.purge.regex_max_bytes;
         match purge.request(regex_max_bytes) {
             Ok(request) => node.parts().fleet.purge_for_other_process(&request),

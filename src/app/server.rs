@@ -109,7 +109,7 @@ impl Server {
         let state = Arc::new(State::new());
         let stop = watch::Sender::new(false);
         let objects = ObjectsServer::start(&settings, stop.subscribe())?;
-        let node = build_node(settings, Arc::clone(&state))?;
+        let node = build_node(settings, Arc::clone(&state), None)?;
         let sessions = SessionServer::new(&node)?;
         if let Some(objects) = &objects {
             objects.register_readings(&node.parts().observer);

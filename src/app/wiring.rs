@@ -11,7 +11,7 @@ use crate::body::SpoolMemory;
 use crate::clock::{Clock, Moment};
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Values};
 use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
 use crate::observe::{Observer, Reading, Readings, State};
@@ -36,14 +36,19 @@ fn store(settings: &Settings, clock: &Clock) -> Store {
     of(&settings.store, clock.clone())
 }
 
-/// Builds store, origin and rules, and what observes them.
-pub fn build_node(settings: Settings, state: Arc<State>) -> Result<Node, AppError> {
+/// Builds store, origin and rules, and what observes them. `values`: the object cache, if one is kept.
+pub fn build_node(
+    settings: Settings,
+    state: Arc<State>,
+    values: Option<Arc<dyn Values>>,
+) -> Result<Node, AppError> {
     let clock = Clock::system();
     let policy = Policy::new(&settings).map_err(AppError::Policy)?;
     let observer = Arc::new(Observer::new(&clock, &settings.log, Arc::clone(&state))?);
     let origin = Arc::new(Origin::new(&settings, &clock)?);
     let store = Arc::new(store(&settings, &clock));
-    let fleet = Fleet::new(&settings, Arc::clone(&store), Arc::clone(&observer), &clock)?;
+    let (kept, observing) = (Arc::clone(&store), Arc::clone(&observer));
+    let fleet = Fleet::new(&settings, kept, values, observing, &clock)?;
     let (concurrency_max, share) =
         (settings.origin.concurrency_max, settings.fleet.refresh_share_percent);
     let soft_refreshes = Arc::new(Semaphore::new((concurrency_max * share / 100).max(1)));
@@ -143,6 +148,12 @@ fn show_fleet(readings: &mut Readings, parts: &Parts) {
         readings.set_count(Reading::FleetExcused, excused);
         readings.set_count(Reading::FleetJournal, fleet.journal);
         readings.set(Reading::FleetJournalBytes, fleet.journal_bytes);
+    }
+    if let Some(cleans) = parts.fleet.clean_figures() {
+        readings.set(Reading::ObjectsCleansTold, cleans.told);
+        readings.set(Reading::ObjectsCleansApplied, cleans.applied);
+        readings.set(Reading::ObjectsCleansEchoed, cleans.echoed);
+        readings.set(Reading::ObjectsCleansMissed, cleans.missed);
     }
     if let Some(peers) = parts.fleet.peer_figures() {
         readings.set_count(Reading::PeersKnown, peers.known);

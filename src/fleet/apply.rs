@@ -1,6 +1,7 @@
-//! Purges on their way into the store.
+//! Purges on their way into the store, and cleans on theirs into the object cache.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,14 +12,50 @@ use super::echo::{Due, Echoes};
 use super::log::{Cause, Order};
 use super::trust::Trust;
 use crate::clock::{Clock, Moment};
+use crate::keyspace::Clean;
 use crate::observe::Observer;
 use crate::policy::PurgeScope;
 use crate::settings;
 use crate::store::{Purged, Store};
 
+/// What this node keeps for PHP beside the pages, which the same log keeps right.
+pub trait Values: Send + Sync {
+    /// Does a clean of another node, or one once more. When it returns nobody reads what was cleaned, and
+    /// what was built from before it is not kept.
+    fn clean(&self, clean: &Clean);
+
+    /// The same for all there is: cleans were missed, nobody knows which.
+    fn cleans_were_missed(&self);
+}
+
+/// What became of cleans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CleanFigures {
+    /// Of this node's clients.
+    pub told: u64,
+    /// Of other nodes.
+    pub applied: u64,
+    /// Done once more.
+    pub echoed: u64,
+    /// Times that all values went, since cleans may have been missed.
+    pub missed: u64,
+}
+
+/// Counts them.
+#[derive(Debug, Default)]
+struct CleanCounters {
+    told: AtomicU64,
+    applied: AtomicU64,
+    echoed: AtomicU64,
+    missed: AtomicU64,
+}
+
 /// Applies orders, and remembers to apply them again.
 pub(super) struct Applier {
     store: Arc<Store>,
+    /// `None`: no object cache is kept here.
+    values: Option<Arc<dyn Values>>,
+    cleans: CleanCounters,
     observer: Arc<Observer>,
     clock: Clock,
     pub(super) trust: Trust,
@@ -29,22 +66,45 @@ pub(super) struct Applier {
 
 impl Applier {
     pub(super) fn new(
-        store: Arc<Store>,
+        (store, values): (Arc<Store>, Option<Arc<dyn Values>>),
         observer: Arc<Observer>,
         clock: &Clock,
         trust: Trust,
         settings: &settings::Purge,
     ) -> Self {
         let echoes = Mutex::new(Echoes::new(settings.echo, settings.echoes_max));
-        let clock = clock.clone();
-        Self { store, observer, clock, trust, echoes, echo_noted: Bell::new() }
+        let (clock, cleans) = (clock.clone(), CleanCounters::default());
+        Self { store, values, cleans, observer, clock, trust, echoes, echo_noted: Bell::new() }
     }
 
     /// Does what an order asks for, and remembers it for its echo.
     pub(super) fn purge(&self, order: &Order) -> Purged {
         let purged = self.apply(order);
-        self.note_echo(|echoes, now| echoes.note(order, now));
+        match order {
+            Order::Objects(clean) => {
+                self.cleans.applied.fetch_add(1, Ordering::Relaxed);
+                self.note_clean(clean);
+            }
+            Order::Purge { .. } | Order::Soften => {
+                self.note_echo(|echoes, now| echoes.note(order, now));
+            }
+        }
         purged
+    }
+
+    /// A clean by a client of this node, which is done.
+    pub(super) fn told(&self, clean: &Clean) {
+        self.cleans.told.fetch_add(1, Ordering::Relaxed);
+        self.note_clean(clean);
+    }
+
+    /// Remembers a clean of keys for its echo. A flush has none: nothing that Magento commits is told by one,
+    /// and a cache that fills would be emptied once more when PHP has most to do.
+    fn note_clean(&self, clean: &Clean) {
+        if self.values.is_some() && matches!(clean, Clean::Keys { .. }) {
+            let order = Order::Objects(clean.clone());
+            self.note_echo(|echoes, now| echoes.note(&order, now));
+        }
     }
 
     /// Remembers to purge after this time, though not now.
@@ -66,22 +126,44 @@ impl Applier {
         self.echoes.lock().of(tags, url, self.clock.now())
     }
 
-    /// The purges that are still to be applied again, within so many bytes and four for each; else that
-    /// everything goes stale then.
+    /// The cleans and purges that are still to be applied again, within so many bytes and four for each; else
+    /// that all values go, or that everything goes stale then.
     pub(super) fn pending_echoes(&self, bytes_max: usize) -> Vec<Bytes> {
-        let pending = self.echoes.lock();
-        let orders: Vec<Bytes> = pending.pending().map(|order| order.encode().into()).collect();
-        let bytes: usize = orders.iter().map(|order| order.len() + 4).sum();
-        if bytes > bytes_max { vec![Order::Soften.encode().into()] } else { orders }
+        let pending: Vec<Order> = self.echoes.lock().pending().collect();
+        let is_clean = |order: &Order| matches!(order, Order::Objects(_));
+        let (cleans, purges): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_clean);
+        let written = |orders: &[Order]| -> Vec<Bytes> {
+            orders.iter().map(|order| order.encode().into()).collect()
+        };
+        let bytes = |written: &[Bytes]| written.iter().map(|order| order.len() + 4).sum::<usize>();
+        let (mut cleans, mut purges) = (written(&cleans), written(&purges));
+        if bytes(&cleans) > bytes_max / 2 {
+            cleans = written(&[Order::Objects(Clean::Everything)]);
+        }
+        if bytes(&cleans) + bytes(&purges) > bytes_max {
+            purges = written(&[Order::Soften]);
+        }
+        [cleans, purges].concat()
     }
 
-    /// A purge that was to be applied again where what is stored comes from. What it names did not come,
-    /// and what is rendered from now on may still show what was before.
+    /// What was to be applied again where what is stored comes from. What it names did not come, and what is
+    /// rendered or built from now on may still show what was before.
     pub(super) fn take_echo(&self, order: &Order) {
         match order {
-            Order::Soften => self.note_echo(|echoes, now| echoes.note(order, now)),
-            Order::Purge { .. } => drop(self.purge(order)),
+            Order::Soften | Order::Objects(Clean::Everything | Clean::Database(_)) => {
+                self.note_echo(|echoes, now| echoes.note(order, now));
+            }
+            Order::Purge { .. } | Order::Objects(_) => drop(self.purge(order)),
         }
+    }
+
+    /// What became of cleans; `None`: no object cache is kept here.
+    pub(super) fn clean_figures(&self) -> Option<CleanFigures> {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let CleanCounters { told, applied, echoed, missed } = &self.cleans;
+        let (told, applied) = (of(told), of(applied));
+        let figures = CleanFigures { told, applied, echoed: of(echoed), missed: of(missed) };
+        self.values.as_ref().map(|_| figures)
     }
 
     pub(super) fn observer(&self) -> &Observer {
@@ -115,7 +197,16 @@ impl Applier {
         let now = self.clock.now();
         let due = self.echoes.lock().due(now);
         for order in due {
-            let purged = self.apply(&order);
+            let purged = match &order {
+                Order::Objects(clean) => {
+                    self.cleans.echoed.fetch_add(1, Ordering::Relaxed);
+                    self.clean(clean);
+                    continue;
+                }
+                // Of pages alone: where values go with them, that stands before it.
+                Order::Soften => self.soften_pages(),
+                Order::Purge { .. } => self.apply(&order),
+            };
             tracing::debug!(responses = purged.responses, "purged again");
         }
         self.echoes.lock().done(now);
@@ -124,10 +215,14 @@ impl Applier {
     fn apply(&self, order: &Order) -> Purged {
         let store = &self.store;
         match order {
+            // Values first: pages are rendered from them.
             Order::Soften => {
-                let softened = store.soften_tagged();
-                self.trust.soften(self.clock.now());
-                softened
+                self.forget_values();
+                self.soften_pages()
+            }
+            Order::Objects(clean) => {
+                self.clean(clean);
+                Purged::default()
             }
             Order::Purge { scope, soft } => match scope {
                 PurgeScope::All => store.purge_all(*soft),
@@ -137,5 +232,133 @@ impl Applier {
                 PurgeScope::Url(url) => store.purge_url(url, *soft),
             },
         }
+    }
+
+    fn soften_pages(&self) -> Purged {
+        let softened = self.store.soften_tagged();
+        self.trust.soften(self.clock.now());
+        softened
+    }
+
+    fn clean(&self, clean: &Clean) {
+        if let Some(values) = &self.values {
+            values.clean(clean);
+        }
+    }
+
+    fn forget_values(&self) {
+        if let Some(values) = &self.values {
+            self.cleans.missed.fetch_add(1, Ordering::Relaxed);
+            values.cleans_were_missed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::State;
+
+    /// Says what was done to it.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Values for Told {
+        fn clean(&self, clean: &Clean) {
+            self.0.lock().push(String::from_utf8(clean.encode()).expect("text"));
+        }
+
+        fn cleans_were_missed(&self) {
+            self.0.lock().push("missed".to_owned());
+        }
+    }
+
+    struct Parts {
+        clock: Clock,
+        told: Arc<Told>,
+        applier: Applier,
+    }
+
+    impl Parts {
+        fn new() -> Self {
+            let (clock, told) = (Clock::manual(), Arc::new(Told::default()));
+            let store = Arc::new(Store::new(&settings::Store::default(), clock.clone()));
+            let state = Arc::new(State::new());
+            let access = settings::AccessLog::Off;
+            let log = settings::Log { access, ..settings::Log::default() };
+            let observer = Observer::new(&clock, &log, state);
+            let values = Arc::clone(&told) as Arc<dyn Values>;
+            let purge = settings::Purge {
+                echo: Duration::from_secs(2),
+                echoes_max: 10,
+                ..settings::Purge::default()
+            };
+            let observer = Arc::new(observer.expect("an observer"));
+            let applier =
+                Applier::new((store, Some(values)), observer, &clock, Trust::alone(), &purge);
+            Self { clock, told, applier }
+        }
+
+        fn echo(&self) -> Vec<String> {
+            self.clock.advance(Duration::from_secs(3));
+            self.applier.apply_echoes();
+            self.said()
+        }
+
+        fn said(&self) -> Vec<String> {
+            std::mem::take(&mut *self.told.0.lock())
+        }
+    }
+
+    fn keys(key: &str) -> Clean {
+        Clean::Keys { database: 0, keys: vec![Bytes::from(key.to_owned())] }
+    }
+
+    #[test]
+    fn a_clean_of_keys_is_done_again_and_a_flush_is_not() {
+        let parts = Parts::new();
+        parts.applier.purge(&Order::Objects(keys("a")));
+        parts.applier.purge(&Order::Objects(Clean::Database(1)));
+        // A client of this node has done it already.
+        parts.applier.told(&keys("b"));
+        parts.applier.told(&Clean::Everything);
+        assert_eq!(parts.said(), ["0 keys a", "1 flush"]);
+        assert_eq!(parts.echo(), ["0 keys a,b"]);
+        assert_eq!(parts.echo(), [""; 0]);
+        let want = CleanFigures { told: 2, applied: 2, echoed: 1, missed: 0 };
+        assert_eq!(parts.applier.clean_figures(), Some(want));
+    }
+
+    #[test]
+    fn what_softens_the_pages_empties_the_values_and_does_so_again() {
+        let parts = Parts::new();
+        parts.applier.told(&keys("a"));
+        parts.applier.soften(Cause::Gap);
+        assert_eq!(parts.said(), ["missed"]);
+        assert_eq!(parts.echo(), ["all flush"]);
+        let missed = |figures: CleanFigures| figures.missed;
+        assert_eq!(parts.applier.clean_figures().map(missed), Some(1));
+    }
+
+    #[test]
+    fn what_is_to_be_done_again_goes_to_another_process_within_its_bound() {
+        let (old, new) = (Parts::new(), Parts::new());
+        old.applier.told(&keys("a"));
+        old.applier.told(&keys("b"));
+        let take = |parts: &Parts, echoes: &[Bytes]| {
+            for echo in echoes {
+                parts.applier.take_echo(&Order::decode(echo, 1 << 16).expect("an order"));
+            }
+        };
+        let pending = old.applier.pending_echoes(1_000);
+        assert_eq!(pending, ["1 hard objects 0 keys a,b"]);
+        take(&new, &pending);
+        assert_eq!(new.said(), ["0 keys a,b"]);
+        assert_eq!(new.echo(), ["0 keys a,b"]);
+        let pending = old.applier.pending_echoes(50);
+        assert_eq!(pending, ["1 hard objects all flush"]);
+        take(&new, &pending);
+        assert_eq!(new.said(), [""; 0]);
+        assert_eq!(new.echo(), ["all flush"]);
     }
 }

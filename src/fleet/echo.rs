@@ -1,18 +1,24 @@
 //! Purges that are applied again a short while later: Magento may send one before its transaction
-//! is visible, and what was rendered in between shows the old state.
+//! is visible, and what was rendered in between shows the old state. So it is with cleans of keys in the
+//! object cache: what was built in between is the old state. They go before the pages that were purged
+//! at that time, which are rendered from them.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::log::Order;
 use crate::clock::Moment;
+use crate::keyspace::Clean;
 use crate::policy::PurgeScope;
 
 /// Purges that come within this time are applied again together.
 const TOGETHER: Duration = Duration::from_millis(100);
+
+/// A key counts once more for each so many of its bytes.
+const LONG_KEY_BYTES: usize = 256;
 
 /// What is to be applied again, oldest first.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(super) struct Echoes {
     after: Duration,
     max: usize,
     count: usize,
+    /// Keys of the object cache, which have a bound of their own.
+    keys_count: usize,
     groups: VecDeque<Group>,
 }
 
@@ -37,6 +45,11 @@ pub enum Due {
 #[derive(Debug)]
 struct Group {
     due: Moment,
+    /// Keys of the object cache, by their database.
+    keys: BTreeMap<u32, BTreeSet<Bytes>>,
+    keys_count: usize,
+    /// There was no room for them, or nobody knows which: all databases instead.
+    all_values: bool,
     hard: BTreeSet<Bytes>,
     soft: BTreeSet<Bytes>,
     others: Vec<Order>,
@@ -47,7 +60,7 @@ struct Group {
 impl Echoes {
     /// Echoes after `purge.echo`; zero: none.
     pub(super) fn new(after: Duration, max: usize) -> Self {
-        Self { after, max, count: 0, groups: VecDeque::new() }
+        Self { after, max, count: 0, keys_count: 0, groups: VecDeque::new() }
     }
 
     /// A purge was applied.
@@ -73,6 +86,22 @@ impl Echoes {
 
     fn add(&mut self, at: usize, order: &Order) {
         let Some(group) = self.groups.get_mut(at) else { return };
+        match order {
+            Order::Objects(Clean::Keys { database, keys }) => {
+                self.keys_count += group.add_keys(*database, keys);
+                if self.keys_count > self.max {
+                    self.keys_count -= group.take_all_values();
+                }
+                return;
+            }
+            Order::Objects(_) => {
+                self.keys_count -= group.take_all_values();
+                return;
+            }
+            // Cleans were missed with the purges.
+            Order::Soften => self.keys_count -= group.take_all_values(),
+            Order::Purge { .. } => {}
+        }
         if group.everything {
             return;
         }
@@ -110,6 +139,7 @@ impl Echoes {
     pub(super) fn done(&mut self, now: Moment) {
         while let Some(group) = self.groups.pop_front_if(|group| group.due <= now) {
             self.count -= group.len();
+            self.keys_count -= group.keys_count;
         }
     }
 
@@ -122,6 +152,7 @@ impl Echoes {
         // `None`: not at all; or is it hard?
         let of_order = |order: &Order| match order {
             Order::Soften => Some(false),
+            Order::Objects(_) => None,
             Order::Purge { scope: PurgeScope::Url(named), .. } if named != url => None,
             Order::Purge { scope: PurgeScope::TagsMatching(regex), .. }
                 if !regex.is_match(joined()) =>
@@ -153,12 +184,45 @@ impl Echoes {
 
 impl Group {
     fn new(due: Moment) -> Self {
-        let (hard, soft) = (BTreeSet::new(), BTreeSet::new());
-        Self { due, hard, soft, others: Vec::new(), everything: false }
+        Self {
+            due,
+            keys: BTreeMap::new(),
+            keys_count: 0,
+            all_values: false,
+            hard: BTreeSet::new(),
+            soft: BTreeSet::new(),
+            others: Vec::new(),
+            everything: false,
+        }
     }
 
+    /// How many more there are to be counted.
+    fn add_keys(&mut self, database: u32, keys: &[Bytes]) -> usize {
+        if self.all_values {
+            return 0;
+        }
+        let own = self.keys.entry(database).or_default();
+        let new = keys.iter().filter(|key| own.insert((*key).clone()));
+        let added = new.map(|key| 1 + key.len() / LONG_KEY_BYTES).sum();
+        self.keys_count += added;
+        added
+    }
+
+    /// Instead of single keys; how many are no longer counted.
+    fn take_all_values(&mut self) -> usize {
+        self.all_values = true;
+        self.keys.clear();
+        std::mem::take(&mut self.keys_count)
+    }
+
+    /// Cleans first. That all values go is said beside [`Order::Soften`], which is of pages alone here.
     fn orders(&self) -> Vec<Order> {
         let mut orders = Vec::new();
+        orders.extend(self.all_values.then_some(Order::Objects(Clean::Everything)));
+        for (&database, keys) in &self.keys {
+            let keys = keys.iter().cloned().collect();
+            orders.extend(Order::of_clean(Clean::Keys { database, keys }));
+        }
         for (tags, soft) in [(&self.hard, false), (&self.soft, true)] {
             if !tags.is_empty() {
                 let scope = PurgeScope::Tags(tags.iter().cloned().collect());
@@ -268,6 +332,53 @@ mod tests {
             Due::Hard(Duration::from_millis(2_100))
         );
         assert!(echoes.groups.iter().is_sorted_by_key(|group| group.due));
+    }
+
+    fn keys(database: u32, keys: &[&str]) -> Order {
+        let keys = keys.iter().map(|key| Bytes::from((*key).to_owned())).collect();
+        Order::Objects(Clean::Keys { database, keys })
+    }
+
+    #[test]
+    fn a_clean_is_done_again_before_the_pages_that_were_purged_after_it() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 10);
+        echoes.note(&tags("a"), at(0));
+        echoes.note(&keys(1, &["zc:ti:A", "zc:k:a"]), at(99));
+        echoes.note(&keys(0, &["x"]), at(99));
+        echoes.note(&tags("b"), at(99));
+        let want =
+            ["1 hard objects 0 keys x", "1 hard objects 1 keys zc:k:a,zc:ti:A", "1 hard tags a,b"];
+        assert_eq!(texts(&echoes.due(at(2_100))), want);
+        assert_eq!(echoes.of(&["zc:k:a".into()], b"", at(100)), Due::Nothing);
+        echoes.done(at(2_100));
+        assert_eq!((echoes.count, echoes.keys_count), (0, 0));
+    }
+
+    #[test]
+    fn cleans_that_find_no_room_become_one_of_everything_and_leave_the_pages_alone() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 3);
+        echoes.note(&tags("a"), at(0));
+        for name in ["a", "a", "b", "c", "d", "e"] {
+            echoes.note(&keys(0, &[name]), at(0));
+        }
+        assert_eq!(texts(&echoes.due(at(3_000))), ["1 hard objects all flush", "1 hard tags a"]);
+        echoes.done(at(3_000));
+        assert_eq!((echoes.count, echoes.keys_count), (0, 0));
+        echoes.note(&keys(0, &[&"long".repeat(300)]), at(4_000));
+        assert_eq!(texts(&echoes.due(at(7_000))), ["1 hard objects all flush"]);
+    }
+
+    #[test]
+    fn too_many_pages_do_not_clean_values_and_missed_purges_do() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 1);
+        echoes.note(&tags("a"), at(0));
+        echoes.note(&tags("b"), at(0));
+        assert_eq!(texts(&echoes.due(at(3_000))), ["1 soft lost "]);
+        echoes.done(at(3_000));
+        echoes.note(&keys(0, &["x"]), at(4_000));
+        echoes.note(&Order::Soften, at(4_000));
+        echoes.note(&keys(0, &["y"]), at(4_000));
+        assert_eq!(texts(&echoes.due(at(7_000))), ["1 hard objects all flush", "1 soft lost "]);
     }
 
     #[test]

@@ -17,12 +17,13 @@ use super::stream::{Keys, Read};
 use super::warmth::Warmth;
 use super::{Bell, Figures, Reach, Wait, members};
 use crate::clock::Clock;
+use crate::keyspace::Clean;
 use crate::observe::Observer;
 use crate::random;
 use crate::redis_pool::{Redis, RedisError};
 use crate::settings::{self, Settings};
 
-/// A purge for the writer.
+/// A purge, or a clean, for the writer.
 pub(super) struct Job {
     pub(super) name: Token,
     pub(super) order: Order,
@@ -31,6 +32,8 @@ pub(super) struct Job {
     pub(super) answer: Option<oneshot::Sender<Appended>>,
     /// Gone with the job, once the purge is in the log or the journal.
     pub(super) unlogged: Option<Unlogged>,
+    /// The same of a clean, which nobody waits for.
+    pub(super) told: Option<Unlogged>,
 }
 
 /// A purge that is applied here and neither in the log nor in the journal yet. While there is one the
@@ -88,6 +91,9 @@ pub(super) struct Link {
     /// Another process of this node announces it.
     pub(super) is_aside: AtomicBool,
     unlogged: Arc<AtomicUsize>,
+    /// Cleans that are neither in the log nor in the journal yet. Others may be asked for pages meanwhile: the
+    /// purge that a clean is for stands behind it, and holds that up.
+    told: Arc<AtomicUsize>,
     /// Milliseconds of a moment.
     quiet_until: AtomicU64,
     require: bool,
@@ -134,6 +140,7 @@ impl Link {
             end: AtomicU64::new(0),
             is_aside: AtomicBool::new(false),
             unlogged: Arc::default(),
+            told: Arc::default(),
             quiet_until: AtomicU64::new(0),
             require: settings.redis.require,
             applied: AtomicU64::new(0),
@@ -159,7 +166,7 @@ impl Link {
             let (answer, answered) = oneshot::channel();
             let is_awaited = wait == Wait::Fleet;
             let (name, answer, unlogged) = (token(), Some(answer), Some(self.unlogged()));
-            let job = Job { name, order, is_awaited, answer, unlogged };
+            let job = Job { name, order, is_awaited, answer, unlogged, told: None };
             // A full queue makes the sender wait, since only the writer keeps the journal.
             if self.jobs.send(job).await.is_err() {
                 return Reach::Journaled;
@@ -177,6 +184,25 @@ impl Link {
             (Some(place), Wait::Fleet) => members::wait_for(self, place).await,
             _ => Reach::Logged,
         }
+    }
+
+    /// Brings a clean, which was done here, to the others: when this returns, each purge that comes later
+    /// stands behind it. It waits for room in the queue, not for Redis; what has room is there without a wait.
+    pub(super) async fn tell(&self, clean: Clean) {
+        for order in Order::of_clean(clean) {
+            self.told.fetch_add(1, Ordering::AcqRel);
+            let told = Some(Unlogged(Arc::clone(&self.told)));
+            let (name, answer, unlogged) = (token(), None, None);
+            let job = Job { name, order, is_awaited: false, answer, unlogged, told };
+            if self.jobs.send(job).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Is each clean that was told in the log or in the journal?
+    pub(super) fn cleans_are_written(&self) -> bool {
+        self.told.load(Ordering::Acquire) == 0
     }
 
     /// To be made before a purge is applied here.
@@ -269,6 +295,7 @@ impl Link {
     fn carry_out(self: &Arc<Self>, actions: Vec<Action>) {
         for action in actions {
             match action {
+                Action::Apply(order @ Order::Objects(_)) => drop(self.applier.purge(&order)),
                 Action::Apply(order) => {
                     let purged = self.applier.purge(&order);
                     self.applier.count(purged.responses);
@@ -293,7 +320,8 @@ impl Link {
         tokio::spawn(async move {
             for ((name, order), unlogged) in again {
                 let (answer, unlogged) = (None, Some(unlogged));
-                let job = Job { name, order, is_awaited: false, answer, unlogged };
+                let told = None;
+                let job = Job { name, order, is_awaited: false, answer, unlogged, told };
                 if jobs.send(job).await.is_err() {
                     return;
                 }

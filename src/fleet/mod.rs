@@ -1,7 +1,8 @@
 //! The servers of a shop as one cache: the ordered log of purges, and who they are.
 //!
 //! A purge is applied here first, then appended to the log in Redis, which every node reads and
-//! applies in order. While Redis is away purges wait in a journal. A node that cannot prove that it
+//! applies in order. So are cleans of the object cache, where there is one: no page is rendered again
+//! from what was cleaned before its purge. While Redis is away purges wait in a journal. A node that cannot prove that it
 //! has seen the log's end trusts what it has stored no longer ([`Trust`]). Without `[redis]` there
 //! is nothing of this but the purge itself and its echo.
 //!
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+pub use apply::{CleanFigures, Values};
 pub use echo::Due;
 pub use hosts::own_host;
 pub use join::Host;
@@ -51,6 +53,7 @@ pub use trust::Trust;
 pub use warmth::WarmFigures;
 
 use crate::clock::Clock;
+use crate::keyspace::Clean;
 use crate::observe::{Observer, State};
 use crate::policy::{PurgeRequest, PurgeScope};
 use crate::redis_pool::RedisError;
@@ -158,7 +161,7 @@ const LOOK: Duration = Duration::from_millis(2);
 const LOOKS_MAX: usize = 100;
 
 impl Fleet {
-    /// A node; alone where the settings have no Redis.
+    /// A node; alone where the settings have no Redis. `values`: its object cache, if it keeps one.
     ///
     /// # Errors
     /// [`RedisError::Authority`], [`PeerError::Certificate`]; whether Redis can be reached shows
@@ -166,12 +169,14 @@ impl Fleet {
     pub fn new(
         settings: &Settings,
         store: Arc<Store>,
+        values: Option<Arc<dyn Values>>,
         observer: Arc<Observer>,
         clock: &Clock,
     ) -> Result<Self, FleetError> {
         let is_alone = !settings.redis.is_set();
         let trust = if is_alone { Trust::alone() } else { Trust::of(&settings.fleet) };
-        let applier = Arc::new(Applier::new(store, observer, clock, trust, &settings.purge));
+        let applier =
+            Arc::new(Applier::new((store, values), observer, clock, trust, &settings.purge));
         let link = if is_alone {
             None
         } else {
@@ -285,6 +290,35 @@ impl Fleet {
         purge(&self.applier, request);
     }
 
+    /// Tells the others of a clean that a client of this node's object cache did. When this returns, each
+    /// purge of this node that comes later stands behind it in the log. It waits for room in the writer's
+    /// queue (`fleet.queue_max`) alone; a clean that a kill takes before it was written, its purge is not
+    /// answered either.
+    pub async fn tell_clean(&self, clean: Clean) {
+        self.applier.told(&clean);
+        if let Some(link) = &self.link {
+            tell(link, clean).await;
+        }
+    }
+
+    /// A clean that another process of this node did, and tells the others.
+    pub fn clean_for_other_process(&self, clean: Clean) {
+        self.applier.purge(&Order::Objects(clean));
+    }
+
+    /// Waits until each clean that was told is in the log or the journal, since this process ends.
+    pub async fn cleans_written(&self) {
+        let Some(link) = &self.link else { return };
+        while !link.cleans_are_written() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What became of cleans; `None`: this node keeps no object cache.
+    pub fn clean_figures(&self) -> Option<CleanFigures> {
+        self.applier.clean_figures()
+    }
+
     /// To be held from before a purge is applied here until [`Fleet::spread`] has begun with it.
     pub fn spreading(&self) -> Option<Unlogged> {
         self.link.as_ref().map(|link| link.unlogged())
@@ -395,6 +429,26 @@ impl Fleet {
     /// This node's own figures; `None`: there is no fleet.
     pub fn figures(&self) -> Option<Figures> {
         self.link.as_ref().map(|link| link.figures())
+    }
+}
+
+#[cfg(not(feature = "faulty"))]
+async fn tell(link: &Arc<Link>, clean: Clean) {
+    link.tell(clean).await;
+}
+
+/// Not at all, or behind the purges that come meanwhile, where `PARVIS_WITHOUT` says so.
+#[cfg(feature = "faulty")]
+async fn tell(link: &Arc<Link>, clean: Clean) {
+    use crate::settings::faulty::{Mechanism, is_off};
+    if is_off(Mechanism::CleanOrder) {
+        let link = Arc::clone(link);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            link.tell(clean).await;
+        });
+    } else if !is_off(Mechanism::Cleans) {
+        link.tell(clean).await;
     }
 }
 

@@ -89,6 +89,7 @@ impl Writer {
 
     /// Appends them, or keeps them.
     async fn write(&mut self, jobs: Vec<Job>) {
+        let jobs = joined(jobs);
         self.link.appending(jobs.iter().map(|job| (job.name, &job.order)));
         if !self.journal.lock().is_empty() {
             return self.keep(jobs).await;
@@ -159,8 +160,8 @@ impl Writer {
             Ok(())
         })
         .await;
-        for Job { answer, unlogged, .. } in jobs {
-            drop(unlogged);
+        for Job { answer, unlogged, told, .. } in jobs {
+            drop((unlogged, told));
             if let Some(answer) = answer {
                 let _ = answer.send(Appended::Journaled);
             }
@@ -217,6 +218,21 @@ impl Writer {
         self.link.journal.store(journal.len(), Ordering::Relaxed);
         self.link.journal_bytes.store(journal.bytes(), Ordering::Relaxed);
     }
+}
+
+/// Cleans that were told one after the other are one entry, so that thousands in a second neither fill the
+/// log nor drive purges out of what is appended again after a failover.
+fn joined(jobs: Vec<Job>) -> Vec<Job> {
+    let mut joined: Vec<Job> = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let is_in = joined.last_mut().is_some_and(|last| {
+            last.told.is_some() && job.told.is_some() && last.order.take_in(&job.order)
+        });
+        if !is_in {
+            joined.push(job);
+        }
+    }
+    joined
 }
 
 /// `None`: another process has it.

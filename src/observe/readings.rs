@@ -141,6 +141,13 @@ readings! {
         "Values that were not kept, since they were older than a clean.",
     ObjectsMessageFailures = Counter "objects" "message_failures_total"
         "Turns in which messages between nodes did not go through Redis.",
+    ObjectsCleansTold = Counter "objects" "cleans_told_total"
+        "Cleans by clients of this node, which the other nodes are told of.",
+    ObjectsCleansApplied = Counter "objects" "cleans_applied_total" "Cleans of other nodes that were done here.",
+    ObjectsCleansEchoed = Counter "objects" "cleans_echoed_total"
+        "Cleans that were done once more, since they may have come before what they are for was visible.",
+    ObjectsCleansMissed = Counter "objects" "cleans_missed_total"
+        "Times that all databases were emptied, since cleans may have been missed.",
     ListenConnections = Gauge "listen" "connections" "Open client connections.",
     ListenUpgrades = Gauge "listen" "upgrades"
         "Connections that have left HTTP (WebSocket), or wait for the origin's answer to that.",

@@ -10,6 +10,7 @@ use super::{Node, Outcome};
 use crate::body::Body;
 use crate::exchange::Response;
 use crate::fleet::{Answer, Reach, Wait};
+use crate::keyspace::Clean;
 use crate::observe::Verdict;
 use crate::policy::PurgeRequest;
 use crate::store::Purged;
@@ -24,6 +25,10 @@ pub trait Sharer: Send + Sync {
         &'a self,
         request: &'a PurgeRequest,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+    /// Has it do a clean of the object cache; returns when it has, within a bound.
+    fn share_clean<'a>(&'a self, clean: &'a Clean)
+    -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
 impl Node {
@@ -67,6 +72,15 @@ impl Node {
         self.share(request).await;
         let reach = self.parts.fleet.spread(request, wait).await;
         Answer { purged, reach }
+    }
+
+    /// Tells the other process and the other nodes of a clean that a client of this process' object cache did.
+    /// When this returns, each purge that comes later comes after it, on each node.
+    pub async fn clean_elsewhere(&self, clean: Clean) {
+        if let Some(sharer) = &*self.parts.sharer.load_full() {
+            sharer.share_clean(&clean).await;
+        }
+        self.parts.fleet.tell_clean(clean).await;
     }
 
     /// Has the other process, where there is one, apply what was applied here.

@@ -9,6 +9,10 @@ pub enum Mechanism {
     Gap,
     /// So is a tail that was written again.
     Chain,
+    /// Cleans of the object cache go into the log.
+    Cleans,
+    /// They do before the purges that come after them.
+    CleanOrder,
     /// What was made of objects that were cleaned since is not kept.
     ObjectsFence,
 }
@@ -19,6 +23,8 @@ pub fn is_off(mechanism: Mechanism) -> bool {
         Mechanism::Fence => "fence",
         Mechanism::Gap => "gap",
         Mechanism::Chain => "chain",
+        Mechanism::Cleans => "cleans",
+        Mechanism::CleanOrder => "clean-order",
         Mechanism::ObjectsFence => "objects-fence",
     };
     std::env::var("PARVIS_WITHOUT").is_ok_and(|named| named.split(',').any(|one| one == word))

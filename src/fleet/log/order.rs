@@ -1,14 +1,24 @@
-//! What an entry of the log asks for, and how it is written: `1 hard tags cat_p_1,cat_c_2`.
+//! What an entry of the log asks for, and how it is written: `1 hard tags cat_p_1,cat_c_2`,
+//! `1 hard objects 0 keys zc:ti:ABC`.
 //!
 //! Version, hardness, kind, and the rest as it is. Text, so that `XRANGE` shows an admin what was
 //! purged; a reader of another version that meets a kind it does not know counts that as a gap.
 
 use bytes::Bytes;
 
+use crate::keyspace::Clean;
 use crate::policy::{PurgeScope, parse_pool, parse_tags_regex};
 
 /// The version of what is written.
 const VERSION: &str = "1";
+
+/// Bytes of the names in one entry that cleans keys; what names more becomes several. An entry is read,
+/// kept and appended as a whole.
+const KEYS_MAX_BYTES: usize = 16 << 10;
+
+/// What names more than this has its whole database cleaned: as many entries would hold up the purges
+/// behind them, and drive those of others out of the log.
+const CLEAN_MAX_BYTES: usize = 4 << 20;
 
 /// What an entry asks for.
 #[derive(Clone, Debug)]
@@ -20,6 +30,9 @@ pub enum Order {
         /// Mark it stale instead of removing it.
         soft: bool,
     },
+    /// A clean of the object cache, for the nodes that keep one. It stands before the purges that were sent
+    /// after it, so that no node renders a page again from what was cleaned.
+    Objects(Clean),
     /// Purges were lost, nobody knows which: everything tagged is stale.
     Soften,
 }
@@ -44,13 +57,54 @@ impl Order {
                 PurgeScope::All => *soft,
                 PurgeScope::TagsMatching(_) | PurgeScope::Pool(_) => true,
             },
-            Self::Soften => true,
+            // A tag may have a hundred thousand values.
+            Self::Objects(_) | Self::Soften => true,
         }
+    }
+
+    /// A clean as entries, none of which is too long.
+    pub fn of_clean(clean: Clean) -> Vec<Self> {
+        let cleans = match clean {
+            Clean::Keys { database, keys } => {
+                let bytes: usize = keys.iter().map(Bytes::len).sum();
+                if bytes > CLEAN_MAX_BYTES || keys.iter().any(|key| key.len() > KEYS_MAX_BYTES) {
+                    vec![Clean::Database(database)]
+                } else {
+                    Clean::of_keys(database, own(&keys), KEYS_MAX_BYTES)
+                }
+            }
+            flush => vec![flush],
+        };
+        cleans.into_iter().map(Self::Objects).collect()
+    }
+
+    /// Takes in a clean that was told right after this one, so that both are one entry; false: it stays
+    /// what it is.
+    pub fn take_in(&mut self, later: &Self) -> bool {
+        let (
+            Self::Objects(Clean::Keys { database, keys }),
+            Self::Objects(Clean::Keys { database: its_database, keys: more }),
+        ) = (self, later)
+        else {
+            return false;
+        };
+        let bytes: usize = keys.iter().chain(more).map(|key| key.len() + 1).sum();
+        // At worst each byte of a name is written as three.
+        if database != its_database || bytes > KEYS_MAX_BYTES / 3 {
+            return false;
+        }
+        for key in more {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        true
     }
 
     /// As it is written.
     pub fn encode(&self) -> Vec<u8> {
         let (hardness, kind, rest) = match self {
+            Self::Objects(clean) => ("hard", "objects", clean.encode()),
             Self::Purge { scope, soft } => {
                 let hardness = if *soft { "soft" } else { "hard" };
                 let (kind, rest) = match scope {
@@ -93,11 +147,20 @@ impl Order {
             b"match" => parse_tags_regex(rest, regex_max_bytes).map_err(refused)?,
             b"pool" => parse_pool(rest, regex_max_bytes).map_err(refused)?,
             b"url" => PurgeScope::Url(rest.to_vec()),
+            b"objects" if !soft => {
+                return Clean::decode(rest).map(Self::Objects).ok_or(Unreadable::Unknown);
+            }
             b"lost" => return Ok(Self::Soften),
             _ => return Err(Unreadable::Unknown),
         };
         Ok(Self::Purge { scope, soft })
     }
+}
+
+/// Names in one buffer of their own: they wait here for longer than what their client sent.
+fn own(keys: &[Bytes]) -> Vec<Bytes> {
+    let mut all = Bytes::from(keys.concat());
+    keys.iter().map(|key| all.split_to(key.len())).collect()
 }
 
 #[cfg(test)]
@@ -130,15 +193,34 @@ mod tests {
             let again = Order::decode(text.as_bytes(), REGEX_MAX_BYTES).expect("readable");
             assert_eq!(text_of(&again), text);
         }
+        let keys = Clean::Keys { database: 2, keys: vec!["zc:ti:A".into(), "zc:k:b c".into()] };
+        for (clean, text) in [
+            (keys, "1 hard objects 2 keys zc:ti:A,zc:k:b%20c"),
+            (Clean::Database(0), "1 hard objects 0 flush"),
+            (Clean::Everything, "1 hard objects all flush"),
+        ] {
+            assert_eq!(text_of(&Order::Objects(clean)), text);
+            let again = Order::decode(text.as_bytes(), REGEX_MAX_BYTES).expect("readable");
+            assert_eq!(text_of(&again), text);
+        }
         let lost = Order::decode(&Order::Soften.encode(), REGEX_MAX_BYTES);
         assert!(matches!(lost, Ok(Order::Soften)));
     }
 
     #[test]
     fn what_this_version_does_not_know_cannot_be_read() {
-        for text in
-            ["", "1", "1 hard all", "2 hard all ", "1 firm all ", "1 hard keys a", "1 hard tags "]
-        {
+        for text in [
+            "",
+            "1",
+            "1 hard all",
+            "2 hard all ",
+            "1 firm all ",
+            "1 hard keys a",
+            "1 hard tags ",
+            "1 hard objects 0 keys ",
+            "1 soft objects 0 flush",
+            "1 hard objects 0 sort",
+        ] {
             let read = Order::decode(text.as_bytes(), REGEX_MAX_BYTES);
             assert_eq!(read.err(), Some(Unreadable::Unknown), "{text:?}");
         }
@@ -146,9 +228,51 @@ mod tests {
         assert!(matches!(read, Err(Unreadable::Pattern(_))));
     }
 
+    fn keys(keys: &[&str]) -> Order {
+        let keys = keys.iter().map(|key| Bytes::from((*key).to_owned())).collect();
+        Order::Objects(Clean::Keys { database: 0, keys })
+    }
+
+    #[test]
+    fn cleans_that_were_told_one_after_the_other_are_one_entry_within_its_bound() {
+        let mut order = keys(&["a", "b"]);
+        assert!(order.take_in(&keys(&["b", "c"])));
+        assert_eq!(text_of(&order), "1 hard objects 0 keys a,b,c");
+        let other = Order::Objects(Clean::Keys { database: 1, keys: vec!["a".into()] });
+        assert!(!order.take_in(&other) && !order.take_in(&Order::Soften));
+        assert!(!order.take_in(&Order::Objects(Clean::Database(0))));
+        let mut taken = 0;
+        while order.take_in(&keys(&[&format!("\n{taken:0>100}")])) {
+            taken += 1;
+        }
+        assert!(taken > 10 && order.encode().len() <= KEYS_MAX_BYTES + 100, "{taken}");
+    }
+
+    #[test]
+    fn a_clean_of_many_keys_is_several_entries_and_one_of_too_many_a_flush() {
+        let many = |count: usize| {
+            let keys = (0..count).map(|number| format!("zc:k:{number:0>90}").into()).collect();
+            Order::of_clean(Clean::Keys { database: 3, keys })
+        };
+        let orders = many(1_000);
+        assert!(orders.len() > 5);
+        assert!(orders.iter().all(|order| order.encode().len() <= KEYS_MAX_BYTES + 100));
+        assert_eq!(
+            many(50_000).iter().map(text_of).collect::<Vec<_>>(),
+            ["1 hard objects 3 flush"]
+        );
+        let long = vec![vec![b'x'; KEYS_MAX_BYTES + 1].into()];
+        let long = Order::of_clean(Clean::Keys { database: 0, keys: long });
+        assert_eq!(long.iter().map(text_of).collect::<Vec<_>>(), ["1 hard objects 0 flush"]);
+        assert!(Order::of_clean(Clean::Keys { database: 0, keys: Vec::new() }).is_empty());
+    }
+
     proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(text: Vec<u8>, kind in "(all|tags|match|pool|url|lost)") {
+        fn no_bytes_make_the_reader_panic(
+            text: Vec<u8>,
+            kind in "(all|tags|match|pool|url|objects 0 keys|objects|lost)",
+        ) {
             let _ = Order::decode(&text, 1 << 16);
             let text = [format!("1 hard {kind} ").into_bytes(), text].concat();
             if let Ok(order) = Order::decode(&text, 1 << 16) {

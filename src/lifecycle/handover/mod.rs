@@ -15,7 +15,7 @@
 //! | | <- | `Filled`: all of it is there; after some time it is not waited for |
 //! | `Go`, once systemd knows the new main process | -> | accepts connections |
 //! | accepts no more, ends kept connections after their next response | <- | `Serving` |
-//! | `Purge` | <-> | `Purge`: each applies the other's before it is answered |
+//! | `Purge`, `Clean` | <-> | `Purge`, `Clean`: each applies the other's before it is answered |
 //! | ends | | |
 
 mod channel;
@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::keyspace::Clean;
 use crate::policy::PurgeText;
 pub use link::Link;
 pub use predecessor::{Predecessor, Taken, Told, inherited, tell_failure};
@@ -49,6 +50,15 @@ pub struct Passed {
     pub activated: bool,
     /// It.
     pub socket: OwnedFd,
+}
+
+/// What the other process did, and this one is to do, too.
+#[derive(Clone, Debug)]
+pub enum Shared {
+    /// A purge.
+    Purge(PurgeText),
+    /// A clean of the object cache.
+    Clean(Clean),
 }
 
 /// What the two processes tell each other.
@@ -73,6 +83,8 @@ enum Message {
     Failed { reason: String },
     /// Purge this; nothing that it names may be served once it is confirmed.
     Purge { number: u64, purge: PurgeText },
+    /// Clean this in the object cache, as [`Clean::encode`] says it; confirmed as a purge is.
+    Clean { number: u64, clean: String },
     /// That was done.
     Purged { number: u64 },
     /// What a later version may say.

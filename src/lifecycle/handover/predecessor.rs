@@ -11,8 +11,7 @@ use tokio::sync::mpsc;
 
 use super::channel::{self, Channel};
 use super::link::{Event, Link};
-use super::{HandoverError, Message, Passed, VARIABLE, VERSION};
-use crate::policy::PurgeText;
+use super::{HandoverError, Message, Passed, Shared, VARIABLE, VERSION};
 
 /// How long the sockets may take to come: they were sent before this process had begun.
 const SOCKETS_WITHIN: Duration = Duration::from_secs(10);
@@ -64,7 +63,7 @@ impl Taken {
     }
 
     /// Listens to the predecessor from now on, and carries out its purges by `apply`.
-    pub fn begin(self, apply: impl Fn(&PurgeText) + Send + Sync + 'static) -> Predecessor {
+    pub fn begin(self, apply: impl Fn(Shared) + Send + Sync + 'static) -> Predecessor {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let reader = Arc::clone(&self.link);
         tokio::spawn(async move { reader.run(apply, sender).await });

@@ -12,8 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::channel;
 use super::link::{Event, Link};
-use super::{HandoverError, Message, Passed, VARIABLE, VERSION};
-use crate::policy::PurgeText;
+use super::{HandoverError, Message, Passed, Shared, VARIABLE, VERSION};
 
 /// Messages of the handover that wait to be looked at; there are four.
 const EVENTS_MAX: usize = 8;
@@ -69,7 +68,7 @@ impl Successor {
         launch: &Launch,
         sockets: &[Passed],
         patience: Duration,
-        apply: impl Fn(&PurgeText) + Send + Sync + 'static,
+        apply: impl Fn(Shared) + Send + Sync + 'static,
     ) -> Result<Self, HandoverError> {
         let (ours, theirs) = channel::pair()?;
         let mut command = Command::new(&launch.program);

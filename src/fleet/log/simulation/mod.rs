@@ -1,7 +1,8 @@
 //! Nodes, a log and a shop in a deterministic simulation: real machines, stores, fences and echoes,
 //! with time, network, Redis and its failures made up from a seed.
 //!
-//! Pages carry the version that was committed when they were rendered. A purge that the log has taken
+//! Pages carry the version that was committed when they were rendered, every second one that of a value which
+//! its node keeps beside, and which is cleaned before the page is purged. A purge that the log has taken
 //! obliges each node: later than its bound no node may give out an older version as good. Each
 //! mechanism is switched off in turn to show that this checker notices.
 mod parts;
@@ -27,15 +28,28 @@ const RUN: u64 = 200_000;
 struct Mechanisms {
     checks: Checks,
     fence: bool,
+    /// A value that was built from before a clean is not kept.
+    value_fence: bool,
+    cleans: Cleans,
     echo: bool,
     /// Are some purges sent before their commit is visible?
     early: bool,
     faults: bool,
 }
 
+/// Where cleans of values stand in the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cleans {
+    BeforeThePurge,
+    BehindThePurge,
+    Nowhere,
+}
+
 const ALL: Mechanisms = Mechanisms {
     checks: Checks { gap: true, chain: true },
     fence: true,
+    value_fence: true,
+    cleans: Cleans::BeforeThePurge,
     echo: true,
     early: true,
     faults: true,
@@ -89,6 +103,18 @@ fn the_checker_notices_a_machine_that_ignores_the_chain() {
 #[test]
 fn the_checker_notices_a_store_without_its_fence() {
     assert!(notices(Mechanisms { fence: false, ..PLAIN }, 0..60));
+}
+
+#[test]
+fn the_checker_notices_values_without_a_fence() {
+    assert!(notices(Mechanisms { value_fence: false, ..PLAIN }, 0..60));
+}
+
+#[test]
+fn the_checker_notices_cleans_that_stand_behind_their_purge_or_nowhere() {
+    for cleans in [Cleans::BehindThePurge, Cleans::Nowhere] {
+        assert!(notices(Mechanisms { cleans, faults: false, ..PLAIN }, 0..60));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the simulation is made of: chance, Redis, messages, nodes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::fleet::log::machine::{Action, Entry, Limits, Machine, Question};
 use crate::fleet::log::position::Position;
 use crate::fleet::log::{Order, Token};
 use crate::fleet::trust::Trust;
+use crate::keyspace::Clean;
 use crate::policy::PurgeScope;
 use crate::settings;
 use crate::store::{self, FillMark, NewEntry, Store};
@@ -97,14 +98,63 @@ pub(super) enum Message {
 pub(super) struct Fill {
     pub(super) tag: usize,
     pub(super) mark: FillMark,
+    /// The last clean when it began.
+    pub(super) cleans: u64,
+    /// It built the value that it is rendered from.
+    pub(super) builds: bool,
     pub(super) reads_at: u64,
     pub(super) version: Option<u64>,
     pub(super) ends_at: u64,
 }
 
+/// What PHP keeps beside the pages: of each tag a version.
+#[derive(Default)]
+pub(super) struct Values {
+    kept: HashMap<usize, u64>,
+    cleans: u64,
+    cleaned: HashMap<usize, u64>,
+    all_cleaned: u64,
+    has_fence: bool,
+}
+
+impl Values {
+    pub(super) fn cleans(&self) -> u64 {
+        self.cleans
+    }
+
+    pub(super) fn get(&self, tag: usize) -> Option<u64> {
+        self.kept.get(&tag).copied()
+    }
+
+    /// Keeps what was built by who had begun after so many cleans.
+    pub(super) fn keep(&mut self, tag: usize, version: u64, cleans: u64) {
+        let cleaned = self.cleaned.get(&tag).copied().unwrap_or(0).max(self.all_cleaned);
+        if cleaned <= cleans || !self.has_fence {
+            self.kept.insert(tag, version);
+        }
+    }
+
+    fn clean(&mut self, clean: &Clean) {
+        let Clean::Keys { keys, .. } = clean else { return self.clear() };
+        self.cleans += 1;
+        for key in keys {
+            let tag = std::str::from_utf8(key).expect("text").parse().expect("a tag");
+            self.kept.remove(&tag);
+            self.cleaned.insert(tag, self.cleans);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.cleans += 1;
+        self.all_cleaned = self.cleans;
+        self.kept.clear();
+    }
+}
+
 pub(super) struct Node {
     pub(super) machine: Machine,
     pub(super) store: Store,
+    pub(super) values: Values,
     pub(super) trust: Trust,
     pub(super) echoes: Echoes,
     /// To and from the server, in order.
@@ -137,6 +187,7 @@ impl Node {
         Self {
             machine: Machine::with_checks(limits, with.checks),
             store,
+            values: Values { has_fence: with.value_fence, ..Values::default() },
             trust: Trust::of(&settings),
             echoes: Echoes::new(Duration::from_millis(echo), 10_000),
             wire: VecDeque::new(),
@@ -152,15 +203,30 @@ impl Node {
 
     pub(super) fn apply(&mut self, order: &Order, now: Moment) {
         match order {
-            Order::Soften => self.soften(now),
+            Order::Soften => {
+                self.values.clear();
+                self.soften(now);
+            }
             Order::Purge { scope: PurgeScope::Tags(tags), soft } => {
                 self.store.purge_tags(tags, *soft);
             }
+            Order::Objects(clean) => self.values.clean(clean),
             Order::Purge { .. } => panic!("not in this simulation"),
         }
     }
 
-    pub(super) fn soften(&mut self, now: Moment) {
+    /// Does once more what is due; that values go with the pages is said beside it.
+    pub(super) fn echo(&mut self, now: Moment) {
+        for order in self.echoes.due(now) {
+            match &order {
+                Order::Soften => self.soften(now),
+                other => self.apply(other, now),
+            }
+        }
+        self.echoes.done(now);
+    }
+
+    fn soften(&mut self, now: Moment) {
         self.store.soften_tagged();
         self.trust.soften(now);
     }
@@ -173,7 +239,7 @@ impl Node {
                     self.echoes.note(&order, now);
                 }
                 Action::Soften(_) => {
-                    self.soften(now);
+                    self.apply(&Order::Soften, now);
                     self.echoes.note(&Order::Soften, now);
                 }
                 Action::AppendAgain(again) => {
@@ -184,6 +250,16 @@ impl Node {
         }
         self.trust.prove(self.machine.proven_until());
     }
+}
+
+/// Is the page of this tag rendered from a value?
+pub(super) fn has_value(tag: usize) -> bool {
+    tag % 2 == 1
+}
+
+pub(super) fn clean(tag: usize) -> Order {
+    let keys = vec![Bytes::from(tag.to_string())];
+    Order::Objects(Clean::Keys { database: 0, keys })
 }
 
 pub(super) fn page(tag: usize, version: u64) -> NewEntry {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::parts::{Fill, Message, Node, Random, Server, page};
+use super::parts::{Fill, Message, Node, Random, Server, clean, has_value, page};
 use super::{
-    APPEND_TIMEOUT, ECHO, FAULT_EVERY, HEARTBEAT, Mechanisms, NODES, PROOF_MAX, RUN, TAGS, TICK,
+    APPEND_TIMEOUT, Cleans, ECHO, FAULT_EVERY, HEARTBEAT, Mechanisms, NODES, PROOF_MAX, RUN, TAGS,
+    TICK,
 };
 use crate::clock::{Clock, Moment};
 use crate::fleet::log::{Order, Token};
@@ -30,8 +31,9 @@ pub(super) struct World {
     nodes: Vec<Node>,
     /// Of each tag: the versions and from when on renderings show them.
     commits: [Vec<(u64, u64)>; TAGS],
-    /// What each purge, by its entry's name, is about.
-    purges: HashMap<Token, (usize, u64, u64)>,
+    /// What each purge, by its entry's name, is about: tag, version, from when on it is visible, and whether
+    /// it was applied before.
+    purges: HashMap<Token, (usize, u64, u64, bool)>,
     obligations: Vec<Obligation>,
     required: [u64; TAGS],
     trims_until: u64,
@@ -156,11 +158,7 @@ impl World {
     /// What a node does besides answering.
     fn work(&mut self, at: usize) {
         let now = Moment::from_milliseconds(self.now);
-        let due = self.nodes[at].echoes.due(now);
-        for order in &due {
-            self.nodes[at].apply(order, now);
-        }
-        self.nodes[at].echoes.done(now);
+        self.nodes[at].echo(now);
         self.fill(at);
         if self.random.below(1_000) < 8 {
             self.purge(at);
@@ -205,13 +203,38 @@ impl World {
         let visible_at = (self.now + delay).max(before);
         self.commits[tag].push((version, visible_at));
         let now = Moment::from_milliseconds(self.now);
+        if has_value(tag) {
+            self.nodes[at].apply(&clean(tag), now);
+            self.nodes[at].echoes.note(&clean(tag), now);
+        }
         let scope = PurgeScope::Tags(vec![Bytes::from(format!("tag{tag}"))]);
         let order = Order::Purge { scope, soft: false };
         self.nodes[at].apply(&order, now);
         self.nodes[at].echoes.note(&order, now);
         let name = self.random.token();
-        self.purges.insert(name, (tag, version, visible_at));
-        self.nodes[at].unacknowledged.push_back((name, order, None));
+        self.purges.insert(name, (tag, version, visible_at, visible_at > self.now));
+        let own = (name, self.random.token());
+        self.queue(at, own, order, has_value(tag).then(|| clean(tag)));
+    }
+
+    /// A purge on its way to the log, and the clean that came before it.
+    fn queue(
+        &mut self,
+        at: usize,
+        (name, its): (Token, Token),
+        purge: Order,
+        clean: Option<Order>,
+    ) {
+        let clean = clean.map(|clean| (its, clean, None));
+        let waiting = &mut self.nodes[at].unacknowledged;
+        let (before, behind) = match self.with.cleans {
+            Cleans::BeforeThePurge => (clean, None),
+            Cleans::BehindThePurge => (None, clean),
+            Cleans::Nowhere => (None, None),
+        };
+        waiting.extend(before);
+        waiting.push_back((name, purge, None));
+        waiting.extend(behind);
     }
 
     /// A visitor: what is given out as good must be new enough.
@@ -244,7 +267,8 @@ impl World {
             let mark = node.store.mark();
             let (reads_at, length) = (self.now + self.random.below(200), self.random.below(1_500));
             let ends_at = reads_at + length;
-            let fill = Fill { tag, mark, reads_at, version: None, ends_at };
+            let cleans = node.values.cleans();
+            let fill = Fill { tag, mark, cleans, builds: false, reads_at, version: None, ends_at };
             self.nodes[at].fills.push(fill);
         }
     }
@@ -255,12 +279,18 @@ impl World {
         for fill in &mut node.fills {
             if fill.version.is_none() && fill.reads_at <= now {
                 let visible = commits[fill.tag].iter().rev().find(|(_, from)| *from <= now);
-                fill.version = Some(visible.map_or(0, |(version, _)| *version));
+                let visible = visible.map_or(0, |(version, _)| *version);
+                let kept = node.values.get(fill.tag);
+                fill.builds = has_value(fill.tag) && kept.is_none();
+                fill.version = Some(kept.unwrap_or(visible));
             }
         }
-        let store = &node.store;
+        let (store, values) = (&node.store, &mut node.values);
         node.fills.retain(|fill| {
             if let Some(version) = fill.version.filter(|_| fill.ends_at <= now) {
+                if fill.builds {
+                    values.keep(fill.tag, version, fill.cleans);
+                }
                 drop(store.insert(fill.mark, page(fill.tag, version)));
                 return false;
             }
@@ -347,10 +377,11 @@ impl World {
                 self.server.entries.pop_front();
             }
         }
-        let &(tag, version, visible_at) = &self.purges[&name];
-        let echoed = if visible_at > self.now { visible_at + ECHO + 200 } else { self.now };
+        self.send(at, Message::Appended { name, position });
+        // A clean obliges nobody by itself.
+        let Some(&(tag, version, visible_at, is_early)) = self.purges.get(&name) else { return };
+        let echoed = if is_early { visible_at.max(self.now) + ECHO + 200 } else { self.now };
         let bound = if self.with.faults { PROOF_MAX + 2_000 } else { 250 };
         self.obligations.push(Obligation { tag, version, due: echoed + bound });
-        self.send(at, Message::Appended { name, position });
     }
 }
