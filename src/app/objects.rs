@@ -8,16 +8,29 @@ use tokio::sync::watch;
 
 use super::AppError;
 use crate::clock::Clock;
-use crate::fleet::FleetError;
+use crate::fleet::{FleetError, Values};
+use crate::keyspace::Clean;
 use crate::listener::{self, Accepted, BoundListener, Shutdown, Stage};
 use crate::objects::{self, Objects, Stay};
 use crate::observe::{Observer, Reading, Readings};
+use crate::pipeline::Node;
 use crate::random;
 use crate::redis_pool::Redis;
 use crate::settings::{Endpoint, Settings};
 
 /// Between two rounds of the databases' housekeeping.
 const UPKEEP: Duration = Duration::from_millis(100);
+
+/// The log of the fleet cleans them, too.
+impl Values for Objects {
+    fn clean(&self, clean: &Clean) {
+        self.clean(clean);
+    }
+
+    fn cleans_were_missed(&self) {
+        self.cleans_were_missed();
+    }
+}
 
 /// The databases, and the thread that does their commands. It is one of its own, as Redis has one: a command
 /// over a hundred thousand keys keeps no visitor's page waiting, and nobody waits for a lock.
@@ -51,6 +64,20 @@ impl ObjectsServer {
         let thread = std::thread::Builder::new().name("parvis-objects".to_owned());
         thread.spawn(run).map_err(AppError::Runtime)?;
         Ok(Some(Self { objects, clients_max: settings.objects.clients_max, runtime: handle }))
+    }
+
+    /// The databases, as what purges cleans them.
+    pub fn values(&self) -> Arc<dyn Values> {
+        Arc::clone(&self.objects) as Arc<dyn Values>
+    }
+
+    /// Has the node tell the others what clients clean; to be called before the first client comes.
+    pub fn tell(&self, node: &Node) {
+        let node = node.clone();
+        self.objects.tell_cleans(Arc::new(move |clean| {
+            let node = node.clone();
+            Box::pin(async move { node.clean_elsewhere(clean).await })
+        }));
     }
 
     /// Serves the clients of a socket, until `shutdown` says otherwise.

@@ -32,6 +32,9 @@ use crate::settings::{PolicyKind, Settings, process_environment};
 /// How long the last lines of the access log may take at the end.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long the last cleans of the object cache may take to be in the log or the journal.
+const CLEANS_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Between two rounds of the store's housekeeping and the look at the origin's socket.
 const UPKEEP: Duration = Duration::from_secs(1);
 
@@ -109,9 +112,11 @@ impl Server {
         let state = Arc::new(State::new());
         let stop = watch::Sender::new(false);
         let objects = ObjectsServer::start(&settings, stop.subscribe())?;
-        let node = build_node(settings, Arc::clone(&state), None)?;
+        let values = objects.as_ref().map(ObjectsServer::values);
+        let node = build_node(settings, Arc::clone(&state), values)?;
         let sessions = SessionServer::new(&node)?;
         if let Some(objects) = &objects {
+            objects.tell(&node);
             objects.register_readings(&node.parts().observer);
         }
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
@@ -206,6 +211,9 @@ impl Server {
         let notify = tell_service_manager;
         lifecycle::run(&self.state, &self, orders, watchdog_interval(), notify).await;
         self.pages_given().await;
+        // Of the clients that have gone.
+        let fleet = &self.node.parts().fleet;
+        let _ = tokio::time::timeout(CLEANS_DEADLINE, fleet.cleans_written()).await;
         self.keeper.write_last().await;
         self.stop.send_replace(true);
         self.node.parts().fleet.leave().await;
