@@ -294,12 +294,13 @@ fn redis_has_no_memory_and_then_loads() {
     });
 }
 
-/// Some pages take so long that purges overtake them; nothing else goes wrong.
+/// Some pages take so long that purges overtake them, and many blocks so long that cleans do; nothing else goes
+/// wrong.
 pub fn slow_pages(name: &'static str) -> Plan {
     let plan = Plan::of(name);
     let mut rules = plan.rules;
     rules.render_max = seconds(1.5, 30);
-    Plan { slow_pages: 6, rules, ..plan }
+    Plan { slow_pages: 6, build: Duration::from_millis(200), rules, ..plan }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::blocks;
+
 /// A page that was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
@@ -232,13 +234,20 @@ impl History {
         }
         let mut base = known;
         if reach == Reach::Journaled {
-            base = base.max(self.delivered(write.node, acked)?);
+            base = base.max(self.current(write.node, acked)?);
         }
         let about = |window: &&Window| {
             window.forgets && acked + CONNECTED >= window.began && acked <= window.over
         };
         if let Some(window) = self.windows.iter().find(about) {
             base = base.max(window.over + APPENDED_AGAIN);
+        }
+        if blocks::has(write.page) {
+            // While a node cannot read the log PHP gets old blocks from it, however often it renders. Who
+            // proves the log's end by then has done the clean and the purge, or holds all for missed.
+            base = self.current(node, base + rules.proof_max)?;
+            let at = self.extended(base, work, Duration::ZERO);
+            return Some(Due { at, as_grace: !rules.is_strict[node] });
         }
         let trusted = if rules.is_strict[node] { Duration::ZERO } else { rules.refill_trust };
         let waiting = rules.proof_max + trusted + rules.render_max;
@@ -266,13 +275,10 @@ impl History {
             })
     }
 
-    /// When the journal of a node was seen empty after this.
-    fn delivered(&self, node: usize, after: Duration) -> Option<Duration> {
-        let empty = self
-            .polls
-            .iter()
-            .find(|poll| poll.node == node && poll.began > after && poll.is_current);
-        empty.map(|poll| poll.ended)
+    /// When a node was seen after this to know the log's end, with an empty journal.
+    fn current(&self, node: usize, after: Duration) -> Option<Duration> {
+        let is_it = |poll: &&Poll| poll.node == node && poll.began > after && poll.is_current;
+        self.polls.iter().find(is_it).map(|poll| poll.ended)
     }
 
     /// What happened to a page, in order; reads that saw the same in a row are one line.
@@ -371,6 +377,29 @@ mod tests {
         let at = |node, began| broken(&[read(node, 0, began)], write(Reach::Logged), &[FAULT]);
         assert_eq!((at(1, 2_351), at(1, 2_352)), (0, 1));
         assert_eq!((at(2, 1_351), at(2, 1_352)), (0, 1));
+    }
+
+    #[test]
+    fn a_page_from_a_block_is_due_under_a_fault_once_its_node_knows_the_log_again() {
+        let page = 1;
+        let write = Write { page, ..write(Reach::Logged) };
+        let poll =
+            |began| Poll { node: 1, began: ms(began), ended: ms(began + 1), is_current: true };
+        let broken = |read: Read, polls: &[u64]| {
+            let polls = polls.iter().map(|began| poll(*began)).collect();
+            let (reads, windows) = (vec![Read { page, ..read }], vec![FAULT]);
+            let history =
+                History { reads, writes: vec![write], windows, polls, ..Default::default() };
+            history.check(&RULES).violations_in_all
+        };
+        assert_eq!(
+            broken(read(1, 0, 60_000), &[1_000]),
+            0,
+            "its proof may be older than the purge"
+        );
+        assert_eq!(broken(read(1, 0, 60_000), &[1_000, 50_000]), 1);
+        assert_eq!(broken(read(1, 0, 50_200), &[1_000, 50_000]), 0);
+        assert_eq!(broken(read(0, 0, 102), &[]), 1, "at the node that answered at once");
     }
 
     #[test]

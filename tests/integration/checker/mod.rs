@@ -1,11 +1,12 @@
 //! The checker of the fleet's promises: pages carry the version that was committed when they were
-//! rendered; writers commit, purge, and note the acknowledgement (or purge first, as Magento may); readers
-//! on all nodes record what they saw; then each read is judged by the bound of its promise ([`history`]).
-//! The third node is strict.
+//! rendered, half of them that of a block in the object cache of the node; writers commit, clean the block,
+//! purge, and note the acknowledgement (or clean and purge first, as Magento may); readers on all nodes record
+//! what they saw; then each read is judged by the bound of its promise ([`history`]). The third node is strict.
 //!
 //! `tests/run --long` runs each case for at least 100,000 reads while its fault lasts.
 
 mod away;
+mod blocks;
 mod faults;
 mod history;
 mod network;
@@ -55,6 +56,7 @@ impl Plan {
             name,
             pages: 24,
             slow_pages: 0,
+            build: Duration::from_millis(20),
             echo: rules.echo,
             rules,
             heartbeat: Duration::from_millis(100),
@@ -79,6 +81,8 @@ struct Outcome {
     reads: u64,
     under_fault: u64,
     writes: usize,
+    /// Pages that PHP rendered from a block of the object cache.
+    from_blocks: u64,
     findings: Findings,
     failures: Vec<String>,
     late: Duration,
@@ -95,6 +99,7 @@ impl Outcome {
         );
         assert!(self.failures.is_empty(), "{}: {:#?}", self.name, self.failures);
         assert!(self.writes > 20 && self.reads > 200, "{} {}", self.reads, self.writes);
+        assert!(self.from_blocks > 0, "no page was rendered from a block");
     }
 
     fn row(&self) -> String {
@@ -162,7 +167,9 @@ fn run(plan: Plan, network: Option<Network>, mut fault: impl FnMut(&World, usize
     let means = world.network.as_ref().map(|network| network.means().to_owned());
     let notes = world.notes.lock().expect("not poisoned");
     let note = means.iter().chain(notes.last()).cloned().collect::<Vec<_>>().join("; ");
-    Outcome { name: world.plan.name, note, reads, under_fault, writes, findings, failures, late }
+    let from_blocks = world.shop.from_blocks.load(Ordering::SeqCst);
+    let name = world.plan.name;
+    Outcome { name, note, reads, under_fault, writes, from_blocks, findings, failures, late }
 }
 
 /// Gives the reads while the fault lasted, and while what it did could still be seen.

@@ -1,5 +1,6 @@
-//! The checker notices a node without its fence, without its gap check, without the chain, and without
-//! the echo. All but the last need a binary of the feature `faulty`, which `tests/run --long` builds.
+//! The checker notices a node without its fence, without its gap check, without the chain, without the echo,
+//! whose cleans are not in the log or behind the purges, and whose object cache has no fence. All but that
+//! without the echo need a binary of the feature `faulty`, which `tests/run --long` builds.
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -72,4 +73,23 @@ fn a_missing_chain_is_noticed() {
         plan
     };
     notices("chain", plan, promote_with_a_lost_tail);
+}
+
+#[test]
+fn cleans_that_are_not_in_the_log_are_noticed() {
+    let Some(faulty) = without("cleans") else { return };
+    notices("cleans in the log", || faulty(Plan::of("none")), |_, _| sleep(hold()));
+}
+
+#[test]
+fn cleans_behind_the_purges_that_came_after_them_are_noticed() {
+    let Some(faulty) = without("clean-order") else { return };
+    notices("order of cleans and purges", || faulty(Plan::of("none")), |_, _| sleep(hold()));
+}
+
+#[test]
+fn a_missing_fence_of_values_is_noticed() {
+    let Some(faulty) = without("objects-fence") else { return };
+    let plan = || faulty(slow_pages("a 30 s fill across a purge"));
+    notices("fence of values", plan, |world, _| sleep(2 * world.plan.rules.render_max));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::history::{Lateness, Poll, Reach, Read, Write};
 use super::world::{Node, World};
-use super::{NODES, PATIENCE};
+use super::{NODES, PATIENCE, blocks};
 use crate::support::Reply;
 use crate::support::client::Client;
 
@@ -120,7 +120,8 @@ pub fn write(world: &World, at: usize) -> Vec<Write> {
     writes
 }
 
-/// Commits and purges; one in five the other way round, where the plan says so.
+/// Commits, cleans the block that the page is rendered from, and purges; one in five commits last, where the
+/// plan says so.
 fn change(world: &World, node: &Node, page: usize, random: &mut Random) -> Write {
     let echo = world.plan.rules.echo;
     let version = world.shop.version(page) + 1;
@@ -136,6 +137,7 @@ fn change(world: &World, node: &Node, page: usize, random: &mut Random) -> Write
          {wait}\r\n"
     );
     let sent = world.now();
+    let is_cleaned = !blocks::has(page) || clean(world, node, page, random.below(2) == 0);
     let answer = Door::to(node).ask(request.as_bytes());
     let at = world.now();
     if is_early {
@@ -161,8 +163,20 @@ fn change(world: &World, node: &Node, page: usize, random: &mut Random) -> Write
     };
     // Where this thread slept for too long, the echo may have come before the commit.
     let is_in_time = !is_early || visible.saturating_sub(sent) < echo.mul_f64(0.9);
-    let acked = reach.filter(|_| is_in_time).map(|reach| (at, reach));
+    let acked = reach.filter(|_| is_in_time && is_cleaned).map(|reach| (at, reach));
     Write { page, version, node: node.at, visible, sent, acked }
+}
+
+/// False: the node did not say that it has.
+fn clean(world: &World, node: &Node, page: usize, by_script: bool) -> bool {
+    match node.php().and_then(|mut php| php.clean(page, by_script)) {
+        Ok(()) => true,
+        Err(_) if node.is_away.load(Ordering::SeqCst) => false,
+        Err(error) => {
+            world.fail(format!("a clean at node {}: {error}", node.at));
+            false
+        }
+    }
 }
 
 /// Looks at a node's figures.

@@ -1,17 +1,20 @@
-//! Three nodes, a Redis and a shop whose pages say which version was committed when they were rendered.
+//! Three nodes, a Redis and a shop whose pages say which version was committed when they were rendered, or
+//! when the block was built that they are rendered from.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::blocks::Php;
 use super::history::{Poll, Rules, Window};
 use super::network::Network;
-use super::{NODES, PATIENCE};
+use super::{NODES, PATIENCE, blocks};
 use crate::support::client::Client;
 use crate::support::origin::{Origin, page};
 use crate::support::parvis::{Builder, program};
@@ -25,6 +28,8 @@ pub struct Plan {
     pub pages: usize,
     /// The first pages take so long to render, now and then.
     pub slow_pages: usize,
+    /// So long it takes to build a block.
+    pub build: Duration,
     pub rules: Rules,
     /// `purge.echo` of the nodes; the rules' promise, where it is not switched off.
     pub echo: Duration,
@@ -47,38 +52,81 @@ pub struct Plan {
     pub kinds: usize,
 }
 
-/// A shop; the versions of its pages.
+/// A shop, whose PHP runs on each node; the versions of its pages.
 pub struct Shop {
-    pub origin: Origin,
+    /// One for each node.
+    pub origins: Vec<Origin>,
     versions: Arc<Vec<AtomicU64>>,
     pub renders: Arc<AtomicU64>,
+    /// Pages that were rendered from a block.
+    pub from_blocks: Arc<AtomicU64>,
+}
+
+/// PHP on one node.
+struct Renderer {
+    objects: PathBuf,
+    committed: Arc<Vec<AtomicU64>>,
+    renders: Arc<AtomicU64>,
+    from_blocks: Arc<AtomicU64>,
+    slow_pages: usize,
+    slow_takes: Duration,
+    build: Duration,
+}
+
+impl Renderer {
+    fn answer(&self, target: &str, stream: &mut TcpStream) {
+        let number = self.renders.fetch_add(1, Ordering::SeqCst);
+        let page_of = |target: &str| target.strip_prefix("/page-")?.parse::<usize>().ok();
+        let Some(at) = page_of(target) else {
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 4\r\n\
+                  Connection: close\r\n\r\nmine",
+            );
+            return;
+        };
+        let is_slow = at < self.slow_pages && number.is_multiple_of(3);
+        let takes = if is_slow { self.slow_takes } else { Duration::ZERO };
+        let version = if blocks::has(at) { self.of_block(at, takes) } else { None };
+        let version = version.unwrap_or_else(|| {
+            let version = self.version(at);
+            std::thread::sleep(takes);
+            version
+        });
+        let _ = stream.write_all(&page(&format!("{version} of a page"), &format!("cat_p_{at}")));
+    }
+
+    /// `None`: the node is not there, or ends, and its page with it.
+    fn of_block(&self, page: usize, takes: Duration) -> Option<u64> {
+        let mut php = Php::connect(&self.objects).ok()?;
+        let version = php.block(page, || self.version(page), (takes, self.build)).ok()?;
+        self.from_blocks.fetch_add(1, Ordering::SeqCst);
+        Some(version)
+    }
+
+    fn version(&self, page: usize) -> u64 {
+        self.committed[page].load(Ordering::SeqCst)
+    }
 }
 
 impl Shop {
-    fn open(plan: &Plan, address: &str) -> Self {
+    /// `objects`: the sockets of the nodes' object caches.
+    fn open(plan: &Plan, address: &str, objects: impl Iterator<Item = PathBuf>) -> Self {
         let versions: Arc<Vec<_>> = Arc::new((0..plan.pages).map(|_| AtomicU64::new(0)).collect());
-        let (committed, renders) = (Arc::clone(&versions), Arc::new(AtomicU64::new(0)));
-        let count = Arc::clone(&renders);
-        let (slow, takes) = (plan.slow_pages, plan.rules.render_max);
-        let origin = Origin::start_at(address, move |seen, stream| {
-            use std::io::Write;
-            let number = count.fetch_add(1, Ordering::SeqCst);
-            let page_of = |target: &str| target.strip_prefix("/page-")?.parse::<usize>().ok();
-            let Some(at) = page_of(&seen.target) else {
-                let _ = stream.write_all(
-                    b"HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 4\r\n\
-                      Connection: close\r\n\r\nmine",
-                );
-                return;
+        let (renders, from_blocks) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let origins = objects.map(|objects| {
+            let renderer = Renderer {
+                objects,
+                committed: Arc::clone(&versions),
+                renders: Arc::clone(&renders),
+                from_blocks: Arc::clone(&from_blocks),
+                slow_pages: plan.slow_pages,
+                slow_takes: plan.rules.render_max,
+                build: plan.build,
             };
-            let version = committed[at].load(Ordering::SeqCst);
-            if at < slow && number.is_multiple_of(3) {
-                std::thread::sleep(takes);
-            }
-            let _ =
-                stream.write_all(&page(&format!("{version} of a page"), &format!("cat_p_{at}")));
+            Origin::start_at(address, move |seen, stream| renderer.answer(&seen.target, stream))
         });
-        Self { origin, versions, renders }
+        let origins = origins.collect();
+        Self { origins, versions, renders, from_blocks }
     }
 
     pub fn version(&self, page: usize) -> u64 {
@@ -93,6 +141,11 @@ impl Shop {
     pub fn renders(&self) -> u64 {
         self.renders.load(Ordering::SeqCst)
     }
+}
+
+/// The socket of the object cache of the node that has this directory.
+fn objects(home: &Path) -> PathBuf {
+    home.join("objects.sock")
 }
 
 /// A node of the fleet.
@@ -111,9 +164,13 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(at: usize, plan: &Plan, world: (&str, u16, u16), network: Option<&Network>) -> Self {
-        let (redis, redis_port, origin_port) = world;
-        let directory = tempfile::tempdir().expect("a directory");
+    fn new(
+        at: usize,
+        plan: &Plan,
+        (redis, redis_port, origin_port): (&str, u16, u16),
+        network: Option<&Network>,
+        directory: tempfile::TempDir,
+    ) -> Self {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (own, origin, peer) = match network {
             None => (loopback, loopback, loopback),
@@ -139,6 +196,7 @@ impl Node {
             .with("fleet.strict", if rules.is_strict[at] { "true" } else { "false" })
             .with("fleet.listen", &format!("\"{peer}:{}\"", free_port()))
             .with("fleet.secret", "\"a secret of the fleet\"")
+            .with("objects.listen", &format!("\"unix:{}\"", objects(directory.path()).display()))
             .with("fill.wait_timeout", "\"1min\"")
             .with("fill.leader_timeout", "\"1min\"")
             .with("lifecycle.threads", "1")
@@ -161,6 +219,11 @@ impl Node {
             is_away: AtomicBool::new(false),
             is_quiet: AtomicBool::new(false),
         }
+    }
+
+    /// A request of PHP to its object cache.
+    pub fn php(&self) -> std::io::Result<Php> {
+        Php::connect(&objects(self.directory.path()))
     }
 
     /// Starts it, and waits until it answers.
@@ -236,16 +299,19 @@ impl World {
     /// Starts everything, and waits until each node knows the log's end.
     pub fn open(plan: Plan, network: Option<Network>) -> Self {
         let address = if network.is_some() { "0.0.0.0" } else { "127.0.0.1" };
-        let shop = Shop::open(&plan, address);
+        let homes = (0..NODES).map(|_| tempfile::tempdir().expect("a directory"));
+        let homes: Vec<_> = homes.collect();
+        let shop = Shop::open(&plan, address, homes.iter().map(|home| objects(home.path())));
         let mut arguments: Vec<&str> = plan.redis_arguments.iter().map(String::as_str).collect();
         if network.is_some() {
             arguments.extend(["--bind", address, "--protected-mode", "no"]);
         }
         let redis = Redis::in_environment(&arguments, &plan.redis_environment);
         let host = network.as_ref().map_or("127.0.0.1", |_| super::network::REDIS);
-        let ports = (host, redis.port, shop.origin.port);
-        let nodes: Vec<_> =
-            (0..NODES).map(|at| Node::new(at, &plan, ports, network.as_ref())).collect();
+        let nodes = homes.into_iter().zip(&shop.origins).enumerate().map(|(at, (home, origin))| {
+            Node::new(at, &plan, (host, redis.port, origin.port), network.as_ref(), home)
+        });
+        let nodes: Vec<_> = nodes.collect();
         let world = Self {
             plan,
             origin: Instant::now(),

@@ -3,6 +3,7 @@
 mod bounds;
 mod eviction;
 mod fence;
+mod fleet;
 mod messages;
 mod php;
 mod replay;
@@ -110,7 +111,9 @@ impl Kept {
     fn start(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = format!("\"unix:{}\"", directory.path().join("objects.sock").display());
-        let mut builder = Parvis::before_http(1).with("objects.listen", &socket);
+        // A Redis cleans once.
+        let mut builder = Parvis::before_http(1).with("purge.echo", "0");
+        builder = builder.with("objects.listen", &socket);
         for (key, value) in settings {
             builder = builder.with(key, value);
         }
