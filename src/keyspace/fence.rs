@@ -147,7 +147,9 @@ mod tests {
         let (a, b) = (fence.name(0, b"a"), fence.name(0, b"b"));
         for _ in 0..10_000 {
             fence.begin();
-            [a, a, b].into_iter().for_each(|name| fence.key(name));
+            for name in [a, a, b] {
+                fence.key(name);
+            }
         }
         assert!(fence.order.len() <= 24 && fence.names.len() == 2 && fence.floor() == 0);
     }

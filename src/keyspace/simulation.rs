@@ -383,7 +383,7 @@ impl World {
                 turns.push_front(vec![format!("UNLINK {}", keys.join(" "))]);
             }
             Value::Integer(number) if looks && *number > 0 => {
-                turns.push_front(vec![format!("SMEMBERS {set}")])
+                turns.push_front(vec![format!("SMEMBERS {set}")]);
             }
             _ => {}
         }
