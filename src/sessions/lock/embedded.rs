@@ -146,6 +146,13 @@ mod tests {
     static KEY: Bytes = Bytes::from_static(b"sess_a");
 
     fn node(directory: &tempfile::TempDir) -> (Arc<Embedded>, Arc<Locks>) {
+        node_with(directory, |kept| Arc::new(kept))
+    }
+
+    fn node_with(
+        directory: &tempfile::TempDir,
+        store: impl FnOnce(Kept) -> Arc<dyn LockStore>,
+    ) -> (Arc<Embedded>, Arc<Locks>) {
         let clock = Clock::system();
         let path = directory.path().join("journal");
         let embedded = Embedded::open(&path, keyspace::Bounds::default(), &clock).expect("opened");
@@ -153,7 +160,7 @@ mod tests {
             (Kept::new(Arc::clone(&embedded), &clock), Bounds::of(&settings::Sessions::default()));
         let hosts = Box::new(|_: &str| Standing::Other);
         let locks =
-            Locks::new(Arc::new(kept), bounds, "this-process----".to_owned(), hosts, None, &clock);
+            Locks::new(store(kept), bounds, "this-process----".to_owned(), hosts, None, &clock);
         (embedded, locks)
     }
 
@@ -182,6 +189,48 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(ask(&embedded, &[b"HGET", &KEY, b"lock"]), Value::Bulk("0".into()));
+    }
+
+    /// A store in which it takes a while to say whose a lock is.
+    struct Late(Kept);
+
+    impl LockStore for Late {
+        fn run<'a>(
+            &'a self,
+            place: &'a Place,
+            step: &'a Step,
+        ) -> Boxed<'a, Result<Answer, StoreError>> {
+            Box::pin(async move {
+                if matches!(step, Step::Own { .. }) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                self.0.run(place, step).await
+            })
+        }
+
+        fn count<'a>(&'a self, place: &'a Place) -> Boxed<'a, Result<i64, StoreError>> {
+            self.0.count(place)
+        }
+
+        fn listen<'a>(&'a self, process: &'a str) -> Boxed<'a, Result<Box<dyn Hears>, StoreError>> {
+            self.0.listen(process)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_breaks_a_lock_and_goes_at_once_leaves_it_free() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (embedded, locks) = node_with(&directory, |kept| Arc::new(Late(kept)));
+        let (mut first, mut second) = (locks.client(None), locks.client(None));
+        assert_eq!(first.take(2, &KEY).await, Ok(1));
+        // By PHP's own rule, after its tries.
+        ask(&embedded, &[b"HMSET", &KEY, b"pid", b"web|2", b"lock", b"1"]);
+        let (pid, lock) = (Some("web|2".into()), Some(1));
+        second.wrote(2, &KEY, Written { pid, lock, deleted: false });
+        drop(second);
+        locks.settled().await;
+        assert_eq!(ask(&embedded, &[b"HGET", &KEY, b"lock"]), Value::Bulk("0".into()));
+        assert_eq!(locks.figures().freed, 1);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The locks as one process knows them: who waits here, what is held here, what is told to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,6 +26,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How often the latter is tried. What is not done by then is what `sessions.orphan_after` is for.
 const SETTLE_TRIES: usize = 10;
+
+/// Steps for one lock that wait for others to be done.
+const SETTLING_MAX: usize = 256;
 
 /// How long is waited and for whom.
 #[derive(Clone, Debug)]
@@ -148,6 +152,10 @@ pub struct Locks {
     number: AtomicU64,
     bells: Mutex<HashMap<u64, Arc<Bell>>>,
     held: Mutex<HashMap<u64, Held>>,
+    /// What is to be done for who does not wait for it, by the lock: one step after the other, since who
+    /// breaks a lock and goes must be known to have it before it is freed.
+    settling: Mutex<HashMap<Place, VecDeque<Step>>>,
+    settled: Notify,
     /// Processes that are connected, and how often.
     peers: Mutex<HashMap<i32, usize>>,
     hears: AtomicBool,
@@ -176,6 +184,8 @@ impl Locks {
             number: AtomicU64::new(1),
             bells: Mutex::default(),
             held: Mutex::default(),
+            settling: Mutex::default(),
+            settled: Notify::new(),
             peers: Mutex::default(),
             hears: AtomicBool::new(false),
             listener: Mutex::default(),
@@ -268,21 +278,60 @@ impl Locks {
         key.strip_prefix(self.bounds.key_prefix.as_bytes())
     }
 
-    /// Does what must be done for who does not wait for it, some times if need be.
+    /// Does what must be done for who does not wait for it, after what was to be done before for the same
+    /// lock.
     pub(super) fn settle(self: &Arc<Self>, place: Place, step: Step) {
+        let mut settling = self.settling.lock();
+        if let Some(steps) = settling.get_mut(&place) {
+            if steps.len() < SETTLING_MAX {
+                steps.push_back(step);
+            }
+            return;
+        }
+        settling.insert(place.clone(), VecDeque::from([step]));
+        drop(settling);
         let locks = Arc::clone(self);
         self.runtime.spawn(async move {
-            for _ in 0..SETTLE_TRIES {
-                match locks.store.run(&place, &step).await {
-                    Ok(Answer::Freed) => {
-                        locks.counts.freed.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
-                    Ok(_) | Err(StoreError::Refused(_)) => return,
-                    Err(StoreError::Away(_)) => tokio::time::sleep(RETRY).await,
-                }
+            while let Some(step) = locks.next_to_settle(&place) {
+                locks.settle_now(&place, &step).await;
             }
         });
+    }
+
+    fn next_to_settle(&self, place: &Place) -> Option<Step> {
+        let mut settling = self.settling.lock();
+        let step = settling.get_mut(place).and_then(VecDeque::pop_front);
+        if step.is_none() {
+            settling.remove(place);
+            self.settled.notify_waiters();
+        }
+        step
+    }
+
+    /// Does it, some times if need be.
+    async fn settle_now(&self, place: &Place, step: &Step) {
+        for _ in 0..SETTLE_TRIES {
+            match self.store.run(place, step).await {
+                Ok(Answer::Freed) => {
+                    self.counts.freed.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                Ok(_) | Err(StoreError::Refused(_)) => return,
+                Err(StoreError::Away(_)) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// Resolves when nothing is left to be done for who does not wait for it.
+    pub async fn settled(&self) {
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if self.settling.lock().is_empty() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Must who waits for this one look by itself?
