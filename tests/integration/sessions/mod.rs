@@ -19,6 +19,7 @@ mod restart;
 mod script;
 mod throwaway;
 mod trunks;
+mod turns;
 mod visitors;
 
 use std::io::{Read, Write};
