@@ -185,7 +185,7 @@ impl Doors {
     }
 
     /// Serves clients of the sessions.
-    pub(super) fn serve_sessions(&self, server: &SessionServer) -> Result<(), ListenError> {
+    pub(super) fn serve_sessions(&self, server: &Arc<SessionServer>) -> Result<(), ListenError> {
         for door in &self.sessions {
             let listener = door.listener.try_clone();
             let adopt = |source| ListenError::Adopt { setting: SESSIONS, source };

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{AppError, Doors, Server};
 use crate::lifecycle::handover::{
-    Gone, HandoverError, Launch, Predecessor, Shared, Successor, Taken, Told,
+    ClientsIn, Gone, HandoverError, Launch, Predecessor, Shared, Successor, Taken, Told,
 };
 use crate::lifecycle::{Notice, tell_service_manager};
 use crate::observe::{LevelHandle, Phase};
@@ -33,10 +33,13 @@ impl Server {
         server.listen_to_signals()?;
         server.node.parts().fleet.stand_aside(true);
         predecessor.prepared().await;
-        server.until_go(&mut predecessor).await;
+        let clients = server.until_go(&mut predecessor).await;
         server.state.enter(Phase::Serving);
         server.node.parts().fleet.stand_aside(false);
         server.begin()?;
+        if let Some(clients) = clients {
+            server.sessions.take_in(clients);
+        }
         server.join_fleet(None);
         predecessor.serving().await;
         tracing::info!("this process has taken over");
@@ -50,13 +53,18 @@ impl Server {
         Ok(server)
     }
 
-    /// Takes in what the process before has stored, and reads the log beside it, until it is to serve.
-    async fn until_go(&mut self, predecessor: &mut Predecessor) {
-        let mut coming: Option<JoinHandle<()>> = None;
+    /// Takes in what the process before has stored, and reads the log beside it, until it is to serve. Gives
+    /// where clients come from then, if any do.
+    async fn until_go(&mut self, predecessor: &mut Predecessor) -> Option<ClientsIn> {
+        let (mut coming, mut clients): (Option<JoinHandle<()>>, _) = (None, None);
         loop {
             tokio::select! {
                 told = predecessor.told() => match told {
-                    Told::Go => return,
+                    Told::Go => return clients,
+                    Told::Clients(come) => {
+                        clients = Some(come);
+                        continue;
+                    }
                     Told::Pages(socket) => coming = self.begin_receiving(socket).await,
                 },
                 () = ended(&mut coming) => coming = None,
@@ -142,12 +150,18 @@ impl Server {
         self.share_with(Some(Arc::clone(successor.link()) as Arc<dyn Sharer>));
         self.give_pages(&mut successor).await?;
         self.desk.progress(&format!("process {process} is ready and takes over"));
+        let has_store = self.sessions.has_store();
+        let clients = if has_store { Some(successor.give_clients().await?) } else { None };
         tell_service_manager(Notice::MainProcess(process));
-        self.sessions.let_go();
+        let store = self.sessions.let_go(&self.node).await;
         if let Err(error) = successor.go().await {
             tell_service_manager(Notice::MainProcess(std::process::id()));
-            self.keep_sessions();
+            // It may have the store of the sessions, which is taken back when this returns.
+            drop(successor);
             return Err(error);
+        }
+        if let Some(store) = store {
+            store.taken_over(clients);
         }
         Ok(successor)
     }
@@ -207,13 +221,6 @@ impl Server {
         }
     }
 
-    /// Takes back the store of the sessions that it had let go of.
-    fn keep_sessions(&self) {
-        if let Err(error) = self.sessions.begin(&self.node) {
-            tracing::error!(%error, "sessions are not served");
-        }
-    }
-
     /// The new process has failed: this one serves again.
     pub(super) fn serve_again(&self) {
         self.share_with(None);
@@ -224,7 +231,7 @@ impl Server {
         self.control_shutdown.resume();
         self.objects_shutdown.resume();
         self.desk.free();
-        self.keep_sessions();
+        self.sessions.take_back(&self.node);
         if let Err(error) = self.serve() {
             tracing::error!(%error, "a listener cannot be opened again");
         }

@@ -65,7 +65,7 @@ pub struct Server {
     pub(super) keeper: Arc<Keeper>,
     fleet_runs: AtomicBool,
     /// The clients of the sessions.
-    pub(super) sessions: SessionServer,
+    pub(super) sessions: Arc<SessionServer>,
     /// Ends with the process that served before this one.
     pub(super) predecessor: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -219,7 +219,7 @@ impl Server {
         self.node.parts().fleet.leave().await;
         self.shutdown.abort();
         self.sessions.shutdown().abort();
-        self.sessions.let_go();
+        self.sessions.close();
         self.objects_shutdown.abort();
         let observer = Arc::clone(&self.node.parts().observer);
         let closed = tokio::task::spawn_blocking(move || observer.close_log(LOG_DEADLINE)).await;

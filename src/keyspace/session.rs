@@ -145,6 +145,40 @@ impl Session {
         self.0.own.heard(monotonic_ms);
     }
 
+    /// The commands by which a new session becomes what this one is; their replies are nobody's. One that watches
+    /// keys is to be told then that they were changed ([`Session::overtake`]).
+    pub fn begun(&self) -> Vec<Request> {
+        let client = &self.0;
+        let mut begun = Vec::new();
+        if client.protocol == Protocol::Resp3 {
+            begun.push(Request::pack(&[b"HELLO", b"3"]));
+        }
+        if !client.name.is_empty() {
+            begun.push(Request::pack(&[b"CLIENT", b"SETNAME", &client.name]));
+        }
+        let select = |at: usize| Request::pack(&[b"SELECT", at.to_string().as_bytes()]);
+        for (at, key) in &client.watched {
+            begun.extend([select(*at), Request::pack(&[b"WATCH", key])]);
+        }
+        begun.push(select(client.database));
+        if let Some(transaction) = &client.transaction {
+            begun.push(Request::pack(&[b"MULTI"]));
+            begun.extend(transaction.queue.iter().map(|(request, _)| request.clone()));
+            if transaction.is_broken {
+                // No command, so it breaks the new one as well.
+                begun.push(Request::pack(&[b""]));
+            }
+        }
+        begun
+    }
+
+    /// What it watches counts as changed.
+    pub fn overtake(&mut self) {
+        if !self.0.watched.is_empty() {
+            self.0.mark.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Does one command, at a time in milliseconds since 1970, and appends its reply to `out`.
     pub fn execute(
         &mut self,

@@ -24,5 +24,5 @@ pub use accept::{serve, serve_pipe};
 pub use connections::{Connections, Counts, Shutdown, Stage};
 pub use limits::{HeadLimits, Limits};
 pub use socket::{Accepted, BoundListener, ListenError, bind, bind_one};
-pub use streams::serve_streams;
+pub use streams::{serve_stream, serve_streams};
 pub use tls::{TlsError, TlsServer};

@@ -271,6 +271,21 @@ impl Acceptor {
 }
 
 impl Accepted {
+    /// Takes a connection over that another process has accepted; must be called within a tokio runtime.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(descriptor);
+        if socket.r#type()? != Type::STREAM {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        socket.set_nonblocking(true)?;
+        if socket.domain()? == Domain::UNIX {
+            return UnixStream::from_std(socket.into()).map(Self::Unix);
+        }
+        let stream = TcpStream::from_std(socket.into())?;
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr().ok());
+        Ok(Self::Tcp { stream, peer, local })
+    }
+
     pub(super) fn peer(&self) -> Peer {
         match self {
             Self::Tcp { peer, .. } => Peer::Ip(*peer),

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::accept::{Reserve, is_shortage};
-use super::connections::{Event, Shutdown};
+use super::connections::{Connections, Event, Shutdown};
 use super::limits::Limits;
 use super::socket::{Accepted, BoundListener, ListenError};
 use crate::clock::Clock;
@@ -22,9 +22,7 @@ pub async fn serve_streams<R: Future<Output = ()> + Send + 'static>(
 ) -> Result<(), ListenError> {
     let acceptor = listener.register()?;
     let mut reserve = Reserve::new(Clock::system());
-    let connections = Arc::clone(shutdown.connections());
-    // All come from this machine, which the defaults trust.
-    let limits = Limits::from(&Listen::default());
+    let (connections, limits) = (Arc::clone(shutdown.connections()), limits());
     let _accepting = connections.accept();
     let mut stopping = pin!(connections.stopping());
     loop {
@@ -34,12 +32,9 @@ pub async fn serve_streams<R: Future<Output = ()> + Send + 'static>(
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => match connections.admit(accepted.peer(), connections_max, &limits) {
-                Ok(slot) => {
-                    tokio::spawn(slot.run(Box::pin(serve(accepted))));
-                }
-                Err(_full) => accepted.refuse(full),
-            },
+            Ok(accepted) => {
+                start(accepted, (connections_max, &limits), full, &connections, &serve);
+            }
             Err(error) if is_shortage(&error) => {
                 connections.note(Event::AcceptError);
                 reserve.shed(&acceptor, &error).await;
@@ -47,5 +42,36 @@ pub async fn serve_streams<R: Future<Output = ()> + Send + 'static>(
             // The client has gone while it waited.
             Err(_) => {}
         }
+    }
+}
+
+/// Serves a connection that was accepted elsewhere as one of [`serve_streams`].
+pub fn serve_stream<R: Future<Output = ()> + Send + 'static>(
+    accepted: Accepted,
+    connections_max: usize,
+    full: &'static [u8],
+    shutdown: &Shutdown,
+    serve: impl FnOnce(Accepted) -> R,
+) {
+    start(accepted, (connections_max, &limits()), full, shutdown.connections(), serve);
+}
+
+/// All come from this machine, which the defaults trust.
+fn limits() -> Limits {
+    Limits::from(&Listen::default())
+}
+
+fn start<R: Future<Output = ()> + Send + 'static>(
+    accepted: Accepted,
+    (connections_max, limits): (usize, &Limits),
+    full: &'static [u8],
+    connections: &Arc<Connections>,
+    serve: impl FnOnce(Accepted) -> R,
+) {
+    match connections.admit(accepted.peer(), connections_max, limits) {
+        Ok(slot) => {
+            tokio::spawn(slot.run(Box::pin(serve(accepted))));
+        }
+        Err(_full) => accepted.refuse(full),
     }
 }

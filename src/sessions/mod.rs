@@ -1,5 +1,6 @@
 //! The sessions of the shop, on their way between PHP and the Redis that has them.
 
+mod carried;
 pub mod embedded;
 pub mod figures;
 pub mod gate;
@@ -8,3 +9,5 @@ pub mod lock;
 pub mod record;
 pub mod throwaway;
 pub mod visitors;
+
+pub use carried::Carried;

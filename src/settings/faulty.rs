@@ -15,6 +15,8 @@ pub enum Mechanism {
     CleanOrder,
     /// What was made of objects that were cleaned since is not kept.
     ObjectsFence,
+    /// The clients of the sessions go to the process that takes over.
+    Clients,
 }
 
 /// Does `PARVIS_WITHOUT` name it?
@@ -26,6 +28,7 @@ pub fn is_off(mechanism: Mechanism) -> bool {
         Mechanism::Cleans => "cleans",
         Mechanism::CleanOrder => "clean-order",
         Mechanism::ObjectsFence => "objects-fence",
+        Mechanism::Clients => "clients",
     };
     std::env::var("PARVIS_WITHOUT").is_ok_and(|named| named.split(',').any(|one| one == word))
 }

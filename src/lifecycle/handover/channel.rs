@@ -41,13 +41,27 @@ impl Channel {
         message: &Message,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
-        let packet = packet(message)?;
-        let send = || send_now(self.0.as_fd(), &packet, descriptor);
+        self.send_packet(&packet(message)?, descriptor).await
+    }
+
+    /// Sends any bytes that fit into a packet.
+    pub(super) async fn send_packet(
+        &self,
+        packet: &[u8],
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let send = || send_now(self.0.as_fd(), packet, descriptor);
         self.0.async_io(Interest::WRITABLE, send).await
     }
 
     /// The next message; `None` when the other end has gone.
     pub(super) async fn receive(&self) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
+        let Some((packet, descriptor)) = self.receive_packet().await? else { return Ok(None) };
+        Ok(Some((serde_json::from_slice(&packet)?, descriptor)))
+    }
+
+    /// The next packet; `None` when the other end has gone.
+    pub(super) async fn receive_packet(&self) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
         loop {
             match self.0.async_io(Interest::READABLE, || receive_now(self.0.as_fd())).await {
                 // The other end was closed with messages unread. Linux says so once, ahead of what
@@ -84,7 +98,7 @@ pub(super) fn send_now(
     Ok(())
 }
 
-fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
+fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut packet = vec![0; PACKET_MAX_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
@@ -102,7 +116,8 @@ fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Option<(Message, Option<Own
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    Ok(Some((serde_json::from_slice(&packet[..received.bytes])?, descriptor)))
+    packet.truncate(received.bytes);
+    Ok(Some((packet, descriptor)))
 }
 
 #[cfg(test)]

@@ -13,12 +13,16 @@
 //! | | <- | `Prepared`, or `Failed` with the reason |
 //! | `Pages`: from now on each purge is applied by both | -> | takes in what is stored, from the socket beside |
 //! | | <- | `Filled`: all of it is there; after some time it is not waited for |
+//! | `Clients`: where those come that the store of the sessions goes with | -> | |
+//! | lets go of that store, while its clients wait | | |
 //! | `Go`, once systemd knows the new main process | -> | accepts connections |
+//! | passes the clients of the sessions on | -> | serves them |
 //! | accepts no more, ends kept connections after their next response | <- | `Serving` |
 //! | `Purge`, `Clean` | <-> | `Purge`, `Clean`: each applies the other's before it is answered |
 //! | ends | | |
 
 mod channel;
+mod clients;
 mod link;
 mod predecessor;
 mod successor;
@@ -32,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keyspace::Clean;
 use crate::policy::PurgeText;
+pub use clients::{ClientsIn, ClientsOut};
 pub use link::Link;
 pub use predecessor::{Predecessor, Taken, Told, inherited, tell_failure};
 pub use successor::{Gone, Launch, Successor};
@@ -73,6 +78,8 @@ enum Message {
     Prepared,
     /// What is stored comes over the socket beside this.
     Pages,
+    /// Clients come over the socket beside this, once the successor serves.
+    Clients,
     /// All of it is in the successor's store, or can never be.
     Filled,
     /// The successor is to serve.

@@ -10,6 +10,7 @@ use rustix::net::{SocketType, sockopt};
 use tokio::sync::mpsc;
 
 use super::channel::{self, Channel};
+use super::clients::ClientsIn;
 use super::link::{Event, Link};
 use super::{HandoverError, Message, Passed, Shared, VARIABLE, VERSION};
 
@@ -17,7 +18,7 @@ use super::{HandoverError, Message, Passed, Shared, VARIABLE, VERSION};
 const SOCKETS_WITHIN: Duration = Duration::from_secs(10);
 /// Sockets that are taken over.
 const SOCKETS_MAX: usize = 1_024;
-/// Messages of the handover that wait to be looked at; there are two.
+/// Messages of the handover that wait to be looked at; there are three.
 const EVENTS_MAX: usize = 8;
 
 /// The channel to the process that serves until now, where this one is to take over from it.
@@ -92,6 +93,8 @@ async fn sockets(channel: &Channel) -> Result<Vec<Passed>, HandoverError> {
 pub enum Told {
     /// That this one takes in what it has stored, from this socket.
     Pages(UnixStream),
+    /// That this one takes its clients in, once it serves.
+    Clients(ClientsIn),
     /// That this one serves.
     Go,
 }
@@ -126,6 +129,10 @@ impl Predecessor {
             match event {
                 (Message::Go, _) => return Told::Go,
                 (Message::Pages, Some(socket)) => return Told::Pages(socket.into()),
+                (Message::Clients, Some(socket)) => match ClientsIn::new(socket) {
+                    Ok(clients) => return Told::Clients(clients),
+                    Err(error) => tracing::warn!(%error, "clients cannot be taken in"),
+                },
                 _ => {}
             }
         }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::channel;
+use super::clients::{self, ClientsOut};
 use super::link::{Event, Link};
 use super::{HandoverError, Message, Passed, Shared, VARIABLE, VERSION};
 
@@ -129,6 +130,13 @@ impl Successor {
     pub async fn give_pages(&self) -> Result<UnixStream, HandoverError> {
         let (ours, theirs) = UnixStream::pair()?;
         self.link.channel().send(&Message::Pages, Some(theirs.as_fd())).await?;
+        Ok(ours)
+    }
+
+    /// What takes clients to it, once it serves.
+    pub async fn give_clients(&self) -> Result<ClientsOut, HandoverError> {
+        let (ours, theirs) = clients::pair()?;
+        self.link.channel().send(&Message::Clients, Some(theirs.as_fd())).await?;
         Ok(ours)
     }
 

@@ -61,6 +61,7 @@ pub struct Embedded {
     /// Told when the journal is closed.
     closed: Condvar,
     path: PathBuf,
+    bounds: Bounds,
     clock: Clock,
     /// What has to be added to the clock's time to have milliseconds since 1970.
     epoch_ms: i64,
@@ -73,6 +74,8 @@ struct Inner {
     /// `None`: memory alone, or it is closed.
     journal: Option<Journal>,
     is_closed: bool,
+    /// How often it was opened; who tends an earlier opening stops.
+    openings: u64,
     /// What was done is not in the journal.
     is_behind: bool,
     is_unsynced: bool,
@@ -110,21 +113,53 @@ impl Embedded {
     /// all is in memory, and gone with the process.
     pub fn open(path: &Path, bounds: Bounds, clock: &Clock) -> Result<Arc<Self>, OpenError> {
         let embedded = Arc::new(Self::load(path, bounds, clock)?);
-        let weak = Arc::downgrade(&embedded);
+        embedded.have_it_tended()?;
+        Ok(embedded)
+    }
+
+    /// Opens the journal once more, after the process that it was left to has gone: what that one did is in
+    /// it. Blocks as [`Embedded::open`] does.
+    pub fn open_again(self: &Arc<Self>) -> Result<(), OpenError> {
+        self.close();
+        let mut read = Self::read(&self.path, self.bounds, &self.clock)?;
+        let mut inner = self.inner.lock();
+        read.openings = inner.openings + 1;
+        *inner = read;
+        drop(inner);
+        self.have_it_tended()
+    }
+
+    fn have_it_tended(self: &Arc<Self>) -> Result<(), OpenError> {
+        let (weak, opening) = (Arc::downgrade(self), self.inner.lock().openings);
         let work = move || {
             while let Some(embedded) = weak.upgrade() {
-                if !embedded.tend() {
+                if !embedded.tend(opening) {
                     return;
                 }
             }
         };
         let thread = std::thread::Builder::new().name("sessions-journal".into());
         let started = thread.spawn(work);
-        started.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        Ok(embedded)
+        started.map(drop).map_err(|source| OpenError::Io { path: self.path.clone(), source })
     }
 
     fn load(path: &Path, bounds: Bounds, clock: &Clock) -> Result<Self, OpenError> {
+        let inner = Self::read(path, bounds, clock)?;
+        let wall = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let elapsed = i64::try_from(clock.now().milliseconds()).unwrap_or(0);
+        let epoch_ms = i64::try_from(wall.as_millis()).unwrap_or(0) - elapsed;
+        Ok(Self {
+            inner: Mutex::new(inner),
+            closed: Condvar::new(),
+            path: path.to_owned(),
+            bounds,
+            clock: clock.clone(),
+            epoch_ms,
+            clients: AtomicU64::new(1),
+        })
+    }
+
+    fn read(path: &Path, bounds: Bounds, clock: &Clock) -> Result<Inner, OpenError> {
         // Nothing is refused, and nothing ends, of what was done before.
         let mut keyspace =
             Keyspace::new(Bounds { memory_max_bytes: usize::MAX, ..bounds }, random::number());
@@ -145,13 +180,11 @@ impl Embedded {
         if journal.is_some() {
             keyspace.keep_effects();
         }
-        let wall = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let elapsed = i64::try_from(clock.now().milliseconds()).unwrap_or(0);
-        let epoch_ms = i64::try_from(wall.as_millis()).unwrap_or(0) - elapsed;
-        let inner = Inner {
+        Ok(Inner {
             keyspace,
             journal,
             is_closed: false,
+            openings: 0,
             is_behind: false,
             is_unsynced: false,
             rewrite: None,
@@ -159,14 +192,6 @@ impl Embedded {
             tried: None,
             rewrites: 0,
             failures: 0,
-        };
-        Ok(Self {
-            inner: Mutex::new(inner),
-            closed: Condvar::new(),
-            path: path.to_owned(),
-            clock: clock.clone(),
-            epoch_ms,
-            clients: AtomicU64::new(1),
         })
     }
 
@@ -243,8 +268,8 @@ impl Embedded {
         self.epoch_ms.saturating_add(elapsed)
     }
 
-    /// Does what is due, then waits a little. False: it is closed.
-    fn tend(&self) -> bool {
+    /// Does what is due, then waits a little. False: it is closed, or was opened again.
+    fn tend(&self, opening: u64) -> bool {
         self.end_sessions();
         self.sync_if_due();
         if self.is_rewrite_due() {
@@ -254,7 +279,7 @@ impl Embedded {
         if !inner.is_closed {
             self.closed.wait_for(&mut inner, TEND_EVERY);
         }
-        !inner.is_closed
+        !inner.is_closed && inner.openings == opening
     }
 
     fn end_sessions(&self) {
@@ -412,8 +437,32 @@ impl EmbeddedSession {
         self.session.protocol()
     }
 
+    /// The name it gave itself.
+    pub fn name(&self) -> &[u8] {
+        self.session.name()
+    }
+
     /// Is a transaction open?
     pub fn is_in_transaction(&self) -> bool {
         self.session.is_in_transaction()
+    }
+
+    /// The commands by which [`EmbeddedSession::resume`] makes a new session what this one is.
+    pub fn begun(&self) -> Vec<Request> {
+        self.session.begun()
+    }
+
+    /// Goes on where another session was. What that one watched counts as changed: others may have come in
+    /// between.
+    pub fn resume<'a>(&mut self, begun: impl Iterator<Item = &'a [u8]>) {
+        let mut replies = BytesMut::new();
+        for command in begun {
+            let (mut buffer, mut state) = (BytesMut::from(command), ReadState::default());
+            if let Ok(Some(it)) = resp::read_request(&mut buffer, &RECORD_LIMITS, &mut state) {
+                replies.clear();
+                self.execute(&it, &mut replies);
+            }
+        }
+        self.session.overtake();
     }
 }

@@ -168,6 +168,56 @@ fn one_process_has_it_and_gives_it_on() {
 }
 
 #[test]
+fn it_is_opened_again_with_what_another_process_did_meanwhile() {
+    let store = Store::new();
+    store.ask("SET a 1");
+    store.embedded.close();
+    let next = load(store.directory.path(), &store.clock).expect("loaded");
+    ask(&next, "SET a 2");
+    assert!(matches!(store.embedded.open_again(), Err(OpenError::Taken(_))));
+    assert!(matches!(store.ask("GET a"), Value::Error(_)), "it is still closed");
+    drop(next);
+    store.embedded.open_again().expect("opened");
+    assert_eq!(store.ask("GET a"), Value::Bulk("2".into()));
+    store.ask("SET a 3");
+    store.embedded.close();
+    let last = load(store.directory.path(), &store.clock).expect("loaded");
+    assert_eq!(ask(&last, "GET a"), Value::Bulk("3".into()));
+}
+
+#[test]
+fn a_session_goes_on_as_another_one() {
+    let store = Store::new();
+    let mut out = BytesMut::new();
+    let mut say = |session: &mut EmbeddedSession, words: &str| {
+        out.clear();
+        session.execute(&request(words), &mut out);
+        String::from_utf8_lossy(&out).trim_end().to_owned()
+    };
+    let again = |session: &EmbeddedSession| {
+        let mut next = store.embedded.session();
+        next.resume(session.begun().iter().map(|request| &request.raw()[..]));
+        next
+    };
+    let mut amid = store.embedded.session();
+    for words in ["HELLO 3", "CLIENT SETNAME php", "SELECT 3", "WATCH k", "SELECT 2"] {
+        assert!(!say(&mut amid, words).starts_with('-'));
+    }
+    let mut watching = again(&amid);
+    assert_eq!((watching.database(), watching.name()), (2, &b"php"[..]));
+    assert_eq!(watching.protocol(), resp::Protocol::Resp3);
+    assert_eq!(say(&mut watching, "MULTI"), "+OK");
+    assert_eq!(say(&mut watching, "EXEC"), "_", "others may have come in between");
+    assert_eq!(say(&mut amid, "UNWATCH"), "+OK");
+    assert_eq!(say(&mut amid, "MULTI"), "+OK");
+    assert_eq!(say(&mut amid, "SET k v"), "+QUEUED");
+    assert_eq!(say(&mut again(&amid), "EXEC"), "*1\r\n+OK");
+    assert_eq!(say(&mut again(&amid), "DISCARD"), "+OK");
+    assert!(say(&mut amid, "NONSENSE").starts_with('-'));
+    assert!(say(&mut again(&amid), "EXEC").starts_with("-EXECABORT"));
+}
+
+#[test]
 fn sessions_end_in_their_time_and_over_a_restart() {
     let store = Store::new();
     store.ask("SET short v EX 10");

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::batch::{Batch, Note, Taken};
 use super::budget::Hold;
 use super::commands::{Class, Own, class};
 use super::error::BackendError;
+use super::lobby::Call;
 use super::locking::{Wrote, key_to_lock, writes};
 use super::own::{After, Manners, NOT_IN};
 use super::pinned::Pinned;
@@ -20,16 +21,17 @@ use crate::redis_pool::RedisError;
 use crate::resp::{
     Protocol, ProtocolError, RawReply, ReadState, ReplyKind, Request, read_request, write,
 };
+use crate::sessions::carried::Carried;
 use crate::sessions::embedded::EmbeddedSession;
 use crate::sessions::figures::HolderClient;
 use crate::sessions::lock::LockClient;
 use crate::sessions::throwaway::Answers;
 
 /// The least room for what is read.
-const READ_BYTES: usize = 4 << 10;
+pub(super) const READ_BYTES: usize = 4 << 10;
 /// What a client's buffer may take before it counts in `sessions.buffers_max`: all clients have so
 /// much.
-const UNCOUNTED_BYTES: usize = 64 << 10;
+pub(super) const UNCOUNTED_BYTES: usize = 64 << 10;
 /// Bytes of replies after which they are written before further commands are taken.
 const OUT_BYTES: usize = 256 << 10;
 /// Memory that an idle client keeps.
@@ -41,8 +43,16 @@ const QUIET: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(20);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 
-/// A connection ends, in order or not.
-pub(super) struct Closed;
+/// How serving a client ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The connection ends, in order or not.
+    Closed,
+    /// The client is to be served elsewhere, or later.
+    Stopped,
+}
+
+pub(super) use End::Closed;
 
 /// Where a client comes from, as far as it is known.
 #[derive(Clone, Debug, Default)]
@@ -82,13 +92,16 @@ pub(super) struct Client<S> {
     /// For sessions that keep nothing.
     throwaway: Option<Answers>,
     holder: HolderClient,
+    /// Says when it is to stop.
+    pub(super) call: Call,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    pub(super) fn new(gateway: Arc<Gateway>, stream: S, from: From) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, stream: S, from: &From, call: Call) -> Self {
         let id = gateway.next_id.fetch_add(1, Ordering::Relaxed);
         let locks = gateway.locks.as_ref().map(|locks| locks.client(from.pid));
-        let manners = Manners::new(id, from.peer, from.local, from.is_unix, &gateway.door);
+        let (peer, local) = (from.peer.clone(), from.local.clone());
+        let manners = Manners::new(id, peer, local, from.is_unix, &gateway.door);
         let budget = gateway.budget.clone();
         let inside = match &gateway.backend {
             Backend::Central(_) => None,
@@ -115,11 +128,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             out_hold: budget.hold(),
             throwaway,
             holder,
+            call,
         }
     }
 
-    /// Serves it until it or this process ends the connection.
-    pub(super) async fn run(&mut self, closing: &impl Fn() -> bool) {
+    /// Serves it until it or this process ends the connection, or it is to stop: then it gives what is to
+    /// be known of it.
+    pub(super) async fn run(mut self, closing: &impl Fn() -> bool) -> Option<Carried> {
         let served = async {
             loop {
                 self.requests().await?;
@@ -127,16 +142,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.more(closing).await?;
             }
         };
-        let Err::<(), Closed>(Closed) = served.await else { return };
+        let Err::<(), End>(end) = served.await else { return None };
         // What was answered before the end is still said.
-        let _ = self.write_out().await;
+        let written = self.write_out().await;
+        if end == End::Stopped && written.is_ok() {
+            return Some(self.carry());
+        }
         let _ =
             tokio::time::timeout(self.gateway.bounds.write_timeout, self.stream.shutdown()).await;
+        None
     }
 
     /// Takes all requests that have come whole.
-    async fn requests(&mut self) -> Result<(), Closed> {
+    async fn requests(&mut self) -> Result<(), End> {
         loop {
+            if self.call.has_come() {
+                return Err(End::Stopped);
+            }
             match read_request(&mut self.input, &self.gateway.bounds.limits, &mut self.reading) {
                 Ok(Some(request)) if request.is_http() => return self.turn_away(None).await,
                 Ok(Some(request)) => self.take(request).await?,
@@ -149,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// What came is no command. What came before it is done, but for a transaction without its end.
-    async fn turn_away(&mut self, error: Option<ProtocolError>) -> Result<(), Closed> {
+    async fn turn_away(&mut self, error: Option<ProtocolError>) -> Result<(), End> {
         self.gateway.counts.malformed.fetch_add(1, Ordering::Relaxed);
         self.transaction.clear();
         self.flush().await?;
@@ -159,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Err(Closed)
     }
 
-    async fn take(&mut self, request: Request) -> Result<(), Closed> {
+    async fn take(&mut self, request: Request) -> Result<(), End> {
         self.gateway.counts.commands.fetch_add(1, Ordering::Relaxed);
         let class = class(&request);
         let may_enter =
@@ -186,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             && !in_transaction
             && let Some(key) = key_to_lock(&request, &self.gateway.bounds.key_prefix)
         {
-            return self.take_lock(&key).await;
+            return self.take_lock(&request, &key).await;
         }
         if self.inside.is_some() {
             return self.take_inside(&request, class).await;
@@ -220,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    async fn queue(&mut self, request: &Request, reads: bool) -> Result<(), Closed> {
+    async fn queue(&mut self, request: &Request, reads: bool) -> Result<(), End> {
         let wrote = if reads { Vec::new() } else { self.writes(request) };
         let note = if wrote.is_empty() { Note::Nothing } else { Note::Wrote(wrote) };
         self.batch.push(request, reads, note);
@@ -235,44 +257,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         writes(request, self.manners.database, &self.gateway.bounds.key_prefix)
     }
 
-    /// A try for the lock of a session, which waits for its turn. A client that leaves meanwhile ends it.
-    async fn take_lock(&mut self, key: &Bytes) -> Result<(), Closed> {
-        self.flush().await?;
-        // Who waits for long is to have what was answered before.
-        self.write_out().await?;
-        let Some(locks) = &mut self.locks else { return Ok(()) };
-        let take = locks.take(self.manners.database, key);
-        tokio::pin!(take);
-        let counted = loop {
-            self.input.reserve(READ_BYTES);
-            let hears = self.input.len() < UNCOUNTED_BYTES;
-            tokio::select! {
-                biased;
-                counted = &mut take => break counted,
-                said = self.stream.read_buf(&mut self.input), if hears => {
-                    if !said.is_ok_and(|bytes| bytes > 0) {
-                        return Err(Closed);
-                    }
-                }
-            }
-        };
-        match counted {
-            Ok(number) => write::integer(&mut self.out, number),
-            Err(error) => {
-                self.gateway.counts.failed.fetch_add(1, Ordering::Relaxed);
-                error.write(&mut self.out);
-            }
-        }
-        Ok(())
-    }
-
-    async fn flush_full(&mut self) -> Result<(), Closed> {
+    async fn flush_full(&mut self) -> Result<(), End> {
         let is_full = self.batch.replies() >= self.gateway.bounds.pipeline_max;
         if is_full { self.flush().await } else { Ok(()) }
     }
 
     /// A transaction that has begun and not ended: as long as it may come whole, and go so.
-    async fn collect(&mut self, request: Request, class: Class) -> Result<(), Closed> {
+    async fn collect(&mut self, request: Request, class: Class) -> Result<(), End> {
         let is_plain = matches!(class, Class::Shared { .. } | Class::Multi | Class::Exec);
         self.transaction.push(request);
         if class == Class::Exec {
@@ -291,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// The transaction goes on over a connection of its own.
-    async fn leave_crowd(&mut self) -> Result<(), Closed> {
+    async fn leave_crowd(&mut self) -> Result<(), End> {
         self.flush().await?;
         self.pin().await?;
         for request in std::mem::take(&mut self.transaction) {
@@ -301,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    pub(super) async fn answer(&mut self, own: Own, request: &Request) -> Result<(), Closed> {
+    pub(super) async fn answer(&mut self, own: Own, request: &Request) -> Result<(), End> {
         let (door, databases) = (self.gateway.door.clone(), self.gateway.bounds.databases);
         match self.manners.answer(own, request, (&door, databases), &mut self.out) {
             After::GoOn => Ok(()),
@@ -332,7 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Sends what is queued and waits for all its replies.
-    pub(super) async fn flush(&mut self) -> Result<(), Closed> {
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -379,7 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Writes replies before there are too many of them.
-    pub(super) async fn write_long(&mut self) -> Result<(), Closed> {
+    pub(super) async fn write_long(&mut self) -> Result<(), End> {
         if self.out.len() >= OUT_BYTES { self.write_out().await } else { Ok(()) }
     }
 
@@ -399,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Writes the replies.
-    pub(super) async fn write_out(&mut self) -> Result<(), Closed> {
+    pub(super) async fn write_out(&mut self) -> Result<(), End> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -415,12 +406,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Waits for more of what the client says.
-    async fn more(&mut self, closing: &impl Fn() -> bool) -> Result<(), Closed> {
+    async fn more(&mut self, closing: &impl Fn() -> bool) -> Result<(), End> {
         let idle_timeout = self.gateway.bounds.idle_timeout;
         let mut silent = Duration::ZERO;
         loop {
             self.input.reserve(READ_BYTES);
-            match tokio::time::timeout(QUIET, self.stream.read_buf(&mut self.input)).await {
+            let read = tokio::time::timeout(QUIET, self.stream.read_buf(&mut self.input));
+            let read = tokio::select! {
+                biased;
+                () = self.call.comes() => return Err(End::Stopped),
+                read = read => read,
+            };
+            match read {
                 Ok(Ok(0) | Err(_)) => return Err(Closed),
                 Ok(Ok(_)) => return self.count_input(),
                 Err(_elapsed) => silent += QUIET,
@@ -434,7 +431,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Counts what the client's unfinished request takes.
-    pub(super) fn count_input(&mut self) -> Result<(), Closed> {
+    pub(super) fn count_input(&mut self) -> Result<(), End> {
         let bytes = self.input.len();
         if bytes <= UNCOUNTED_BYTES {
             if self.held_bytes > 0 {
@@ -455,7 +452,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// A connection of its own, from here on.
-    pub(super) async fn pin(&mut self) -> Result<(), Closed> {
+    pub(super) async fn pin(&mut self) -> Result<(), End> {
         let Manners { database, protocol, .. } = self.manners;
         let gateway = Arc::clone(&self.gateway);
         let alone = match gateway.trunks() {
@@ -477,7 +474,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// The connection of its own is of no more use, and with it what it stood for.
-    pub(super) fn unpinned(&mut self, error: RedisError) -> Closed {
+    pub(super) fn unpinned(&mut self, error: RedisError) -> End {
         self.pinned = None;
         self.gateway.counts.failed.fetch_add(1, Ordering::Relaxed);
         BackendError::Lost(error).write(&mut self.out);

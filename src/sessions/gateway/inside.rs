@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::client::{Client, Closed, tell};
+use super::client::{Client, Closed, End, tell};
 use super::commands::{Class, Own};
 use super::own::After;
 use crate::keyspace::After as Then;
@@ -11,11 +11,7 @@ use crate::resp::{Protocol, Request};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// A command of a client whose sessions are here.
-    pub(super) async fn take_inside(
-        &mut self,
-        request: &Request,
-        class: Class,
-    ) -> Result<(), Closed> {
+    pub(super) async fn take_inside(&mut self, request: &Request, class: Class) -> Result<(), End> {
         let Some(session) = &self.inside else { return Ok(()) };
         // What is done at the end of a transaction is not told apart: a lock in one is looked for.
         let wrote = if session.is_in_transaction() { Vec::new() } else { self.writes(request) };

@@ -24,11 +24,13 @@ mod door;
 mod error;
 mod inside;
 mod line;
+mod lobby;
 mod locking;
 mod messages;
 mod own;
 mod pinned;
 mod records;
+mod stopped;
 mod trunks;
 
 use std::sync::Arc;
@@ -39,6 +41,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use client::From;
 pub use error::BackendError;
+pub use lobby::Lobby;
 pub use messages::Messages;
 pub use records::StoredRecords;
 pub use trunks::{TrunkFigures, Trunks};
@@ -46,6 +49,7 @@ pub use trunks::{TrunkFigures, Trunks};
 use crate::clock::Clock;
 use crate::redis_pool::RedisError;
 use crate::resp::{Limits, ReplyLimits};
+use crate::sessions::carried::Carried;
 use crate::sessions::embedded::Embedded;
 use crate::sessions::figures::Holders;
 use crate::sessions::lock::Locks;
@@ -54,6 +58,7 @@ use crate::settings::Settings;
 use budget::Budget;
 use client::Client;
 use door::Door;
+use lobby::Call;
 
 /// Bytes of a command on a line, as in Redis.
 const INLINE_MAX_BYTES: usize = 64 << 10;
@@ -181,16 +186,22 @@ impl Gateway {
         &self.holders
     }
 
-    /// Serves one client until it leaves. `closing` says that this process ends; then its connection is
-    /// closed when it has been silent for a while.
-    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    /// Serves one client until it leaves, or is called away: then its state is given. `closing` says that
+    /// this process ends; then its connection is closed when it has been silent for a while.
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         self: Arc<Self>,
         stream: S,
-        from: From,
-        closing: impl Fn() -> bool,
-    ) {
+        from: &From,
+        carried: Option<Carried>,
+        call: Call,
+        closing: &impl Fn() -> bool,
+    ) -> Option<Carried> {
         let _counted = Counted::new(&self);
-        Client::new(Arc::clone(&self), stream, from).run(&closing).await;
+        let mut client = Client::new(Arc::clone(&self), stream, from, call);
+        if let Some(carried) = carried {
+            client.resume(carried);
+        }
+        client.run(closing).await
     }
 
     fn trunks(&self) -> Result<&Trunks, BackendError> {

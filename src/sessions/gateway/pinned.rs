@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::client::{Client, Closed, is_done, tell};
+use super::client::{Client, Closed, End, is_done, tell};
 use super::commands::{Class, Own, may_say_while_listening};
 use super::error::BackendError;
 use super::locking::Wrote;
@@ -158,11 +158,7 @@ impl Pinned {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// A command of a client that has a connection of its own.
-    pub(super) async fn take_pinned(
-        &mut self,
-        request: Request,
-        class: Class,
-    ) -> Result<(), Closed> {
+    pub(super) async fn take_pinned(&mut self, request: Request, class: Class) -> Result<(), End> {
         if self.pinned.is_none() {
             // The one before went back when its transaction did not begin.
             self.pin().await?;
@@ -239,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// A reply for the client, if there is memory for it.
-    async fn pass_on(&mut self, reply: &[u8]) -> Result<(), Closed> {
+    async fn pass_on(&mut self, reply: &[u8]) -> Result<(), End> {
         if !self.out_hold.grow(reply.len()) {
             // What was answered before may be what takes it.
             self.write_out().await?;
@@ -253,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    async fn answer_pinned(&mut self, request: &Request, class: Class) -> Result<(), Closed> {
+    async fn answer_pinned(&mut self, request: &Request, class: Class) -> Result<(), End> {
         let Class::Own(own) = class else { return Ok(()) };
         self.answer(own, request).await
     }
@@ -264,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// One command and its reply. A client that leaves meanwhile ends it.
-    async fn exchange(&mut self, request: &Request, waits: bool) -> Result<RawReply, Closed> {
+    async fn exchange(&mut self, request: &Request, waits: bool) -> Result<RawReply, End> {
         // Who waits for long is to have what was answered before.
         if waits {
             self.write_out().await?;
@@ -329,7 +325,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// From here on the server speaks when it likes, until one of the two goes. The connection is not
     /// used for anything else any more.
-    async fn listen(&mut self, first: Request) -> Result<(), Closed> {
+    async fn listen(&mut self, first: Request) -> Result<(), End> {
         self.write_out().await?;
         let Some(mut pinned) = self.pinned.take() else { return Err(Closed) };
         let is_monitor = first.is("monitor");

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::locks::{Bell, Locks, PACE, Word};
 use super::step::{Answer, Place, Seen, Step, StoreError};
 use crate::clock::Moment;
+use crate::sessions::carried::{CarriedLock, CarriedLocks, CarriedTries, Octets, milliseconds};
 use crate::sessions::gateway::BackendError;
 
 /// Locks that one client may have; PHP has one.
@@ -43,6 +44,8 @@ struct Held {
     /// It has asked for it again, and PHP does not ask for what it has: others broke it, or a request
     /// before ended without setting it free.
     is_asked_for: bool,
+    /// It was taken through another process, so nobody here was told whose it is.
+    is_untold: bool,
 }
 
 /// The tries of one waiter.
@@ -52,6 +55,10 @@ struct Attempt {
     turn: i64,
     /// How long they were held.
     held: Duration,
+    /// How long the one under way was held by another process.
+    waited: Duration,
+    /// When the one under way began.
+    began: Option<Moment>,
     ended: Moment,
     /// For whom it waits, and since when that is so.
     seen: Option<(Seen, Moment)>,
@@ -80,18 +87,22 @@ impl LockClient {
             held.is_asked_for = true;
         }
         let began = self.locks.clock.now();
-        let mut attempt = self.attempt_at(place, began);
-        let seat = Seat::new(&self.locks, &attempt);
-        let outcome = seat.wait(&mut attempt).await;
+        let attempt = self.attempt_at(place, began);
+        // It stays where the wait is ended from outside.
+        let attempt = self.attempt.insert(attempt);
+        let seat = Seat::new(&self.locks, attempt);
+        let outcome = seat.wait(attempt).await;
         if outcome == Ok(1) {
+            let (place, number) = (attempt.place.clone(), attempt.number);
+            self.attempt = None;
             self.locks.counts.taken.fetch_add(1, Ordering::Relaxed);
-            self.locks.hold(attempt.number, &attempt.place, None);
-            let Attempt { place, number, .. } = attempt;
-            self.remember(Held { place, number, pid: None, is_asked_for: false });
+            self.locks.hold(number, &place, None);
+            let (pid, is_asked_for, is_untold) = (None, false, false);
+            self.remember(Held { place, number, pid, is_asked_for, is_untold });
         } else {
             attempt.ended = self.locks.clock.now();
-            attempt.held += attempt.ended.since(began);
-            self.attempt = Some(attempt);
+            attempt.held += attempt.waited + attempt.ended.since(began);
+            (attempt.waited, attempt.began) = (Duration::ZERO, None);
         }
         Ok(outcome?)
     }
@@ -115,7 +126,11 @@ impl LockClient {
             (Some(at), Written { pid: Some(pid), .. }) if !self.held[at].is_asked_for => {
                 let held = &mut self.held[at];
                 held.pid = Some(pid.clone());
-                self.locks.hold(held.number, &place, Some(pid));
+                let (number, is_untold) = (held.number, std::mem::take(&mut held.is_untold));
+                self.locks.hold(number, &place, Some(pid.clone()));
+                if is_untold {
+                    self.own(number, place, pid, false);
+                }
             }
             (_, Written { pid: Some(pid), lock: Some(_), .. }) => self.broke(place, pid),
             _ => {}
@@ -126,9 +141,65 @@ impl LockClient {
     fn broke(&mut self, place: Place, pid: Bytes) {
         let number = self.locks.next_number();
         self.locks.hold(number, &place, Some(pid.clone()));
-        let step = Step::Own { token: self.locks.token(number), pid: pid.clone(), broke: true };
-        self.locks.settle(place.clone(), step);
-        self.remember(Held { place, number, pid: Some(pid), is_asked_for: false });
+        self.own(number, place.clone(), pid.clone(), true);
+        let (pid, is_asked_for, is_untold) = (Some(pid), false, false);
+        self.remember(Held { place, number, pid, is_asked_for, is_untold });
+    }
+
+    /// Says whose the lock is.
+    fn own(&self, number: u64, place: Place, pid: Bytes, broke: bool) {
+        let step = Step::Own { token: self.locks.token(number), pid, broke };
+        self.locks.settle(place, step);
+    }
+
+    /// What is to be known of it where it goes on; then this one has nothing any more.
+    pub fn carry(&mut self) -> CarriedLocks {
+        let held = std::mem::take(&mut self.held).into_iter().map(|held| {
+            self.locks.let_go(held.number);
+            CarriedLock {
+                database: held.place.database,
+                key: Octets(held.place.key),
+                pid: held.pid.map(Octets),
+                is_asked_for: held.is_asked_for,
+            }
+        });
+        let held = held.collect();
+        let (now, at_ms) = (self.locks.clock.now(), milliseconds(self.locks.clock.wall()));
+        let whole = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let tries = self.attempt.take().map(|attempt| CarriedTries {
+            database: attempt.place.database,
+            key: Octets(attempt.place.key),
+            turn: attempt.turn,
+            held_ms: whole(attempt.held),
+            waits_ms: attempt.began.map(|began| whole(attempt.waited + now.since(began))),
+            at_ms,
+        });
+        CarriedLocks { held, tries }
+    }
+
+    /// Goes on as a client of another process, which has this one's locks.
+    pub fn resume(&mut self, carried: CarriedLocks) {
+        for CarriedLock { database, key, pid, is_asked_for } in carried.held {
+            let (place, pid) = (Place { database, key: key.0 }, pid.map(|pid| pid.0));
+            let number = self.locks.next_number();
+            self.locks.hold(number, &place, pid.clone());
+            if let Some(pid) = pid.clone().filter(|_| !is_asked_for) {
+                self.own(number, place.clone(), pid, false);
+            }
+            let is_untold = pid.is_none();
+            self.remember(Held { place, number, pid, is_asked_for, is_untold });
+        }
+        let now = self.locks.clock.now();
+        self.attempt = carried.tries.map(|tries| Attempt {
+            number: 0,
+            turn: tries.turn,
+            held: Duration::from_millis(tries.held_ms),
+            waited: tries.waited(self.locks.clock.wall()).unwrap_or_default(),
+            began: None,
+            ended: now,
+            seen: None,
+            place: Place { database: tries.database, key: tries.key.0 },
+        });
     }
 
     /// In place of what was known of the same lock. The oldest is forgotten where there are too many:
@@ -166,11 +237,12 @@ impl LockClient {
             |known: &Attempt| known.place == place && now.since(known.ended) < BETWEEN_TRIES;
         let known = self.attempt.take().filter(goes_on);
         let number = self.locks.next_number();
+        let began = Some(now);
         if let Some(known) = known {
-            return Attempt { number, ..known };
+            return Attempt { number, began, ..known };
         }
-        let (held, seen) = (Duration::ZERO, None);
-        Attempt { place, number, turn: 0, held, ended: now, seen }
+        let (held, waited, seen) = (Duration::ZERO, Duration::ZERO, None);
+        Attempt { place, number, turn: 0, held, waited, began, ended: now, seen }
     }
 }
 
@@ -201,7 +273,8 @@ impl<'a> Seat<'a> {
 
     async fn wait(mut self, attempt: &mut Attempt) -> Result<i64, StoreError> {
         let bounds = &self.locks.bounds;
-        let hold = bounds.wait_max.min(bounds.hold_max.saturating_sub(attempt.held));
+        let left = bounds.hold_max.saturating_sub(attempt.held).min(bounds.wait_max);
+        let hold = left.saturating_sub(attempt.waited);
         let token = self.locks.token(self.number);
         let (mut waits, mut is_over, mut gives_up) = (false, hold.is_zero(), false);
         let patience = tokio::time::sleep(hold);

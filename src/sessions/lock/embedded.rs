@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,7 +28,10 @@ pub struct Kept {
 impl Kept {
     /// Beside this store.
     pub fn new(embedded: Arc<Embedded>, clock: &Clock) -> Self {
-        let (table, heard_by) = (Mutex::default(), Mutex::default());
+        let since = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Turns are times, as they are in a Redis: who waited with the process before comes first.
+        let first_turn = i64::try_from(since.as_micros()).unwrap_or_default();
+        let (table, heard_by) = (Mutex::new(Table::after(first_turn)), Mutex::default());
         Self { embedded, clock: clock.clone(), table, heard_by }
     }
 
@@ -231,6 +235,46 @@ mod tests {
         locks.settled().await;
         assert_eq!(ask(&embedded, &[b"HGET", &KEY, b"lock"]), Value::Bulk("0".into()));
         assert_eq!(locks.figures().freed, 1);
+    }
+
+    #[tokio::test]
+    async fn a_lock_and_a_wait_for_it_go_on_in_another_process() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (embedded, locks) = node(&directory);
+        let (mut holder, mut waiter) = (locks.client(None), locks.client(None));
+        assert_eq!(holder.take(2, &KEY).await, Ok(1));
+        ask(&embedded, &[b"HMSET", &KEY, b"pid", b"web|1", b"lock", b"1"]);
+        let (pid, lock) = (Some("web|1".into()), Some(1));
+        holder.wrote(2, &KEY, Written { pid, lock, deleted: false });
+        let stopped = tokio::time::timeout(Duration::from_millis(30), waiter.take(2, &KEY)).await;
+        assert!(stopped.is_err(), "it waits");
+        let (of_holder, of_waiter) = (holder.carry(), waiter.carry());
+        drop((holder, waiter));
+        locks.settled().await;
+        assert_eq!(
+            locks.figures(),
+            crate::sessions::lock::Figures {
+                taken: 1,
+                waited: 1,
+                ..crate::sessions::lock::Figures::default()
+            }
+        );
+        embedded.close();
+        let (embedded, there) = node(&directory);
+        let (mut holder, mut waiter) = (there.client(None), there.client(None));
+        waiter.resume(of_waiter);
+        holder.resume(of_holder);
+        assert!(holder.holds_any());
+        let taken = async { waiter.take(2, &KEY).await };
+        let gone = async {
+            while there.figures().waited == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            drop(holder);
+        };
+        assert_eq!(tokio::join!(taken, gone).0, Ok(1), "it was freed for who has gone");
+        assert_eq!(there.figures().freed, 1);
+        drop(embedded);
     }
 
     #[tokio::test]

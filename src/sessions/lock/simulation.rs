@@ -218,7 +218,7 @@ impl Hears for Ear {
 
 /// How PHP's session handler asks for the lock.
 enum Door {
-    Gateway(LockClient),
+    Gateway(Box<LockClient>),
     Direct,
 }
 
@@ -362,7 +362,8 @@ async fn run(seed: u64, faults: Faults) {
     for number in 0..40 {
         let at = world.random(3) as usize;
         let is_direct = world.happens(faults.direct);
-        let door = if is_direct { Door::Direct } else { Door::Gateway(all[at].client(None)) };
+        let door =
+            if is_direct { Door::Direct } else { Door::Gateway(Box::new(all[at].client(None))) };
         let host = if is_direct { "elsewhere" } else { HOSTS[at] };
         let (pid, key) =
             (Bytes::from(format!("{host}|{number}")), keys[number as usize % 2].clone());
@@ -391,7 +392,7 @@ async fn run(seed: u64, faults: Faults) {
     for key in &keys {
         let calm = Faults::default();
         let at = (0..PROCESSES.len()).find(|at| !world.is_dead(PROCESSES[*at])).expect("one lives");
-        let door = Door::Gateway(all[at].client(None));
+        let door = Door::Gateway(Box::new(all[at].client(None)));
         let pid = Bytes::from(format!("{}|99", HOSTS[at]));
         let patience = Duration::from_secs(20);
         let last = request(&world, door, key, pid, 99);
@@ -484,7 +485,7 @@ fn ten_in_line(seed: u64, faults: Faults) -> u64 {
         let all: Vec<_> = (0..2).map(|at| locks(&world, at)).collect();
         let mut tasks = Vec::new();
         for number in 0..10 {
-            let door = Door::Gateway(all[number as usize % 2].client(None));
+            let door = Door::Gateway(Box::new(all[number as usize % 2].client(None)));
             let (its_world, start) = (Arc::clone(&world), world.random(50));
             tasks.push(tokio::spawn(async move {
                 sleep(Duration::from_millis(start)).await;

@@ -68,7 +68,7 @@ struct Beside {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     sessions: HashMap<Place, Beside>,
-    /// The last turn that was given. A Redis has microseconds; here a counter tells them apart.
+    /// The last turn that was given. A Redis has microseconds; here a counter goes on from those of its start.
     last_turn: i64,
 }
 
@@ -83,6 +83,11 @@ struct Turn<'a, F, T> {
 }
 
 impl Table {
+    /// One whose turns are above this one.
+    pub fn after(turn: i64) -> Self {
+        Self { last_turn: turn, ..Self::default() }
+    }
+
     /// Does a step. `tell`: tells a process, and says whether it hears; `lives`: says that alone.
     pub fn run<F: Fields>(
         &mut self,

@@ -61,6 +61,14 @@ fn is_alive(id: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'))
 }
 
+/// A restart that comes to nothing; what the command said.
+pub fn try_restart(parvis: &Parvis) -> String {
+    let output = restart(parvis);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
 /// The command, as an operator gives it.
 fn restart(parvis: &Parvis) -> Output {
     Command::new(env!("CARGO_BIN_EXE_parvis"))

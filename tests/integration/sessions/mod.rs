@@ -7,6 +7,7 @@ mod failover;
 mod fills;
 mod gateway;
 mod handler;
+mod handover;
 mod inside;
 mod killed;
 mod latency;

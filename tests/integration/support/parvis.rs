@@ -12,6 +12,8 @@ pub struct Builder {
     toml: Vec<(String, String)>,
     tail: String,
     descriptors_max: Option<u32>,
+    /// Another program, and what its environment names as switched off.
+    faulty: Option<(PathBuf, String)>,
 }
 
 /// A running process with its ports.
@@ -93,7 +95,8 @@ impl Parvis {
 
 impl Builder {
     pub fn new() -> Self {
-        let mut builder = Self { toml: Vec::new(), tail: String::new(), descriptors_max: None };
+        let mut builder =
+            Self { toml: Vec::new(), tail: String::new(), descriptors_max: None, faulty: None };
         for (key, value) in [
             ("health.probe", "\"\""),
             ("store.memory", "\"64MiB\""),
@@ -127,6 +130,12 @@ impl Builder {
         self
     }
 
+    /// Runs a binary of the feature `faulty` without a mechanism.
+    pub fn faulty(mut self, binary: PathBuf, without: &str) -> Self {
+        self.faulty = Some((binary, without.to_owned()));
+        self
+    }
+
     /// Starts, and waits until it answers.
     pub fn start(self) -> Parvis {
         self.start_at(free_port())
@@ -145,7 +154,14 @@ impl Builder {
             );
         let config = directory.path().join("parvis.toml");
         std::fs::write(&config, builder.text()).expect("written");
-        let mut command = command(builder.descriptors_max);
+        let mut command = match &builder.faulty {
+            Some((binary, without)) => {
+                let mut command = Command::new(binary);
+                command.env("PARVIS_WITHOUT", without);
+                command
+            }
+            None => command(builder.descriptors_max),
+        };
         command.arg("run").arg("--config").arg(&config);
         let process = Process::start(&mut command, &directory.path().join("output"));
         let mut parvis = Parvis { port, control, process, directory, http2: false };
