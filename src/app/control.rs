@@ -10,6 +10,7 @@ use crate::control::{self, Departure, PurgeOrder, PurgeRefused, Purged, Scope};
 use crate::fleet::{Overview, Wait};
 use crate::lifecycle::Desk;
 use crate::listener::Connections;
+use crate::objects::Objects;
 use crate::observe::Readiness;
 use crate::pipeline::Node;
 use crate::policy::{PurgeRequest, PurgeScope, parse_pattern, parse_pool};
@@ -24,6 +25,8 @@ pub(super) struct Controlled {
     pub(super) connections: Arc<Connections>,
     /// Where sessions pass through this server.
     pub(super) sessions: Option<Arc<dyn Source>>,
+    /// Where this server keeps objects.
+    pub(super) objects: Option<Arc<Objects>>,
 }
 
 impl Controlled {
@@ -56,6 +59,10 @@ impl control::Node for Controlled {
 
     fn sessions(&self) -> Option<SessionFigures> {
         self.sessions.as_ref().map(|sessions| sessions.figures())
+    }
+
+    fn objects(&self) -> Option<Arc<Objects>> {
+        self.objects.clone()
     }
 
     fn drain(&self) {

@@ -98,6 +98,11 @@ impl ObjectsServer {
         });
     }
 
+    /// The databases.
+    pub fn objects(&self) -> Arc<Objects> {
+        Arc::clone(&self.objects)
+    }
+
     /// Shows what it counts in metrics and statistics.
     pub fn register_readings(&self, observer: &Observer) {
         let objects = Arc::clone(&self.objects);

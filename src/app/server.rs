@@ -164,7 +164,9 @@ impl Server {
         let connections = Arc::clone(self.shutdown.connections());
         let (node, desk) = (self.node.clone(), Arc::clone(&self.desk));
         let sessions = self.sessions.source(&node);
-        let control = Control::new(Arc::new(Controlled { node, desk, connections, sessions }));
+        let objects = self.objects.as_ref().map(ObjectsServer::objects);
+        let controlled = Controlled { node, desk, connections, sessions, objects };
+        let control = Control::new(Arc::new(controlled));
         let (public, steered) = (&self.shutdown, &self.control_shutdown);
         let doors = self.doors.lock();
         let Some(doors) = &*doors else { return Ok(()) };

@@ -24,6 +24,8 @@ Examples:
       The servers of the shop: release, place in the log, load, hit ratio.
   parvis sessions
       Which pages hold a session's lock, and how many requests wait for one.
+  parvis objects stats
+      The object cache of PHP: memory, hits, keys by database; `objects top` and `objects get` show keys.
   parvis restart --config /etc/parvis/parvis.toml
       A new process takes the sockets over, with the program and configuration that are there now.
   parvis drain
@@ -36,6 +38,18 @@ Point Magento at it, so that it sends its purges:
   bin/magento setup:config:set --http-cache-hosts=127.0.0.1:6081
 
 Exit status: 0 done; 1 the server refused or cannot be reached; 2 wrong arguments or configuration.";
+
+const OBJECTS_EXAMPLES: &str = "\
+Examples:
+  parvis objects stats
+      Is objects.memory enough? Where keys make room for others while hits fall, it is not.
+  parvis objects top --database 1 --count 5
+      What takes most, and which tags name most values.
+  parvis objects get zc:k:69d_CONFIG --full
+      One value with its type, time to live and tags. What is no text is printed as \\xNN, and taken so, too.
+
+Magento's caches: database 0 has configuration, blocks and collections, as env.php says (`database`).
+`top` and `get` show the shop's data, so they need control.token, or without one this machine.";
 
 /// A caching reverse proxy which runs as a sidecar on every Magento 2 web server.
 ///
@@ -69,6 +83,9 @@ pub(super) enum Command {
     /// shown. Many tries that wait at one path are a visitor's many requests, or a slow page. Tries with
     /// the plain answer had waited `sessions.hold_max`, and went on as they would without Parvis.
     Sessions(StatsArguments),
+    /// Show the object cache that PHP asks: numbers, the largest keys, one key.
+    #[command(subcommand, after_long_help = OBJECTS_EXAMPLES)]
+    Objects(ObjectsAsked),
     /// Have a new process take over, without a gap; where it cannot, the old one goes on.
     Restart(SteerArguments),
     /// Take the server out as SIGTERM does, and wait for its end.
@@ -96,7 +113,7 @@ pub(super) struct DemoArguments {
 }
 
 /// How to reach a server that runs.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(super) struct ControlArguments {
     /// The server's control address: `127.0.0.1:6082` or `unix:/path`. Without it:
     /// `listen.control` of the configuration.
@@ -146,6 +163,68 @@ pub(super) struct StatsArguments {
     pub server: ControlArguments,
 }
 
+/// What of the object cache is shown.
+#[derive(Debug, Subcommand)]
+pub(super) enum ObjectsAsked {
+    /// Memory, keys, hits, evictions and clients, with a row for each database that has keys.
+    Stats(StatsArguments),
+    /// The values that take most memory, and the sets with most members, which are the tags.
+    ///
+    /// All keys are looked at, in turns between which clients are served, so it may be called while the shop
+    /// is busy. A value of some MB is read in whole by each request that asks for it; a tag that names
+    /// almost all values cleans almost all.
+    Top(ObjectsTop),
+    /// One key: type, time to live, tags, and what stands under it.
+    ///
+    /// It does not count as used, nor as a hit. Values that Magento has compressed (gzip, zstd) are shown as
+    /// what they are.
+    Get(ObjectsGet),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ObjectsTop {
+    /// Only this database; without it all.
+    #[arg(long, short, value_name = "NUMBER")]
+    pub database: Option<u32>,
+    /// Entries of each list, 1 to 1000.
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 20)]
+    pub count: u32,
+    /// As the server sends it, for programs.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub server: ControlArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ObjectsGet {
+    /// The key as PHP names it, or as `top` prints it.
+    pub key: String,
+    /// Its database.
+    #[arg(long, short, value_name = "NUMBER", default_value_t = 0)]
+    pub database: u32,
+    /// Up to 3 MiB of it instead of 2 KiB.
+    #[arg(long)]
+    pub full: bool,
+    /// As the server sends it, for programs.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub server: ControlArguments,
+}
+
+impl ObjectsAsked {
+    /// The server to ask.
+    pub fn server(&mut self) -> ControlArguments {
+        let server = match self {
+            Self::Stats(of) => &mut of.server,
+            Self::Top(of) => &mut of.server,
+            Self::Get(of) => &mut of.server,
+        };
+        std::mem::take(server)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -185,9 +264,10 @@ mod tests {
     #[test]
     fn help_shows_each_command_with_an_example() {
         let help = Arguments::command().render_long_help().to_string();
-        for command in
-            ["run", "check", "demo", "purge", "stats", "fleet", "sessions", "restart", "drain"]
-        {
+        for command in [
+            "run", "check", "demo", "purge", "stats", "fleet", "sessions", "objects", "restart",
+            "drain",
+        ] {
             assert!(help.contains(&format!("\n  parvis {command}")), "{command}");
         }
         assert!(help.contains("PARVIS__STORE__MEMORY"));

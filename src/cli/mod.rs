@@ -1,9 +1,10 @@
-//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `restart` and `drain`.
+//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `objects`, `restart` and `drain`.
 
 mod arguments;
 mod client;
 mod commands;
 mod fleet;
+mod objects;
 mod sessions;
 mod steer;
 #[cfg(test)]
@@ -119,6 +120,8 @@ fn dispatch(
             .and_then(|server| Ok(fleet::fleet(&server, arguments.json)?)),
         Command::Sessions(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(sessions::sessions(&server, arguments.json)?)),
+        Command::Objects(mut asked) => server(asked.server(), environment)
+            .and_then(|server| Ok(objects::objects(&server, &asked)?)),
         Command::Restart(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(steer::restart(&server, &mut |text| terminal.say(text))?)),
         Command::Drain(arguments) => server(arguments.server, environment)

@@ -17,9 +17,11 @@ pub(super) fn json(status: StatusCode, value: &Value) -> Response {
 
 pub(super) fn error(error: &ControlError) -> Response {
     let status = match error {
-        ControlError::UnknownPath | ControlError::NoFleet | ControlError::NoSessions => {
-            StatusCode::NOT_FOUND
-        }
+        ControlError::UnknownPath
+        | ControlError::NoFleet
+        | ControlError::NoSessions
+        | ControlError::NoObjects
+        | ControlError::NoKey(_) => StatusCode::NOT_FOUND,
         ControlError::Method { .. } | ControlError::PurgeNotAllowed(_) => {
             StatusCode::METHOD_NOT_ALLOWED
         }

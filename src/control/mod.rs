@@ -9,6 +9,9 @@
 //! | `GET /stats` | the same for people, as JSON |
 //! | `GET /fleet` | the nodes of the fleet, as JSON; 404 for a single node |
 //! | `GET /sessions` | sessions on their way between PHP and Redis, as JSON; 404 where they do not pass through here |
+//! | `GET /objects` | the object cache: memory, keys, hits, by database; 404 where this server keeps none |
+//! | `GET /objects/top?database=0&count=20` | its largest keys and tags; without `database` of all |
+//! | `GET /objects/key?database=0&key=zc:k:ID` | one key, what stands under it cut to 2 KiB without `&full` |
 //! | `POST /purge` | purges what the JSON names |
 //! | `PURGE` any path | as Magento sends it |
 //! | `POST /drain` | 202: takes this server out and ends it, as SIGTERM does |
@@ -23,6 +26,7 @@
 mod access;
 mod answer;
 mod depart;
+mod objects;
 mod purge;
 
 use std::sync::Arc;
@@ -34,6 +38,7 @@ use tokio::sync::mpsc;
 use crate::body::BodyError;
 use crate::exchange::{Request, Responder, Response};
 use crate::fleet::{Overview, Reach, Wait};
+use crate::objects::Objects;
 use crate::observe::Readiness;
 use crate::sessions::figures::SessionFigures;
 use crate::settings::Settings;
@@ -52,6 +57,7 @@ const INDEX: &str = "Parvis' control listener\n\n\
     GET   /stats    the same for people\n\
     GET   /fleet    the nodes of the fleet, and the log\n\
     GET   /sessions clients, waits, and which paths hold locks\n\
+    GET   /objects  the object cache; /objects/top and /objects/key?key=NAME show keys\n\
     POST  /purge    {\"tags\":[\"cat_p_1\"]} | {\"url\":\"https://shop/x\"} | {\"all\":true} | \
     {\"pattern\":\"regex\"}, each with \"soft\":true if wanted\n\
     PURGE /         with X-Magento-Tags-Pattern, as Magento sends it\n\
@@ -72,6 +78,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Sessions on their way; `None`: they do not pass through this server.
     fn sessions(&self) -> Option<SessionFigures>;
+
+    /// The object cache; `None`: this server keeps none.
+    fn objects(&self) -> Option<Arc<Objects>>;
 
     /// Takes this server out and ends it, as SIGTERM does; once.
     fn drain(&self);
@@ -112,6 +121,12 @@ pub enum ControlError {
     /// 404
     #[error("sessions do not pass through this server: sessions.listen is not set")]
     NoSessions,
+    /// 404
+    #[error("this server keeps no object cache: objects.listen is not set")]
+    NoObjects,
+    /// 404
+    #[error("{0}")]
+    NoKey(String),
     /// 405
     #[error("this path takes {allowed}")]
     Method {
@@ -161,6 +176,9 @@ impl<N: Node> Control<N> {
             path => {
                 let response = match path {
                     b"/fleet" => self.show_fleet().await?,
+                    path if path.starts_with(b"/objects") => {
+                        objects::show(&*self.node, &request, path).await?
+                    }
                     path => self.show(path)?,
                 };
                 match request.method {

@@ -33,6 +33,7 @@ mod glob;
 mod guard;
 mod layout;
 mod own;
+mod largest;
 mod session;
 #[cfg(test)]
 mod simulation;
@@ -58,6 +59,7 @@ pub use coherence::Rules;
 pub use eviction::Eviction;
 pub use glob::matches;
 pub use layout::TagSets;
+pub use largest::{Content, DatabaseFigures, Largest, Look, Sized};
 pub use session::{After, Session};
 pub use touched::Touched;
 

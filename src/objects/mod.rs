@@ -7,6 +7,7 @@
 mod buffers;
 mod connection;
 mod messages;
+pub mod figures;
 mod onward;
 mod telling;
 

@@ -9,6 +9,7 @@ mod php;
 mod replay;
 mod restart;
 mod scripts;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
