@@ -2,6 +2,7 @@
 
 mod control;
 mod doors;
+mod kept_objects;
 mod objects;
 mod restart;
 mod server;

@@ -85,6 +85,8 @@ impl ObjectsServer {
         let endpoint = listener.endpoint().clone();
         let (objects, clients_max) = (Arc::clone(&self.objects), self.clients_max);
         self.runtime.spawn(async move {
+            // Who connects before waits in the socket's queue.
+            objects.opened().await;
             tracing::info!(%endpoint, "listening for the object cache");
             let (stages, next) = (shutdown.clone(), endpoint.clone());
             let serve = move |accepted| {

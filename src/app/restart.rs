@@ -57,15 +57,20 @@ impl Server {
     /// where clients come from then, if any do.
     async fn until_go(&mut self, predecessor: &mut Predecessor) -> Option<ClientsIn> {
         let (mut coming, mut clients): (Option<JoinHandle<()>>, _) = (None, None);
+        let mut objects = None;
         loop {
             tokio::select! {
                 told = predecessor.told() => match told {
-                    Told::Go => return clients,
+                    Told::Go => {
+                        self.open_objects(objects).await;
+                        return clients;
+                    }
                     Told::Clients(come) => {
                         clients = Some(come);
                         continue;
                     }
                     Told::Pages(socket) => coming = self.begin_receiving(socket).await,
+                    Told::Objects(socket) => objects = Some(self.receive_objects(socket)),
                 },
                 () = ended(&mut coming) => coming = None,
             }
@@ -149,13 +154,16 @@ impl Server {
         successor.prepared(still).await?;
         self.share_with(Some(Arc::clone(successor.link()) as Arc<dyn Sharer>));
         self.give_pages(&mut successor).await?;
+        let objects = self.give_objects(&successor).await?;
         self.desk.progress(&format!("process {process} is ready and takes over"));
         let has_store = self.sessions.has_store();
         let clients = if has_store { Some(successor.give_clients().await?) } else { None };
         tell_service_manager(Notice::MainProcess(process));
         let store = self.sessions.let_go(&self.node).await;
+        self.objects_given(objects).await;
         if let Err(error) = successor.go().await {
             tell_service_manager(Notice::MainProcess(std::process::id()));
+            self.keep_objects();
             // It may have the store of the sessions, which is taken back when this returns.
             drop(successor);
             return Err(error);
@@ -229,6 +237,9 @@ impl Server {
         self.shutdown.resume();
         self.sessions.shutdown().resume();
         self.control_shutdown.resume();
+        if let Some(objects) = &self.objects {
+            objects.objects().take_back();
+        }
         self.objects_shutdown.resume();
         self.desk.free();
         self.sessions.take_back(&self.node);

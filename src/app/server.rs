@@ -52,7 +52,7 @@ pub struct Server {
     /// What says when the control listener ends: later than the others.
     pub(super) control_shutdown: Shutdown,
     /// The object cache, and what says when its listener ends: PHP needs it until the last response.
-    objects: Option<ObjectsServer>,
+    pub(super) objects: Option<ObjectsServer>,
     pub(super) objects_shutdown: Shutdown,
     pub(super) desk: Arc<Desk>,
     orders: Option<mpsc::Receiver<Signal>>,
@@ -92,7 +92,8 @@ impl Server {
         let server = Self::prepare(doors, settings, level, file)?;
         // Before anybody can ask whether it is ready.
         server.node.parts().fleet.hold(&server.state);
-        let found = server.keeper.open().await;
+        let (found, objects) = tokio::join!(server.keeper.open(), server.keeper.open_objects());
+        server.read_objects_in(objects);
         server.begin()?;
         let reading = found.map(|found| {
             let keeper = Arc::clone(&server.keeper);
@@ -120,7 +121,8 @@ impl Server {
             objects.register_readings(&node.parts().observer);
         }
         let (shutdown, tls) = (Shutdown::new(), doors.tls.clone());
-        let keeper = Arc::new(Keeper::new(&node));
+        let kept = objects.as_ref().map(ObjectsServer::objects);
+        let keeper = Arc::new(Keeper::new(&node).with_objects(kept));
         register_readings(&node, &keeper, &shutdown, doors.limits());
         sessions.register_readings(&node);
         let (desk, orders) = Desk::new();

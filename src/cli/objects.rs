@@ -143,7 +143,9 @@ fn table(title: &str, keys: &[KeyOverview]) -> String {
 fn key(content: &KeyContent) -> String {
     let it = &content.overview;
     let mut text = String::new();
-    let mut row = |name: &str, value: &str| text.push_str(&format!("{name:<9} {value}\n"));
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<9} {value}");
+    };
     let noun = match it.kind.as_str() {
         "hash" => "fields",
         "set" => "members",
@@ -169,7 +171,7 @@ fn key(content: &KeyContent) -> String {
     text
 }
 
-/// Those that Cm_Cache_Backend_Redis keeps beside a value.
+/// Those that `Cm_Cache_Backend_Redis` keeps beside a value.
 fn tags(content: &KeyContent) -> Option<&str> {
     let of = |name: &str| {
         let is_it = |part: &&Part| part.field.as_deref() == Some(name);
@@ -182,6 +184,7 @@ fn tags(content: &KeyContent) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::arguments::ControlArguments;
     use crate::objects::figures::{DatabaseOverview, shown};
 
     fn key_of(kind: &str, key: &str) -> KeyOverview {
@@ -251,7 +254,7 @@ mod tests {
     fn a_key_is_asked_for_as_it_was_printed() {
         let asked = |key: &str, full| {
             let key = key.to_owned();
-            let (database, json, server) = (2, false, Default::default());
+            let (database, json, server) = (2, false, ControlArguments::default());
             key_path(&ObjectsGet { key, database, full, json, server })
         };
         assert_eq!(asked("zc:k:A", false), "/objects/key?database=2&key=zc%3Ak%3AA");

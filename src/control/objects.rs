@@ -49,7 +49,7 @@ async fn top(objects: Arc<Objects>, query: &Query) -> Result<Response, ControlEr
     }
     let largest = tokio::task::spawn_blocking(move || objects.largest(database, count)).await;
     let largest = largest.map_err(|error| ControlError::Bad(error.to_string()))?;
-    Ok(json(&largest.map_err(refused)?))
+    Ok(json(&largest.map_err(|reason| refused(&reason))?))
 }
 
 fn key(objects: &Objects, query: &Query) -> Result<Response, ControlError> {
@@ -57,10 +57,10 @@ fn key(objects: &Objects, query: &Query) -> Result<Response, ControlError> {
     let key = query.get("key");
     let key = key.ok_or_else(|| ControlError::Bad("which key? key=NAME says it".to_owned()))?;
     let max_bytes = if query.get("full").is_some() { SHOWN_MAX_BYTES } else { SHOWN_BYTES };
-    Ok(json(&objects.key(database, key, max_bytes).map_err(refused)?))
+    Ok(json(&objects.key(database, key, max_bytes).map_err(|reason| refused(&reason))?))
 }
 
-fn refused(reason: NotShown) -> ControlError {
+fn refused(reason: &NotShown) -> ControlError {
     match reason {
         NotShown::NoDatabase { .. } => ControlError::Bad(reason.to_string()),
         NotShown::NoKey { .. } => ControlError::NoKey(reason.to_string()),

@@ -15,7 +15,7 @@ use crate::snapshot::file::{Bounds, NotWritten, Place, Written};
 use crate::snapshot::{Fault, Head, Reader};
 
 /// A disk that does not say by then what is in a file holds no start.
-const OPENED_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Between two snapshots at least, whatever the setting says.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -138,7 +138,7 @@ impl Keeper {
         }
     }
 
-    /// Writes the last snapshot, when nothing is served any more, within `store.snapshot_timeout`.
+    /// Writes the last snapshot, and the object cache, when nothing is served any more, within `store.snapshot_timeout`.
     pub async fn write_last(self: &Arc<Self>) {
         if self.place.is_none() || self.is_over.swap(true, Ordering::SeqCst) {
             return;
@@ -146,7 +146,9 @@ impl Keeper {
         self.is_given_up.store(true, Ordering::SeqCst);
         // What is on the disk by then is renamed in a moment; a disk that hangs is not waited for.
         let patience = self.settings().store.snapshot_timeout.saturating_mul(2);
-        if tokio::time::timeout(patience, self.write(true)).await.is_err() {
+        let pages = tokio::time::timeout(patience, self.write(true));
+        let (pages, ()) = tokio::join!(pages, self.write_objects_at_stop(patience));
+        if pages.is_err() {
             tracing::warn!(
                 "the disk does not take the last snapshot in time; the one before stays"
             );
@@ -229,7 +231,7 @@ fn tell_fault(place: &Place, fault: &Fault, pages: Option<u64>) {
 }
 
 /// The release of the shop now; blocks.
-fn release_of(settings: &Settings) -> String {
+pub(super) fn release_of(settings: &Settings) -> String {
     let file = &settings.fleet.release_file;
     if file.as_os_str().is_empty() { String::new() } else { release::read(file) }
 }

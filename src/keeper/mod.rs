@@ -6,6 +6,7 @@
 
 mod file;
 mod handover;
+mod objects;
 mod progress;
 mod restore;
 
@@ -15,14 +16,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::clock::Moment;
+use crate::objects::Objects;
 use crate::pipeline::Node;
 use crate::settings::Settings;
-use crate::snapshot::file::{Place, Written};
+use crate::snapshot::file::{Kept, Place, Written};
 use crate::snapshot::{ECHOES_MAX_BYTES, Head, StoredResponse};
 use crate::store::{FillMark, Walk};
 
 pub use file::Found;
 pub use handover::Receiving;
+pub use objects::FoundObjects;
 
 /// What is around the content of a page.
 const AROUND_MAX_BYTES: u64 = 4 << 20;
@@ -33,6 +36,9 @@ pub struct Keeper {
     /// Of the node before anything was purged: what is read came in by then.
     mark: FillMark,
     place: Option<Place>,
+    /// The object cache, if there is one.
+    objects: Option<Arc<Objects>>,
+    objects_place: Option<Place>,
     /// Held while a snapshot is written.
     writing: tokio::sync::Mutex<()>,
     /// The snapshot that is being written is not wanted any more.
@@ -68,11 +74,16 @@ impl Keeper {
         let mark = node.parts().store.mark();
         let settings = Arc::clone(&node.parts().rules.load().settings);
         let directory = &settings.store.snapshot_directory;
-        let place = (!directory.as_os_str().is_empty()).then(|| Place::new(directory));
+        let place = |kept| {
+            let is_set = !directory.as_os_str().is_empty();
+            is_set.then(|| Place::new(directory, kept))
+        };
         Self {
             node: node.clone(),
             mark,
-            place,
+            place: place(Kept::Pages),
+            objects: None,
+            objects_place: place(Kept::Objects),
             writing: tokio::sync::Mutex::default(),
             is_given_up: AtomicBool::new(false),
             is_over: AtomicBool::new(false),

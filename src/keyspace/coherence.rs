@@ -119,8 +119,10 @@ impl Keyspace {
             }
             Clean::Keys { database, keys } => {
                 let Some(at) = at(*database) else { return };
-                let mut view = View { keyspace: self, at, now_ms };
-                with(&mut view, |coherence, view| coherence.clean_keys(view, keys));
+                self.portraying(|keyspace| {
+                    let mut view = View { keyspace, at, now_ms };
+                    with(&mut view, |coherence, view| coherence.clean_keys(view, keys));
+                });
             }
         }
     }
@@ -133,6 +135,7 @@ impl Keyspace {
             if let Some(coherence) = &mut self.coherence {
                 coherence.fence.database(at);
             }
+            self.effects.push(at, &[b"FLUSHDB"]);
             View { keyspace: self, at, now_ms }.flush();
         }
     }
@@ -198,6 +201,8 @@ impl Coherence {
 
     fn remove_all(&self, view: &mut View<'_>, keys: &[Vec<u8>]) {
         for key in keys.iter().filter(|key| !self.rules.is_private(key)) {
+            // No command says that this goes, too.
+            view.keyspace.effects.push(view.at, &[b"DEL", key]);
             view.remove(key);
         }
     }

@@ -9,11 +9,25 @@ use crate::resp::write;
 pub(super) struct Effects {
     /// Somebody wants them.
     pub wanted: bool,
+    /// They are part of a copy that is under way (see `dump`).
+    pub is_copied: bool,
+    /// Something was done that cannot be part of it.
+    pub is_spoiled: bool,
     database: Option<usize>,
     bytes: BytesMut,
 }
 
 impl Effects {
+    /// From now on they are part of a copy.
+    pub fn begin_copy(&mut self) {
+        *self = Self { wanted: true, is_copied: true, ..Self::default() };
+    }
+
+    /// They are wanted no more.
+    pub fn end_copy(&mut self) {
+        *self = Self::default();
+    }
+
     /// Adds a command.
     pub fn push(&mut self, database: usize, command: &[&[u8]]) {
         if self.wanted {

@@ -24,6 +24,7 @@ mod coherence;
 mod command;
 mod commands;
 mod dense;
+mod dump;
 mod effects;
 mod error;
 mod eviction;
@@ -31,9 +32,9 @@ mod fence;
 mod float;
 mod glob;
 mod guard;
+mod largest;
 mod layout;
 mod own;
-mod largest;
 mod session;
 #[cfg(test)]
 mod simulation;
@@ -56,10 +57,11 @@ use watch::Watches;
 
 pub use clean::Clean;
 pub use coherence::Rules;
+pub use dump::{Copying, Part, Swapped};
 pub use eviction::Eviction;
 pub use glob::matches;
-pub use layout::TagSets;
 pub use largest::{Content, DatabaseFigures, Largest, Look, Sized};
+pub use layout::TagSets;
 pub use session::{After, Session};
 pub use touched::Touched;
 

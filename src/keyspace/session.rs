@@ -120,6 +120,45 @@ impl Session {
         self.0.transaction.is_some()
     }
 
+    /// The commands that begin on another connection what this one is amid, the last of which may have no
+    /// reply. `None`: a watched key was changed already, or there are two things at once that none can begin.
+    pub fn begun(&self) -> Option<Vec<Request>> {
+        let client = &self.0;
+        if client.mark.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut commands = Vec::new();
+        let mut at = client.database;
+        for (database, key) in &client.watched {
+            commands.push(Request::pack(&[b"SELECT", database.to_string().as_bytes()]));
+            commands.push(Request::pack(&[b"WATCH", key]));
+            at = *database;
+        }
+        if at != client.database {
+            commands.push(Request::pack(&[b"SELECT", client.database.to_string().as_bytes()]));
+        }
+        if let Some(transaction) = &client.transaction {
+            commands.push(Request::pack(&[b"MULTI"]));
+            commands.extend(transaction.queue.iter().map(|(request, _)| request.clone()));
+            if transaction.is_broken {
+                // As it is here, EXEC is to do none.
+                commands.push(Request::pack(&[b"GET"]));
+            }
+        }
+        match (client.replies, &client.transaction) {
+            (Replies::All, _) => {}
+            (_, Some(_)) => return None,
+            (Replies::None, None) => commands.push(Request::pack(&[b"CLIENT", b"REPLY", b"OFF"])),
+            (_, None) => commands.push(Request::pack(&[b"CLIENT", b"REPLY", b"SKIP"])),
+        }
+        Some(commands)
+    }
+
+    /// Does it get no replies, to the next command at least?
+    pub fn is_silent(&self) -> bool {
+        self.0.replies != Replies::All
+    }
+
     /// Bytes of the commands that wait in its transaction.
     pub fn queued_bytes(&self) -> usize {
         self.0.transaction.as_ref().map_or(0, |transaction| transaction.bytes)
@@ -136,7 +175,9 @@ impl Session {
     /// Others have their turn now.
     pub fn end_turn(&mut self, keyspace: &mut Keyspace, now_ms: i64) {
         if self.0.own.awaits_names() {
-            guard::end_turn(&mut View { keyspace, at: 0, now_ms }, &mut self.0.own);
+            keyspace.portraying(|keyspace| {
+                guard::end_turn(&mut View { keyspace, at: 0, now_ms }, &mut self.0.own);
+            });
         }
     }
 
@@ -147,7 +188,7 @@ impl Session {
 
     /// The commands by which a new session becomes what this one is; their replies are nobody's. One that watches
     /// keys is to be told then that they were changed ([`Session::overtake`]).
-    pub fn begun(&self) -> Vec<Request> {
+    pub fn resume_commands(&self) -> Vec<Request> {
         let client = &self.0;
         let mut begun = Vec::new();
         if client.protocol == Protocol::Resp3 {
@@ -300,6 +341,10 @@ impl Client {
         let (changes, at) = (keyspace.changes, self.database);
         let writes = command.flags.contains(Flags::WRITES);
         keyspace.is_reading = !writes;
+        let is_portrayed = keyspace.effects.is_copied && command.draws_on_others();
+        if is_portrayed {
+            keyspace.keep_touched(true);
+        }
         let mut view = View { keyspace, at, now_ms };
         let guarded =
             if writes { guard::before(&mut view, &mut self.own, command, request) } else { None };
@@ -307,11 +352,17 @@ impl Client {
         let mut call = Call { view, client: self, request, command, out, begins, is_told: false };
         let done = (command.run)(&mut call);
         let is_told = call.is_told || !writes;
-        if let Some(guarded) = guarded {
-            guard::after(guarded, &mut call.view, &mut call.client.own, command, request);
-        }
-        if keyspace.changes != changes && !is_told {
+        if is_portrayed {
+            keyspace.tell_touched();
+        } else if keyspace.changes != changes && !is_told {
             keyspace.effects.push_raw(at, request.raw());
+        }
+        if let Some(guarded) = guarded {
+            // What is not kept was done above all the same.
+            keyspace.portraying(|keyspace| {
+                let mut view = View { keyspace, at, now_ms };
+                guard::after(guarded, &mut view, &mut self.own, command, request);
+            });
         }
         // A short command can take much: COPY, SUNIONSTORE, APPEND to what has little room left.
         let grows = command.flags.contains(Flags::GROWS);

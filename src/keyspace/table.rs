@@ -48,6 +48,21 @@ pub(super) struct Command {
 }
 
 impl Command {
+    /// Does what it leaves of a key depend on other keys, or databases?
+    pub fn draws_on_others(&self) -> bool {
+        const THEY: [&str; 8] = [
+            "copy",
+            "rename",
+            "renamenx",
+            "sdiffstore",
+            "sinterstore",
+            "smove",
+            "sunionstore",
+            "swapdb",
+        ];
+        THEY.contains(&self.name)
+    }
+
     /// Does it take so many arguments?
     pub fn takes(&self, arguments: usize) -> bool {
         let arguments = i32::try_from(arguments).unwrap_or(i32::MAX);

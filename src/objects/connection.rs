@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -55,6 +55,8 @@ struct Client<'a> {
     state: ReadState,
     requests: Vec<Request>,
     replies: BytesMut,
+    /// Commands that another process is to do.
+    undone: Vec<Bytes>,
     held: Held<'a>,
     /// Messages that its transaction touches, which is not done yet.
     awaited: Vec<Key>,
@@ -63,9 +65,9 @@ struct Client<'a> {
 }
 
 impl Objects {
-    /// Serves a client until it goes, or sends what is no command, or has begun nothing that is not done
-    /// while `stay` says that it is not to be served here; then it is passed on, or let go. `endpoint` is
-    /// where a process listens that takes over. `stay` is asked whenever the task is woken.
+    /// Serves a client until it goes, or sends what is no command, or `stay` says that it is not to be
+    /// served here, or another process has the databases; then it is passed on, or let go. `endpoint` is where
+    /// a process listens that takes over. `stay` is asked whenever the task is woken.
     pub async fn serve<S>(&self, mut stream: S, stay: impl Fn() -> Stay + Send, endpoint: &Endpoint)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
@@ -79,6 +81,7 @@ impl Objects {
             state: ReadState::default(),
             requests: Vec::new(),
             replies: BytesMut::new(),
+            undone: Vec::new(),
             held: self.buffers.hold(),
             awaited: Vec::new(),
             chunk_bytes: READ_MIN_BYTES,
@@ -88,8 +91,8 @@ impl Objects {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let _ = client.send(&mut stream).await;
             }
-            End::Told if stay() == Stay::Elsewhere => {
-                if let Err(error) = onward::pass_on(&mut stream, &client.session, endpoint).await {
+            End::Told if stay() != Stay::Nowhere => {
+                if let Err(error) = client.pass_on(&mut stream, endpoint).await {
                     tracing::debug!(%error, "a client of the object cache could not be passed on");
                 }
             }
@@ -149,10 +152,16 @@ impl Client<'_> {
     {
         self.read.reserve(self.chunk_bytes);
         let room = self.read.capacity() - self.read.len();
-        let may_leave = self.read.is_empty() && !self.session.is_amid();
+        let is_amid = self.session.is_amid();
+        let may_leave = self.read.is_empty();
+        let must_leave = || match stay() {
+            Stay::Here => false,
+            Stay::Elsewhere => may_leave,
+            Stay::Nowhere => may_leave && !is_amid,
+        };
         let mut reading = pin!(stream.read_buf(&mut self.read));
         let reading = poll_fn(|context| match reading.as_mut().poll(context) {
-            Poll::Pending if may_leave && stay() != Stay::Here => Poll::Ready(Err(End::Told)),
+            Poll::Pending if must_leave() => Poll::Ready(Err(End::Told)),
             read => read.map_err(End::from),
         });
         let read = match self.objects.idle_timeout {
@@ -183,9 +192,13 @@ impl Client<'_> {
         let mut messages = self.fetch_messages(left).await;
         while !left.is_empty() && after == After::Continue {
             let (session, replies) = (&mut self.session, &mut self.replies);
-            let (done, cleans);
-            (done, after, cleans) = self.objects.execute(session, left, replies, REPLIES_MAX_BYTES);
-            left = &left[done..];
+            let Some((done, next, cleans)) =
+                self.objects.execute(session, left, replies, REPLIES_MAX_BYTES)
+            else {
+                self.undone = left.iter().map(|request| request.raw().clone()).collect();
+                return Err(End::Told);
+            };
+            (left, after) = (&left[done..], next);
             if let Some(touched) = &mut messages {
                 self.objects.send_changed(touched).await;
                 self.session.waited(self.objects.clock.roughly().milliseconds());
@@ -241,6 +254,23 @@ impl Client<'_> {
         }
         self.replies.clear();
         Ok(())
+    }
+
+    /// Has another process go on: with what was begun, and what came and was not done.
+    async fn pass_on<S>(&mut self, stream: &mut S, endpoint: &Endpoint) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(begun) = self.session.begun() else {
+            return Err(io::Error::other("what it has begun cannot be gone on with elsewhere"));
+        };
+        if self.send(stream).await.is_err() {
+            return Ok(());
+        }
+        let mut rest = BytesMut::new();
+        self.undone.drain(..).for_each(|raw| rest.extend_from_slice(&raw));
+        rest.extend_from_slice(&self.read);
+        onward::pass_on(stream, &self.session, &begun, &rest, endpoint).await
     }
 
     /// Counts what has to wait, and gives back what does not.

@@ -12,7 +12,7 @@ use crate::keyspace::{Content, Largest, Look, Sized};
 /// Keys that are looked at in one turn, before clients have theirs.
 const SURVEYED_AT_ONCE: usize = 1_000;
 
-/// How a value begins that Cm_Cache_Backend_Redis has compressed: two letters of the library's name, and
+/// How a value begins that `Cm_Cache_Backend_Redis` has compressed: two letters of the library's name, and
 /// this.
 const COMPRESSED: &[u8] = b":\x1f\x8b";
 
@@ -220,7 +220,7 @@ impl Objects {
             };
             look
         };
-        Ok(content_of(look, now_ms, max_bytes))
+        Ok(content_of(&look, now_ms, max_bytes))
     }
 }
 
@@ -235,7 +235,7 @@ fn overview_of(it: &Sized, now_ms: i64) -> KeyOverview {
     }
 }
 
-fn content_of(look: Look, now_ms: i64, max_bytes: usize) -> KeyContent {
+fn content_of(look: &Look, now_ms: i64, max_bytes: usize) -> KeyContent {
     let (mut left_bytes, mut is_cut) = (max_bytes, look.is_cut);
     let mut part = |field: Option<&[u8]>, text: &[u8]| {
         let (compression, plain) = unpacked(text, left_bytes);

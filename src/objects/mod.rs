@@ -6,23 +6,26 @@
 
 mod buffers;
 mod connection;
-mod messages;
 pub mod figures;
+pub mod kept;
+mod messages;
 mod onward;
 mod telling;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::keyspace::{self, After, Bounds, Clean, Eviction, Keyspace, Rules, Session, TagSets};
 use crate::resp::{Limits, Request};
 use crate::settings;
 use buffers::Buffers;
+use kept::Life;
 use messages::Messages;
 use telling::Telling;
 
@@ -54,6 +57,13 @@ pub struct Objects {
     keyspace: Mutex<Keyspace>,
     telling: Telling,
     messages: OnceLock<Messages>,
+    /// Locked while `keyspace` is.
+    life: Mutex<Life>,
+    /// Changed while `keyspace` is locked: another process has all, and does what commands come.
+    is_given_away: AtomicBool,
+    opened: watch::Sender<bool>,
+    bounds: Bounds,
+    seed: u64,
     clock: Clock,
     limits: Limits,
     idle_timeout: Option<Duration>,
@@ -105,6 +115,11 @@ impl Objects {
             keyspace: Mutex::new(keyspace),
             telling: Telling::default(),
             messages: OnceLock::new(),
+            life: Mutex::default(),
+            is_given_away: AtomicBool::new(false),
+            opened: watch::Sender::new(false),
+            bounds,
+            seed,
             clock,
             limits,
             idle_timeout: Some(settings.idle_timeout).filter(|idle| !idle.is_zero()),
@@ -119,9 +134,11 @@ impl Objects {
     /// What is kept, and who is connected.
     pub fn figures(&self) -> Figures {
         let keyspace = self.keyspace.lock();
+        let mut kept = keyspace.figures();
+        kept.commands -= self.life.lock().commands_before;
         Figures {
             memory_max_bytes: keyspace.memory_max_bytes() as u64,
-            keyspace: keyspace.figures(),
+            keyspace: kept,
             clients: self.clients.load(Ordering::Relaxed),
             clients_seen: self.clients_seen.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
@@ -150,14 +167,18 @@ impl Objects {
     /// Another node's clean, or one that is done once more: done here, and told to nobody. When it returns, no
     /// command reads what was cleaned, and nothing is kept that is older.
     pub fn clean(&self, clean: &Clean) {
+        let mut keyspace = self.keyspace.lock();
+        self.life.lock().note(clean);
         // What a flush leaves is dropped by the next upkeep, not by who reads the log.
-        self.keyspace.lock().clean(clean, self.now_ms());
+        keyspace.clean(clean, self.now_ms());
     }
 
     /// Cleans were missed, nobody knows which: all databases are emptied, and what was begun before is not
     /// kept.
     pub fn cleans_were_missed(&self) {
-        self.keyspace.lock().cleans_were_missed();
+        let mut keyspace = self.keyspace.lock();
+        self.life.lock().is_outdated = true;
+        keyspace.cleans_were_missed();
     }
 
     /// Milliseconds since 1970: keys end by the wall's clock, as EXPIREAT says.
@@ -167,17 +188,21 @@ impl Objects {
     }
 
     /// Does commands from the front of a list, until their replies are `replies_max_bytes` together. How
-    /// many were done, what becomes of the connection, and what is to be told before it hears of it.
+    /// many were done, what becomes of the connection, and what is to be told before it hears of it. `None`:
+    /// another process does them.
     fn execute(
         &self,
         session: &mut Session,
         requests: &[Request],
         out: &mut BytesMut,
         replies_max_bytes: usize,
-    ) -> (usize, After, Vec<Clean>) {
+    ) -> Option<(usize, After, Vec<Clean>)> {
         let now_ms = self.now_ms();
         let (mut done, mut after) = (0, After::Continue);
         let mut keyspace = self.keyspace.lock();
+        if self.is_given_away.load(Ordering::Relaxed) {
+            return None;
+        }
         session.begin_turn(&keyspace, self.clock.roughly().milliseconds());
         for request in requests {
             after = session.execute(&mut keyspace, request, now_ms, out);
@@ -193,7 +218,7 @@ impl Objects {
             // A hundred thousand values take a while, and nobody has to wait for it.
             tokio::task::spawn_blocking(move || drop(freed));
         }
-        (done, after, cleans)
+        Some((done, after, cleans))
     }
 }
 

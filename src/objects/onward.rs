@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, co
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::keyspace::Session;
-use crate::resp::{Protocol, ReplyLimits, ReplyState, read_reply, write};
+use crate::resp::{Protocol, ReplyLimits, ReplyState, Request, read_reply, write};
 use crate::settings::Endpoint;
 
 /// What answers to the greeting may take.
@@ -19,10 +19,13 @@ const REPLIES: ReplyLimits = ReplyLimits {
     reply_max_bytes: 64 << 10,
 };
 
-/// Passes on what comes, both ways, until one side ends.
+/// Passes on what comes, both ways, until one side ends; before that, `begun`, whose replies the client has
+/// had, and `rest`, whose replies it waits for.
 pub(super) async fn pass_on<S>(
     stream: &mut S,
     session: &Session,
+    begun: &[Request],
+    rest: &[u8],
     endpoint: &Endpoint,
 ) -> io::Result<()>
 where
@@ -32,18 +35,31 @@ where
         Endpoint::Tcp(address) => {
             let next = TcpStream::connect(address).await?;
             next.set_nodelay(true)?;
-            pass_to(stream, session, next).await
+            pass_to(stream, session, begun, rest, next).await
         }
-        Endpoint::Unix(path) => pass_to(stream, session, UnixStream::connect(path).await?).await,
+        Endpoint::Unix(path) => {
+            let next = UnixStream::connect(path).await?;
+            pass_to(stream, session, begun, rest, next).await
+        }
     }
 }
 
-async fn pass_to<S, N>(stream: &mut S, session: &Session, mut next: N) -> io::Result<()>
+async fn pass_to<S, N>(
+    stream: &mut S,
+    session: &Session,
+    begun: &[Request],
+    rest: &[u8],
+    mut next: N,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     N: AsyncRead + AsyncWrite + Unpin,
 {
-    let (greeting, mut awaited) = greeting(session);
+    let (mut greeting, mut awaited) = greeting(session);
+    for request in begun {
+        greeting.extend_from_slice(request.raw());
+    }
+    awaited += begun.len() - usize::from(session.is_silent());
     next.write_all(&greeting).await?;
     let (mut came, mut state) = (BytesMut::new(), ReplyState::default());
     while awaited > 0 {
@@ -57,6 +73,7 @@ where
             Err(error) => return Err(io::Error::other(error)),
         }
     }
+    next.write_all(rest).await?;
     copy_bidirectional(stream, &mut next).await.map(drop)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Fault, Head, Pushed, Reader, StoredResponse, Writer};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// Shorter pauses are put together: a sleep is no shorter than that anyway.
@@ -15,13 +15,23 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// When so many responses in a row found no room, the snapshot is full.
 const FULL_IN_A_ROW_MAX: u32 = 100;
 
-const NAME: &str = "pages.snapshot";
-/// What is being written; left over by a process that was killed.
-const BESIDE: &str = ".pages-";
-/// Where a file goes that is not whole, for people to look at.
-const CORRUPT: &str = "pages.corrupt";
-/// Who writes holds a lock on this.
-const LOCK: &str = "pages.lock";
+/// Of what a snapshot is; files are named after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Stored responses.
+    Pages,
+    /// The object cache.
+    Objects,
+}
+
+impl Kept {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pages => "pages",
+            Self::Objects => "objects",
+        }
+    }
+}
 
 /// What a snapshot may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,26 +67,54 @@ pub enum NotWritten {
     /// Who wanted it does not want it any more.
     #[error("it was given up")]
     GivenUp,
+    /// A part of it would be of no use.
+    #[error("it is larger than store.snapshot_max ({0} bytes)")]
+    TooLarge(u64),
+    /// What is kept changed in a way that it cannot have.
+    #[error("{0}")]
+    Spoiled(String),
 }
 
 /// Where a snapshot is kept: a directory of one server's own.
 #[derive(Clone, Debug)]
-pub struct Place(PathBuf);
+pub struct Place {
+    directory: PathBuf,
+    kept: Kept,
+}
+
+/// A snapshot that is being written.
+pub type Beside = Writer<BufWriter<tempfile::NamedTempFile>>;
+
+/// Holds who writes to a rate.
+#[derive(Debug)]
+pub struct Pace<'a> {
+    clock: &'a Clock,
+    began: Moment,
+    bytes_per_second: u64,
+}
+
+impl Pace<'_> {
+    /// So many bytes were written: sleeps where that was too fast.
+    pub fn keep(&self, bytes: u64) {
+        let pause = pause(bytes, self.clock.now().since(self.began), self.bytes_per_second);
+        if pause >= PAUSE_MIN {
+            std::thread::sleep(pause);
+        }
+    }
+}
 
 impl Place {
     /// In this directory, which need not be there yet.
-    pub fn new(directory: &Path) -> Self {
-        Self(directory.to_owned())
+    pub fn new(directory: &Path, kept: Kept) -> Self {
+        Self { directory: directory.to_owned(), kept }
     }
 
     /// The file's path.
     pub fn path(&self) -> PathBuf {
-        self.0.join(NAME)
+        self.directory.join(format!("{}.snapshot", self.kept.name()))
     }
 
-    /// Writes a snapshot: into a file beside, which then takes the place of what is there, if
-    /// `is_wanted` says so at last. Where that fails, what was there stays. Blocks, and pauses to keep
-    /// to the rate. No two processes write at once.
+    /// Writes a snapshot of responses; see [`Place::write_by`].
     pub fn write(
         &self,
         head: &Head,
@@ -85,27 +123,42 @@ impl Place {
         responses: impl Iterator<Item = StoredResponse>,
         is_wanted: impl FnOnce() -> bool,
     ) -> Result<Written, NotWritten> {
-        std::fs::create_dir_all(&self.0)?;
+        self.write_by(head, bounds, clock, is_wanted, |writer, pace| {
+            let (mut left_out, mut full_in_a_row) = (0, 0);
+            for response in responses {
+                let pushed = writer.push(&response)?;
+                left_out += u64::from(pushed != Pushed::Written);
+                full_in_a_row = if pushed == Pushed::Full { full_in_a_row + 1 } else { 0 };
+                if full_in_a_row == FULL_IN_A_ROW_MAX {
+                    break;
+                }
+                pace.keep(writer.bytes());
+            }
+            Ok(left_out)
+        })
+    }
+
+    /// Writes a snapshot: into a file beside, which then takes the place of what is there, if
+    /// `is_wanted` says so at last. Where that fails, what was there stays. Blocks, and pauses to keep
+    /// to the rate. No two processes write at once.
+    pub fn write_by(
+        &self,
+        head: &Head,
+        bounds: Bounds,
+        clock: &Clock,
+        is_wanted: impl FnOnce() -> bool,
+        fill: impl FnOnce(&mut Beside, &Pace<'_>) -> Result<u64, NotWritten>,
+    ) -> Result<Written, NotWritten> {
+        std::fs::create_dir_all(&self.directory)?;
         let _lock = self.lock()?;
         self.remove_left_over();
         // Its rights are its owner's alone: pages of a shop behind a login may be in it.
-        let beside = tempfile::Builder::new().prefix(BESIDE).tempfile_in(&self.0)?;
+        let beside =
+            tempfile::Builder::new().prefix(&self.beside()).tempfile_in(&self.directory)?;
         let out = BufWriter::with_capacity(BUFFER_BYTES, beside);
         let mut writer = Writer::begin(out, head, bounds.bytes_max, bounds.record_max_bytes)?;
-        let began = clock.now();
-        let (mut left_out, mut full_in_a_row) = (0, 0);
-        for response in responses {
-            let pushed = writer.push(&response)?;
-            left_out += u64::from(pushed != Pushed::Written);
-            full_in_a_row = if pushed == Pushed::Full { full_in_a_row + 1 } else { 0 };
-            if full_in_a_row == FULL_IN_A_ROW_MAX {
-                break;
-            }
-            let pause = pause(writer.bytes(), clock.now().since(began), bounds.bytes_per_second);
-            if pause >= PAUSE_MIN {
-                std::thread::sleep(pause);
-            }
-        }
+        let bytes_per_second = bounds.bytes_per_second;
+        let left_out = fill(&mut writer, &Pace { clock, began: clock.now(), bytes_per_second })?;
         let records = writer.records();
         let beside = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
         beside.as_file().sync_all()?;
@@ -114,9 +167,24 @@ impl Place {
             return Err(NotWritten::GivenUp);
         }
         beside.persist(self.path()).map_err(|error| error.error)?;
-        // The new name, too, is to outlive a loss of power.
-        File::open(&self.0)?.sync_all()?;
+        self.sync_names()?;
         Ok(Written { records, bytes, left_out })
+    }
+
+    /// A new name, or that one has gone, is to outlive a loss of power, too.
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Removes the file: what was read of it may not be read again.
+    pub fn remove(&self) -> io::Result<()> {
+        std::fs::remove_file(self.path())?;
+        self.sync_names()
+    }
+
+    /// How the name of a file begins that is being written, or was left over by a process that was killed.
+    fn beside(&self) -> String {
+        format!(".{}-", self.kept.name())
     }
 
     /// Opens what [`Place::write`] wrote. `None`: there is none.
@@ -133,15 +201,15 @@ impl Place {
 
     /// Puts a file that is not whole out of the way, so that it is not read again; its new path.
     pub fn set_aside(&self) -> io::Result<PathBuf> {
-        let path = self.0.join(CORRUPT);
+        let path = self.directory.join(format!("{}.corrupt", self.kept.name()));
         std::fs::rename(self.path(), &path)?;
         Ok(path)
     }
 
     /// Held until it is dropped, or the process ends in whatever way.
     fn lock(&self) -> Result<File, NotWritten> {
-        let file =
-            File::options().write(true).create(true).truncate(false).open(self.0.join(LOCK))?;
+        let path = self.directory.join(format!("{}.lock", self.kept.name()));
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(NotWritten::Taken),
@@ -151,8 +219,9 @@ impl Place {
 
     /// Removes what killed processes had begun to write.
     fn remove_left_over(&self) {
-        let files = std::fs::read_dir(&self.0).into_iter().flatten().filter_map(Result::ok);
-        for file in files.filter(|it| it.file_name().to_string_lossy().starts_with(BESIDE)) {
+        let files = std::fs::read_dir(&self.directory).into_iter().flatten().filter_map(Result::ok);
+        let beside = self.beside();
+        for file in files.filter(|it| it.file_name().to_string_lossy().starts_with(&beside)) {
             // What cannot be removed takes room, and harms nothing else.
             let _ = std::fs::remove_file(file.path());
         }
@@ -183,7 +252,7 @@ mod tests {
 
     fn place() -> (Place, tempfile::TempDir) {
         let directory = tempfile::tempdir().expect("a directory");
-        (Place::new(&directory.path().join("new")), directory)
+        (Place::new(&directory.path().join("new"), Kept::Pages), directory)
     }
 
     fn write(
@@ -214,15 +283,15 @@ mod tests {
         let given_up = place.write(&Head::default(), BOUNDS, &clock, responses(9), || false);
         assert!(matches!(given_up, Err(NotWritten::GivenUp)));
         assert_eq!(read(&place).len(), 3);
-        std::fs::write(place.0.join(".pages-left-over"), "x").expect("written");
+        std::fs::write(place.directory.join(".pages-left-over"), "x").expect("written");
         write(&place, &Head::default(), BOUNDS, 9).expect("written");
         assert_eq!(read(&place).len(), 9);
-        let mut files: Vec<_> = std::fs::read_dir(&place.0)
+        let mut files: Vec<_> = std::fs::read_dir(&place.directory)
             .expect("readable")
             .map(|file| file.expect("a file").file_name())
             .collect();
         files.sort();
-        assert_eq!(files, [LOCK, NAME], "nothing is left beside");
+        assert_eq!(files, ["pages.lock", "pages.snapshot"], "nothing is left beside");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Stored responses as bytes: on disk over a restart, or on their way to another process.
+//! Stored responses as bytes: on disk over a restart, or on their way to another process; and the object
+//! cache.
 //!
 //! It knows no store. Whoever has one makes a [`StoredResponse`] of each entry, hottest first, so
 //! that a bound leaves out the coldest; and judges what it reads before use.
@@ -12,6 +13,7 @@
 //! | `1`, head | [`Head`] |
 //! | `2`, record | one response, as [`record`] has it |
 //! | `3`, end | the number of records |
+//! | `4`, commands | instead of records, for the object cache: bytes of a stream of commands |
 //!
 //! What is not whole ends in a [`Fault`]; the records before it are as they were written. A record's
 //! content is read into one buffer, and all its parts are slices of that.
@@ -56,6 +58,7 @@ const VERSION: u16 = 1;
 const HEAD: u8 = 1;
 const RECORD: u8 = 2;
 const END: u8 = 3;
+const COMMANDS: u8 = 4;
 
 /// Kind and length before a block's content.
 const BLOCK_HEAD_BYTES: usize = 5;

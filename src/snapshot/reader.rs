@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use bytes::{Buf, Bytes};
 
 use super::{
-    BLOCK_HEAD_BYTES, CHECKSUM_BYTES, ECHOES_MAX_BYTES, END, Fault, HEAD, Head, MAGIC, RECORD,
-    StoredResponse, TEXT_MAX_BYTES, VERSION, checksum, record,
+    BLOCK_HEAD_BYTES, CHECKSUM_BYTES, COMMANDS, ECHOES_MAX_BYTES, END, Fault, HEAD, Head, MAGIC,
+    RECORD, StoredResponse, TEXT_MAX_BYTES, VERSION, checksum, record,
 };
 
 /// Bytes of a head: three numbers, a flag, lengths, texts.
@@ -62,17 +62,36 @@ impl<R: Read> Reader<R> {
     }
 
     fn read(&mut self) -> Result<Option<StoredResponse>, Fault> {
-        let (kind, mut content) = self.block()?;
+        let (kind, content) = self.block()?;
         match kind {
             RECORD => {
                 let response = record::read(content).map_err(|what| self.malformed(what))?;
                 self.record += 1;
                 Ok(Some(response))
             }
-            END => match content.get_u64_le() {
-                said if said == self.record => Ok(None),
-                said => Err(Fault::Count { read: self.record, said }),
-            },
+            END => self.end(content).map(|()| None),
+            COMMANDS => Err(self.malformed("it has commands, and no response")),
+            _ => Err(self.malformed("there are two heads")),
+        }
+    }
+
+    fn end(&self, mut content: Bytes) -> Result<(), Fault> {
+        match content.get_u64_le() {
+            said if said == self.record => Ok(()),
+            said => Err(Fault::Count { read: self.record, said }),
+        }
+    }
+
+    /// The next commands of a snapshot of the object cache; `None`: those were all.
+    pub fn commands(&mut self) -> Result<Option<Bytes>, Fault> {
+        let (kind, content) = self.block()?;
+        match kind {
+            COMMANDS => {
+                self.record += 1;
+                Ok(Some(content))
+            }
+            END => self.end(content).map(|()| None),
+            RECORD => Err(self.malformed("it has a response, and no commands")),
             _ => Err(self.malformed("there are two heads")),
         }
     }
@@ -85,7 +104,7 @@ impl<R: Read> Reader<R> {
         let length = u32::from_le_bytes(length) as usize;
         let fits = match kind {
             HEAD => length <= HEAD_MAX_BYTES,
-            RECORD => length <= self.record_max_bytes,
+            RECORD | COMMANDS => length <= self.record_max_bytes,
             END => length == END_BYTES,
             _ => return Err(self.malformed("its kind is unknown")),
         };

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    BLOCK_HEAD_BYTES, CHECKSUM_BYTES, ECHOES_MAX_BYTES, END, HEAD, Head, MAGIC, RECORD,
+    BLOCK_HEAD_BYTES, CHECKSUM_BYTES, COMMANDS, ECHOES_MAX_BYTES, END, HEAD, Head, MAGIC, RECORD,
     StoredResponse, TEXT_MAX_BYTES, VERSION, checksum, record,
 };
 
@@ -77,6 +77,23 @@ impl<W: Write> Writer<W> {
             self.buffer = Vec::new();
             return Ok(Pushed::TooLarge);
         }
+        self.push_block()
+    }
+
+    /// Writes commands, in as many blocks as they take. What has no room is left out, and what was written is of
+    /// no use then.
+    pub fn push_commands(&mut self, commands: &[u8]) -> io::Result<Pushed> {
+        for piece in commands.chunks(self.record_max_bytes.clamp(1, u32::MAX as usize)) {
+            self.begin_block(COMMANDS);
+            self.buffer.extend_from_slice(piece);
+            if self.push_block()? == Pushed::Full {
+                return Ok(Pushed::Full);
+            }
+        }
+        Ok(Pushed::Written)
+    }
+
+    fn push_block(&mut self) -> io::Result<Pushed> {
         let block_bytes = (self.buffer.len() + CHECKSUM_BYTES) as u64;
         if self.bytes.saturating_add(block_bytes).saturating_add(END_BYTES) > self.bytes_max {
             return Ok(Pushed::Full);
@@ -94,6 +111,11 @@ impl<W: Write> Writer<W> {
         self.end_block()?;
         self.out.flush()?;
         Ok(self.out)
+    }
+
+    /// Hands on what was written so far, where somebody reads along.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 
     /// Bytes so far.

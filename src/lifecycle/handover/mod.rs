@@ -15,6 +15,7 @@
 //! | | <- | `Filled`: all of it is there; after some time it is not waited for |
 //! | `Clients`: where those come that the store of the sessions goes with | -> | |
 //! | lets go of that store, while its clients wait | | |
+//! | `Objects`: a copy, what clients do meanwhile, and an end after which nothing is done here | -> | takes in the object cache, from the socket beside |
 //! | `Go`, once systemd knows the new main process | -> | accepts connections |
 //! | passes the clients of the sessions on | -> | serves them |
 //! | accepts no more, ends kept connections after their next response | <- | `Serving` |
@@ -82,6 +83,8 @@ enum Message {
     Clients,
     /// All of it is in the successor's store, or can never be.
     Filled,
+    /// What the object cache has, and what its clients do until `Go`, comes over the socket beside this.
+    Objects,
     /// The successor is to serve.
     Go,
     /// The successor serves.

@@ -95,6 +95,8 @@ pub enum Told {
     Pages(UnixStream),
     /// That this one takes its clients in, once it serves.
     Clients(ClientsIn),
+    /// That this one takes in its object cache, from this socket.
+    Objects(UnixStream),
     /// That this one serves.
     Go,
 }
@@ -133,6 +135,7 @@ impl Predecessor {
                     Ok(clients) => return Told::Clients(clients),
                     Err(error) => tracing::warn!(%error, "clients cannot be taken in"),
                 },
+                (Message::Objects, Some(socket)) => return Told::Objects(socket.into()),
                 _ => {}
             }
         }

@@ -140,6 +140,18 @@ impl Successor {
         Ok(ours)
     }
 
+    /// Has it take in the object cache, which is to be written to the other end of what this gives.
+    pub async fn give_objects(&self) -> Result<UnixStream, HandoverError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.link.channel().send(&Message::Objects, Some(theirs.as_fd())).await?;
+        Ok(ours)
+    }
+
+    /// How long it may take until it serves.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Waits until it has all of that, though no longer than `patience`, nor than half of the time that it
     /// has to serve. False: it takes longer.
     pub async fn filled(
@@ -147,7 +159,7 @@ impl Successor {
         patience: Duration,
         progress: impl Fn(Duration),
     ) -> Result<bool, HandoverError> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.time_left();
         let filled = self.wait_for(|message| matches!(message, Message::Filled), progress);
         match tokio::time::timeout(patience.min(left / 2), filled).await {
             Ok(filled) => filled.map(|()| true),

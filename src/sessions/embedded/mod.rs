@@ -449,7 +449,7 @@ impl EmbeddedSession {
 
     /// The commands by which [`EmbeddedSession::resume`] makes a new session what this one is.
     pub fn begun(&self) -> Vec<Request> {
-        self.session.begun()
+        self.session.resume_commands()
     }
 
     /// Goes on where another session was. What that one watched counts as changed: others may have come in

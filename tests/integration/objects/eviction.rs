@@ -30,7 +30,7 @@ fn save(path: &Path, from: usize, to: usize) {
 }
 
 /// Values that are there, and those of them which one of their tags does not name.
-fn values_and_untagged(path: &Path) -> (usize, usize) {
+pub fn values_and_untagged(path: &Path) -> (usize, usize) {
     let mut connection = Connection::to(path);
     let Value::Array(keys) = connection.say("KEYS zc:k:*") else { panic!("a list") };
     let mut named = Vec::new();

@@ -10,6 +10,7 @@ mod replay;
 mod restart;
 mod scripts;
 mod shown;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -118,7 +119,10 @@ impl Kept {
         for (key, value) in settings {
             builder = builder.with(key, value);
         }
-        Self { parvis: builder.start(), directory }
+        let parvis = builder.start();
+        // It answers once all sockets are open; that of the objects is opened after the others.
+        assert!(parvis.metric("parvis_objects_keys").is_some());
+        Self { parvis, directory }
     }
 
     fn socket(&self) -> PathBuf {

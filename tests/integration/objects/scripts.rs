@@ -8,7 +8,7 @@ use crate::keyspace::compare::{Compare, are_equal};
 use crate::support::redis::Redis;
 
 pub const SAVE: &str = "1aa53383846dbeb66b01e7f17908449a96ddf717";
-const CLEAN: &str = "321be2370adbc52c83c52a33b72921111a989a6d";
+pub const CLEAN: &str = "321be2370adbc52c83c52a33b72921111a989a6d";
 const CLEAN_SETS: &str = "42ab2fe548aee5ff540123687a2c39a38b54e4a2";
 const COLLECT: &str = "6990147f5d1999b936dac3b6f7e5d2071908bcf3";
 const FORGET: &str = "9af41155cf293a95fd1a39368fecfbe408362380";
