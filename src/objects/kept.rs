@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(say(&new, &mut session, "STRLEN k399"), r":399\r\n");
         say(&new, &mut session, "SELECT 3");
         assert_eq!(say(&new, &mut session, "GET soon"), r"$-1\r\n");
-        assert!(say(&new, &mut session, "TTL later").starts_with(":9"));
+        assert!(say(&new, &mut session, "PTTL later").starts_with(":99"));
         assert_eq!(say(&new, &mut session, "HGET h t"), r"$4\r\ntag1\r\n");
         let figures = new.figures().keyspace;
         assert_eq!((figures.commands, figures.hits, figures.misses, figures.expired), (6, 4, 1, 0));

@@ -52,6 +52,26 @@ pub fn values_and_untagged(path: &Path) -> (usize, usize) {
     (keys.len(), untagged)
 }
 
+/// Of some values that are there, those that one of their tags does not name. `None`: there is no value.
+pub fn named_by_all_tags(path: &Path, values: usize) -> Option<usize> {
+    let mut connection = Connection::to(path);
+    let Value::Array(found) = connection.say("SCAN 0 MATCH zc:k:* COUNT 100000") else {
+        panic!("a list")
+    };
+    let Value::Array(keys) = &found[1] else { panic!("a list") };
+    let mut unnamed = 0;
+    for key in keys.iter().take(values) {
+        let Value::Bulk(key) = key else { panic!("a key") };
+        let Value::Bulk(tags) = connection.ask(&[&b"HGET"[..], key, b"t"]) else { continue };
+        for tag in tags.split(|byte| *byte == b',') {
+            let set = [&b"zc:ti:"[..], tag].concat();
+            let named = connection.ask(&[&b"SISMEMBER"[..], &set, &key[5..]]);
+            unnamed += usize::from(named != Value::Integer(1));
+        }
+    }
+    (!keys.is_empty()).then_some(unnamed)
+}
+
 #[test]
 fn old_values_make_room_and_no_value_is_forgotten_by_its_tags() {
     let kept = Kept::start(&[("objects.memory", "\"32MiB\""), ("objects.request_max", "\"8MiB\"")]);

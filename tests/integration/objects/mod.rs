@@ -4,6 +4,7 @@ mod bounds;
 mod eviction;
 mod fence;
 mod fleet;
+mod large;
 mod messages;
 mod php;
 mod replay;

@@ -1,0 +1,159 @@
+//! Much of it: 100,000 keys with 40 tags each, the bound of memory, and flushing under load.
+//!
+//! `PARVIS_OBJECTS_KEYS=100000` has the numbers of a large shop; without it there are fewer keys, so that a
+//! debug build is done in seconds.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parvis::resp::{Request, Value};
+
+use super::eviction::named_by_all_tags;
+use super::{Connection, Kept};
+use crate::support::Parvis;
+use crate::support::origin::{Origin, page};
+
+const MIB: u64 = 1 << 20;
+const TAGS: usize = 40;
+
+/// As many as a large shop has, where that is asked for.
+fn keys(few: usize) -> usize {
+    std::env::var("PARVIS_OBJECTS_KEYS").ok().and_then(|it| it.parse().ok()).unwrap_or(few)
+}
+
+/// Saves keys with 40 tags each and a value of some size, as Magento's backend does, in pipelines.
+fn save(connection: &mut Connection, keys: std::ops::Range<usize>, value_bytes: usize) {
+    let value = "x".repeat(value_bytes);
+    for at in keys {
+        let id = format!("69d_BLOCK_{at:026x}");
+        // Some tags have few values, some almost all.
+        let tags: Vec<String> = (0..TAGS)
+            .map(|tag| match tag {
+                0..4 => format!("T{tag}"),
+                4..20 => format!("C{}", (at * 7 + tag * 131) % 2_000),
+                _ => format!("P{}", (at * 13 + tag * 257) % 50_000),
+            })
+            .collect();
+        let joined = tags.join(",");
+        let key = format!("zc:k:{id}");
+        let mut bytes = Vec::new();
+        let words = [b"HMSET", key.as_bytes(), b"d", value.as_bytes(), b"t", joined.as_bytes()];
+        bytes.extend_from_slice(Request::pack(&words).raw());
+        for tag in &tags {
+            let set = format!("zc:ti:{tag}");
+            let words = [b"SADD", set.as_bytes(), id.as_bytes()];
+            bytes.extend_from_slice(Request::pack(&words).raw());
+        }
+        connection.stream.write_all(&bytes).expect("sent");
+        for _ in 0..=TAGS {
+            let reply = connection.reply().expect("a reply");
+            assert!(!matches!(reply, Value::Error(_)), "{reply:?}");
+        }
+    }
+}
+
+#[test]
+fn the_bound_of_memory_holds_for_the_process_with_forty_tags_on_each_key() {
+    // A bound that is as tight for the keys as 256 MiB are for 100,000.
+    let keys = keys(20_000);
+    let limit = (256 * MIB) as usize / 100_000 * keys;
+    let memory = format!("\"{limit}B\"");
+    let memory = [("objects.memory", memory.as_str()), ("objects.request_max", "\"8MiB\"")];
+    let kept = Kept::start(&memory);
+    let base = kept.parvis.resident_bytes();
+    let mut connection = kept.connect();
+    let mut most = 0;
+    for round in 0..20 {
+        let share = keys / 20;
+        save(&mut connection, round * share..(round + 1) * share, 1_000);
+        most = most.max(kept.parvis.resident_bytes());
+        assert!(kept.metric("bytes") <= limit as f64);
+    }
+    let grown = most.saturating_sub(base);
+    println!(
+        "{} keys: objects.memory {} MiB, {:.0} MiB counted, the process grew by {} MiB at most ({} %); {} resets",
+        keys,
+        limit as u64 / MIB,
+        kept.metric("bytes") / MIB as f64,
+        grown / MIB,
+        grown * 100 / limit as u64,
+        kept.metric("resets_total")
+    );
+    // What all processes have grown by in such a time is no part of the bound: buffers, threads.
+    assert!(grown <= limit as u64 / 100 * 115 + 8 * MIB, "{grown} of {limit}");
+    assert_eq!(named_by_all_tags(&kept.socket(), 200), Some(0));
+}
+
+/// Asks for a page over and over, until told to stop: how long each took, and when.
+fn visit(port: u16, stop: &AtomicBool) -> Vec<(Instant, Duration)> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    stream.set_nodelay(true).expect("set");
+    let mut times = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        stream.write_all(b"GET /page HTTP/1.1\r\nHost: shop.test\r\n\r\n").expect("sent");
+        let read = std::io::Read::read(&mut stream, &mut buffer).expect("a response");
+        assert!(buffer.starts_with(b"HTTP/1.1 200") && read > 300);
+        times.push((began, began.elapsed()));
+        thread::sleep(Duration::from_micros(300));
+    }
+    times
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+#[test]
+fn hits_on_pages_lose_nothing_while_a_large_database_is_flushed() {
+    let origin = Origin::always(page(&"content ".repeat(40), "t"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("objects.sock");
+    let parvis = Parvis::before_http(origin.port)
+        .with("objects.listen", &format!("\"unix:{}\"", socket.display()))
+        .with("objects.memory", "\"1GiB\"")
+        .start();
+    parvis.get("/page", &[]);
+    let keys = keys(5_000);
+    let mut connection = Connection::to(&socket);
+    let (mut quiet, mut flushed) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        save(&mut connection, 0..keys, 500);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let port = parvis.port;
+        let visitor = thread::spawn(move || visit(port, &stopping));
+        thread::sleep(Duration::from_millis(800));
+        let began = Instant::now();
+        assert_eq!(connection.say("FLUSHDB"), Value::Simple("OK".into()));
+        assert_eq!(connection.say("DBSIZE"), Value::Integer(0));
+        let answered = began.elapsed();
+        thread::sleep(Duration::from_millis(800));
+        stop.store(true, Ordering::Relaxed);
+        let times = visitor.join().expect("it ends well");
+        let within = |from: Instant, to: Instant| {
+            let those = times.iter().filter(move |(at, _)| *at >= from && *at < to);
+            p99(those.map(|(_, took)| *took).collect())
+        };
+        quiet.push(within(began.checked_sub(Duration::from_millis(700)).expect("later"), began));
+        flushed.push(within(began, began + Duration::from_millis(700)));
+        println!(
+            "FLUSHDB took {answered:?}; p99 of hits before {:?}, with it {:?}",
+            quiet.last(),
+            flushed.last()
+        );
+    }
+    quiet.sort();
+    flushed.sort();
+    let ratio = flushed[2].as_secs_f64() / quiet[2].as_secs_f64();
+    println!(
+        "{keys} keys: p99 of hits beside FLUSHDB is {ratio:.2} of that without (medians of 5)"
+    );
+    // What frees the memory is a thread of its own, with its share of two cores.
+    assert!(ratio < 4.0, "{ratio}");
+}
