@@ -112,6 +112,10 @@ reasons! {
     OriginTimeout = "origin-timeout",
     /// All workers of the origin are busy and the queue is full.
     OriginBusy = "origin-busy",
+    /// A request of a higher class took its seat in the queue before PHP.
+    QueuePutOut = "queue-put-out",
+    /// It waited in the queue before PHP for as long as its class may.
+    QueueTimeout = "queue-timeout",
     /// The origin answered something that is no proper response.
     OriginMalformed = "origin-malformed",
     /// The origin's connection broke.

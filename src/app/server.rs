@@ -156,6 +156,7 @@ impl Server {
         self.serve_peers(&self.stop.subscribe())?;
         self.serve()?;
         self.start_probe(self.stop.subscribe());
+        self.watch_php(self.stop.subscribe());
         self.start_fleet();
         self.start_upkeep(self.stop.subscribe());
         self.start_snapshots(self.stop.subscribe());
@@ -261,6 +262,18 @@ impl Server {
         });
     }
 
+    /// Looks at PHP-FPM's own status from time to time.
+    fn watch_php(&self, mut stopped: watch::Receiver<bool>) {
+        let origin = Arc::clone(&self.node.parts().origin);
+        tokio::spawn(async move {
+            let Some(status) = origin.status() else { return };
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = status.run(origin.admission()) => {}
+            }
+        });
+    }
+
     /// Writes snapshots from time to time.
     fn start_snapshots(&self, mut stopped: watch::Receiver<bool>) {
         let keeper = Arc::clone(&self.keeper);
@@ -279,7 +292,7 @@ impl Server {
         }
         let origin = Arc::clone(&self.node.parts().origin);
         let places = self.node.parts().rules.load().settings.origin.concurrency_max;
-        let load = move || Load { in_use: origin.gate().in_use(), places };
+        let load = move || Load { in_use: origin.admission().figures().in_php, places };
         self.node.parts().fleet.start(Arc::clone(&self.state), load, &self.stop.subscribe());
     }
 
@@ -438,6 +451,7 @@ fn probe_request(settings: &Settings, target: &str) -> crate::origin::OriginRequ
         fields: [("Host", host.as_str()), ("User-Agent", "parvis-probe")].into(),
         body: crate::body::Spooled::default(),
         beside: crate::exchange::Beside::default(),
+        ticket: crate::admission::Ticket::default(),
         client: Client {
             address,
             port: 0,

@@ -7,6 +7,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::AppError;
+use crate::admission::Admission;
+use crate::admission::limit::Move;
 use crate::body::SpoolMemory;
 use crate::clock::{Clock, Moment};
 use crate::esi::MistakeLog;
@@ -14,8 +16,9 @@ use crate::fill::Flights;
 use crate::fleet::{Fleet, Values};
 use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
-use crate::observe::{Observer, Reading, Readings, State};
+use crate::observe::{Labelled, Observer, Reading, Readings, State};
 use crate::origin::Origin;
+use crate::origin::status::{Shown, Watch};
 use crate::pipeline::{Node, Parts, PrivateParts, Rules, SharedPages};
 use crate::policy::Policy;
 use crate::sessions::gate::{Bounds, Gate};
@@ -109,8 +112,10 @@ pub fn register_readings(
         let refreshes_max = parts.rules.load().settings.fill.refreshes_max;
         let refreshing = refreshes_max.saturating_sub(parts.refreshes.available_permits());
         readings.set_count(Reading::FillRefreshes, refreshing);
-        readings.set_count(Reading::OriginInUse, parts.origin.gate().in_use());
-        readings.set_count(Reading::OriginQueued, parts.origin.gate().waiting());
+        show_admission(readings, parts.origin.admission());
+        if let Some(php) = parts.origin.status().and_then(Watch::shown) {
+            show_php(readings, &php);
+        }
         readings.set(Reading::OriginHealthy, u64::from(parts.origin.health().healthy()));
         if let Some(files) = parts.origin.file_counts() {
             readings.set(Reading::FilesTimedOut, files.timed_out);
@@ -134,6 +139,41 @@ pub fn register_readings(
         readings.set(Reading::ListenBadRequests, door.requests_refused);
         readings.set(Reading::ListenHttp2Cut, door.http2_connections_cut);
     });
+}
+
+fn show_admission(readings: &mut Readings, admission: &Admission) {
+    let all = admission.figures();
+    readings.set_count(Reading::OriginInUse, all.in_php);
+    readings.set_count(Reading::OriginQueued, all.waiting);
+    readings.set_count(Reading::AdmissionLimit, all.limit);
+    readings.set_count(Reading::AdmissionCeiling, all.ceiling);
+    readings.set(Reading::AdmissionRetriesRefused, all.retries_refused);
+    for (why, moves) in Move::ALL.iter().zip(all.moves) {
+        readings.set_labelled(Labelled::AdmissionMoves, why.as_str(), moves);
+    }
+    readings.set_labelled(Labelled::AdmissionLastMove, all.last_move.as_str(), 1_u64);
+    for (name, class) in admission.class_figures() {
+        let mut set = |metric, value| readings.set_labelled(metric, &name, value);
+        set(Labelled::AdmissionWaiting, class.waiting as u64);
+        set(Labelled::AdmissionInPhp, class.in_php as u64);
+        set(Labelled::AdmissionAdmitted, class.admitted);
+        set(Labelled::AdmissionWaited, class.waited);
+        set(Labelled::AdmissionWaitMilliseconds, class.waited_milliseconds);
+        set(Labelled::AdmissionPhpMilliseconds, class.php_milliseconds);
+        set(Labelled::AdmissionFull, class.full);
+        set(Labelled::AdmissionPutOut, class.put_out);
+        set(Labelled::AdmissionTooLong, class.too_long);
+        set(Labelled::AdmissionLeft, class.left);
+    }
+}
+
+fn show_php(readings: &mut Readings, php: &Shown) {
+    readings.set_count(Reading::PhpChildren, php.workers.total);
+    readings.set_count(Reading::PhpActive, php.workers.active);
+    readings.set_count(Reading::PhpIdle, php.workers.idle);
+    readings.set_count(Reading::PhpOthers, php.others);
+    readings.set_count(Reading::PhpListenQueue, php.workers.listen_queue);
+    readings.set(Reading::PhpMaxChildrenReached, php.workers.max_children_reached);
 }
 
 fn show_fleet(readings: &mut Readings, parts: &Parts) {

@@ -174,6 +174,12 @@ impl FillPermit {
         }
     }
 
+    /// Says how many wait for what is fetched, at any time.
+    pub fn followers(&self) -> Arc<dyn Fn() -> usize + Send + Sync> {
+        let flight = Arc::clone(&self.flight);
+        Arc::new(move || flight.waiters())
+    }
+
     /// Its leader asks another node, or has ended to.
     pub fn set_abroad(&self, is_abroad: bool) {
         self.flight.is_abroad.store(is_abroad, Ordering::Release);

@@ -74,8 +74,8 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
             bodies_memory_max_bytes, body_directory, http2_streams_max, interim_responses_max, upgrades_max,
             upgrade_idle_timeout, http2_resets_max, http2_control_max,
             http2_fields_memory_max_bytes, http2_stall_timeout, unknown_methods;
-        origin: http, fastcgi, root, php_root, links, params, concurrency_max, queue_max,
-            queue_timeout, keep_alive, connect_timeout, first_byte_timeout, between_bytes_timeout,
+        origin: http, fastcgi, root, php_root, links, params, concurrency_max, status,
+            status_listen, status_interval, queue_max, queue_timeout, keep_alive, connect_timeout, first_byte_timeout, between_bytes_timeout,
             head_max_bytes, response_memory_max_bytes, retries;
         files: threads, deadline, precompressed, static_max_age, media_max_age;
         store: memory_bytes, tags_max, purged_tags_max, snapshot_directory, snapshot_interval;
@@ -83,7 +83,7 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
         log: access, format, queue_max, shorten_addresses;
         lifecycle: threads;
     );
-    keep_sections!(old, settings, kept, listen, origin, files, redis, fleet, sessions);
+    keep_sections!(old, settings, kept, listen, origin, admission, files, redis, fleet, sessions);
     kept
 }
 

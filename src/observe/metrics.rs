@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::counters::{BOUNDS, CLASSES, ENDS, HistogramTotals, Totals};
-use super::readings::Readings;
+use super::readings::{Labelled, Readings};
 use super::record::Verdict;
 use crate::reason::Reason;
 
@@ -148,6 +148,15 @@ pub(super) fn write(out: &mut String, now: &Snapshot<'_>) {
         write_head(out, reading.name(), reading.kind(), reading.help());
         sample(out, reading.name(), None, value);
     }
+    for metric in Labelled::ALL {
+        let mut samples = now.readings.labelled(*metric).peekable();
+        if samples.peek().is_some() {
+            write_head(out, metric.name(), metric.kind(), metric.help());
+        }
+        for (word, value) in samples {
+            sample(out, metric.name(), Some((metric.label(), word)), value);
+        }
+    }
 }
 
 fn write_requests(out: &mut String, totals: &Totals) {
@@ -253,6 +262,11 @@ mod tests {
                 format_args!("| `{}` | {kind} |  | {} |", reading.name(), reading.help()),
             );
         }
+        for reading in Labelled::ALL {
+            let (kind, label) = (reading.kind().as_str(), reading.label());
+            let (name, help) = (reading.name(), reading.help());
+            line(&mut out, format_args!("| `{name}` | {kind} | {label} | {help} |"));
+        }
         out
     }
 
@@ -262,6 +276,9 @@ mod tests {
         let mut readings = Readings::default();
         for reading in Reading::ALL {
             readings.set(*reading, 7_u64);
+        }
+        for reading in Labelled::ALL {
+            readings.set_labelled(*reading, "some-word", 8_u64);
         }
         let mut out = String::new();
         write(
@@ -317,7 +334,7 @@ mod tests {
     #[test]
     fn the_metrics_parse_and_hold_what_was_counted() {
         let families = parse(&text());
-        assert_eq!(families.len(), METRICS.len() + Reading::ALL.len());
+        assert_eq!(families.len(), METRICS.len() + Reading::ALL.len() + Labelled::ALL.len());
         let value = |family: &str, key: &str| {
             let found = families[family].1.iter().find(|(name, _)| name == key);
             found.unwrap_or_else(|| panic!("{key}")).1.to_string()
@@ -326,6 +343,8 @@ mod tests {
         assert_eq!(value(requests, "parvis_requests_total{verdict=\"hit\"}"), "1");
         assert_eq!(value(requests, "parvis_requests_total{verdict=\"miss\"}"), "0");
         assert_eq!(value("parvis_store_objects", "parvis_store_objects"), "7");
+        let labelled = "parvis_admission_waiting";
+        assert_eq!(value(labelled, "parvis_admission_waiting{class=\"some-word\"}"), "8");
         assert_eq!(value("parvis_build_info", "parvis_build_info{version=\"1.2.3\"}"), "1");
         let duration = "parvis_request_duration_seconds";
         let part = |part: &str| value(duration, &format!("{duration}_{part}"));
@@ -360,7 +379,8 @@ mod tests {
         let own = METRICS.iter().map(|metric| (metric.name, metric.kind, metric.help));
         let read = Reading::ALL.iter().map(|one| (one.name(), one.kind(), one.help()));
         let mut names = HashSet::new();
-        for (name, kind, help) in own.chain(read) {
+        let labelled = Labelled::ALL.iter().map(|one| (one.name(), one.kind(), one.help()));
+        for (name, kind, help) in own.chain(read).chain(labelled) {
             assert!(names.insert(name), "{name} comes twice");
             assert!(name.starts_with("parvis_"), "{name}");
             assert_eq!(name.ends_with("_total"), kind == Kind::Counter, "{name}");

@@ -23,7 +23,7 @@ pub use counters::Totals;
 pub use metrics::{Kind, METRICS, Metric};
 pub use observer::{Answer, Observation, Observer};
 pub use readiness::{Cause, Phase, Readiness, State};
-pub use readings::{Reading, Readings};
+pub use readings::{Labelled, Reading, Readings};
 pub use record::Verdict;
 pub use redact::redact;
 pub use trace::{LevelHandle, start_tracing};

@@ -15,7 +15,7 @@ use super::access_log::AccessLog;
 use super::counters::{Counters, Totals, shard_count};
 use super::metrics::{self, Snapshot};
 use super::readiness::State;
-use super::readings::Readings;
+use super::readings::{Labelled, Readings};
 use super::record::{Record, Verdict};
 use crate::clock::Clock;
 use crate::exchange::{Client, Completion, Delivered, Request, Scheme};
@@ -176,11 +176,26 @@ impl Observer {
     pub fn stats(&self) -> Value {
         let totals = self.totals();
         let mut stats = Map::new();
-        for (reading, value) in self.readings().iter() {
+        let readings = self.readings();
+        for (reading, value) in readings.iter() {
             let (group, key) = reading.place();
             let group = stats.entry(group).or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(group) = group {
                 group.insert(key.to_owned(), value.into());
+            }
+        }
+        for metric in Labelled::ALL {
+            let (group, key) = metric.place();
+            let values: Map<_, _> = readings
+                .labelled(*metric)
+                .map(|(word, value)| (word.to_owned(), value.into()))
+                .collect();
+            if values.is_empty() {
+                continue;
+            }
+            let group = stats.entry(group).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(group) = group {
+                group.insert(key.to_owned(), Value::Object(values));
             }
         }
         let verdicts: Map<_, _> = Verdict::ALL

@@ -37,6 +37,66 @@ macro_rules! readings {
     };
 }
 
+macro_rules! labelled {
+    ($($variant:ident = $kind:ident $group:literal $key:literal $label:literal $help:literal,)+) => {
+        /// Numbers that another module keeps, one for each value of a label.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Labelled {
+            $(#[doc = $help] $variant,)+
+        }
+
+        impl Labelled {
+            /// Every one.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The metric's name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => concat!("parvis_", $group, "_", $key)),+ }
+            }
+
+            /// What it says.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help),+ }
+            }
+
+            /// Does it go up alone?
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind),+ }
+            }
+
+            /// Its label.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+
+            /// Its place in the statistics: group and key.
+            pub const fn place(self) -> (&'static str, &'static str) {
+                match self { $(Self::$variant => ($group, $key)),+ }
+            }
+        }
+    };
+}
+
+labelled! {
+    AdmissionWaiting = Gauge "admission" "waiting" "class" "Requests that wait for a place in PHP.",
+    AdmissionInPhp = Gauge "admission" "in_php" "class" "Requests that are in PHP.",
+    AdmissionAdmitted = Counter "admission" "admitted_total" "class" "Requests that went to PHP.",
+    AdmissionWaited = Counter "admission" "waited_total" "class" "Of them, those that had to wait.",
+    AdmissionWaitMilliseconds = Counter "admission" "wait_milliseconds_total" "class"
+        "Milliseconds that these have waited.",
+    AdmissionPhpMilliseconds = Counter "admission" "php_milliseconds_total" "class"
+        "Milliseconds that requests were in PHP.",
+    AdmissionFull = Counter "admission" "full_total" "class" "Requests that found the queue full (503).",
+    AdmissionPutOut = Counter "admission" "put_out_total" "class"
+        "Requests whose seat in the queue a higher class took (503).",
+    AdmissionTooLong = Counter "admission" "too_long_total" "class"
+        "Requests that waited for as long as their class may (503).",
+    AdmissionLeft = Counter "admission" "left_total" "class"
+        "Requests whose client left while they waited.",
+    AdmissionMoves = Counter "admission" "limit_moves_total" "why" "Times that the limit moved.",
+    AdmissionLastMove = Gauge "admission" "limit_last_move" "why" "1 for why it moved last.",
+}
+
 readings! {
     StoreObjects = Gauge "store" "objects" "Stored responses.",
     StoreBytes = Gauge "store" "bytes" "Bytes they take, bookkeeping included.",
@@ -59,6 +119,18 @@ readings! {
     OriginInUse = Gauge "origin" "in_use" "Requests in the origin.",
     OriginQueued = Gauge "origin" "queued" "Requests that wait for a place in the origin.",
     OriginHealthy = Gauge "origin" "healthy" "1 while the origin's probes pass.",
+    AdmissionLimit = Gauge "admission" "limit" "Requests that may be in PHP now.",
+    AdmissionCeiling = Gauge "admission" "ceiling"
+        "What bounds that: the setting, or PHP-FPM's children without those busy for others.",
+    AdmissionRetriesRefused = Counter "admission" "retries_refused_total"
+        "Further tries at the origin that were not made, since too many were.",
+    PhpChildren = Gauge "php" "children" "Children that PHP-FPM has, by its status.",
+    PhpActive = Gauge "php" "active" "Of them, those at work.",
+    PhpIdle = Gauge "php" "idle" "Of them, those that wait for work.",
+    PhpOthers = Gauge "php" "others" "Children at work for others than this server.",
+    PhpListenQueue = Gauge "php" "listen_queue" "Connections that wait for a child in the kernel.",
+    PhpMaxChildrenReached = Counter "php" "max_children_reached_total"
+        "Times that PHP-FPM wanted more children than it may have.",
     FilesTimedOut = Counter "files" "timed_out_total" "Requests for files that the file system kept waiting (504).",
     FilesRefused = Counter "files" "refused_total" "Requests for files that a bound refused (503).",
     EsiMistakes = Counter "esi" "mistakes_total"
@@ -163,18 +235,32 @@ readings! {
 
 /// The numbers at one moment; what nobody set is not shown.
 #[derive(Clone, Debug)]
-pub struct Readings([Option<u64>; Reading::ALL.len()]);
+pub struct Readings {
+    single: [Option<u64>; Reading::ALL.len()],
+    labelled: Vec<(Labelled, String, u64)>,
+}
 
 impl Default for Readings {
     fn default() -> Self {
-        Self([None; Reading::ALL.len()])
+        Self { single: [None; Reading::ALL.len()], labelled: Vec::new() }
     }
 }
 
 impl Readings {
     /// Notes a number; a yes or no is 1 or 0.
     pub fn set(&mut self, reading: Reading, value: impl Into<u64>) {
-        self.0[reading as usize] = Some(value.into());
+        self.single[reading as usize] = Some(value.into());
+    }
+
+    /// Notes a number for one value of a label: a word without quotes and backslashes.
+    pub fn set_labelled(&mut self, reading: Labelled, word: &str, value: impl Into<u64>) {
+        self.labelled.push((reading, word.to_owned(), value.into()));
+    }
+
+    /// Those of one metric.
+    pub fn labelled(&self, of: Labelled) -> impl Iterator<Item = (&str, u64)> + '_ {
+        let own = self.labelled.iter().filter(move |(reading, ..)| *reading == of);
+        own.map(|(_, word, value)| (word.as_str(), *value))
     }
 
     /// As [`Readings::set`], for lengths.
@@ -184,6 +270,9 @@ impl Readings {
 
     /// The numbers that were set.
     pub fn iter(&self) -> impl Iterator<Item = (Reading, u64)> + '_ {
-        Reading::ALL.iter().zip(&self.0).filter_map(|(reading, value)| Some((*reading, (*value)?)))
+        Reading::ALL
+            .iter()
+            .zip(&self.single)
+            .filter_map(|(reading, value)| Some((*reading, (*value)?)))
     }
 }

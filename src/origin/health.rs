@@ -57,7 +57,9 @@ impl Sign {
                 StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Self::Failed,
                 _ => Self::Answered,
             },
-            Err(OriginError::Busy { .. } | OriginError::File(_)) => Self::Silent,
+            Err(OriginError::Busy(_) | OriginError::Overloaded | OriginError::File(_)) => {
+                Self::Silent
+            }
             Err(OriginError::Refused { .. }) => Self::Refused,
             Err(
                 OriginError::TimedOut { .. }
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_busy_gate_says_nothing_about_the_origin() {
-        let busy = OriginError::Busy { concurrency_max: 1, queue_max: 1 };
+        let busy = OriginError::Busy(crate::admission::Refused::Full);
         assert_eq!(Sign::of(&Err(busy)), Sign::Silent);
     }
 }

@@ -5,7 +5,6 @@ mod decoder;
 mod failures;
 pub mod fastcgi;
 pub mod files;
-pub mod gate;
 mod head;
 pub mod health;
 pub mod http;
@@ -14,6 +13,7 @@ mod pool;
 pub mod probe;
 mod sending;
 pub mod shop;
+pub mod status;
 #[cfg(test)]
 mod testing;
 mod transfer;
@@ -26,8 +26,8 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 
 use self::failures::Failures;
-use self::gate::Gate;
 use self::health::{Health, Sign};
+use crate::admission::{Admission, Refused, Ticket};
 use crate::body::{Body, Spooled};
 use crate::clock::Clock;
 use crate::exchange::{Beside, Client, Tunnel};
@@ -53,6 +53,8 @@ pub struct OriginRequest {
     pub client: Client,
     /// What the client's connection takes besides the response.
     pub beside: Beside,
+    /// What it shows at the door of PHP.
+    pub ticket: Ticket,
 }
 
 /// A response as it arrives. Hop-by-hop fields are gone; Content-Length is what the origin said
@@ -103,14 +105,12 @@ pub enum OriginError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// All workers are busy, and so is the queue.
-    #[error("all {concurrency_max} places are taken and {queue_max} requests wait")]
-    Busy {
-        /// `origin.concurrency_max`
-        concurrency_max: usize,
-        /// `origin.queue_max`
-        queue_max: usize,
-    },
+    /// There was no place for the request.
+    #[error(transparent)]
+    Busy(#[from] Refused),
+    /// The application says that it is overloaded.
+    #[error("the application says that it is overloaded")]
+    Overloaded,
     /// It was too slow.
     #[error("timed out: {stage}")]
     TimedOut {
@@ -139,7 +139,8 @@ impl OriginError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Refused { .. } => Reason::OriginRefused,
-            Self::Busy { .. } => Reason::OriginBusy,
+            Self::Busy(refused) => refused.reason(),
+            Self::Overloaded => Reason::OriginBusy,
             Self::TimedOut { .. } => Reason::OriginTimeout,
             Self::Malformed { .. } => Reason::OriginMalformed,
             Self::Lost { .. } => Reason::OriginLost,
@@ -150,7 +151,7 @@ impl OriginError {
     /// The status for the client.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused { .. } | Self::Malformed { .. } | Self::Lost { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -164,9 +165,10 @@ impl OriginError {
 #[derive(Debug)]
 pub struct Origin {
     backend: Backend,
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
     health: Arc<Health>,
     failures: Failures,
+    status: Option<status::Watch>,
 }
 
 /// What speaks to the origin.
@@ -192,8 +194,9 @@ impl Origin {
     /// # Errors
     /// [`OriginError::File`] where the web root cannot be opened.
     pub fn new(settings: &Settings, clock: &Clock) -> Result<Self, OriginError> {
-        let gate = Gate::new(&settings.origin);
-        let (door, health) = (Arc::clone(&gate), Health::new(&settings.health, clock.clone()));
+        let admission = Admission::new(settings, clock);
+        let health = Health::new(&settings.health, clock.clone());
+        let door = Arc::clone(&admission);
         let backend = if let Some(endpoint) = settings.origin.fastcgi.clone() {
             let client = fastcgi::Client::new(endpoint, settings, door, clock);
             match settings.site.policy {
@@ -209,7 +212,8 @@ impl Origin {
             Backend::Http(http::Client::new(endpoint, settings, door, clock))
         };
         let failures = Failures::new(clock.clone());
-        Ok(Self { backend, gate, health: Arc::new(health), failures })
+        let status = status::Watch::of(&settings.origin);
+        Ok(Self { backend, admission, health: Arc::new(health), failures, status })
     }
 
     /// Sends a request and reads the head of the response; notes what that says about the
@@ -272,9 +276,14 @@ impl Origin {
         }
     }
 
+    /// What is known by PHP-FPM's own status; `None`: it is not asked.
+    pub fn status(&self) -> Option<&status::Watch> {
+        self.status.as_ref()
+    }
+
     /// Its places and its queue.
-    pub fn gate(&self) -> &Arc<Gate> {
-        &self.gate
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 }
 

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use super::OriginError;
 use super::connection::Connection;
 use super::decoder::{Decoder, Fault, Step};
-use super::gate::Place;
 use super::head::ResponseHead;
 use super::pool::Pool;
 use super::sending::{Sending, WriteFault};
+use crate::admission::{Place, Ticket};
 use crate::body::{Body, BodyError, BodySender, Spooled};
 use crate::exchange::{Interim, Tunnel};
 use crate::fields::Fields;
@@ -51,6 +51,8 @@ pub(super) struct Message {
     pub repeatable: bool,
     /// Where interim responses go.
     pub interim: Interim,
+    /// What it shows at the door.
+    pub ticket: Ticket,
 }
 
 /// How a request's content is framed.
@@ -124,12 +126,8 @@ impl Exchange {
         self.answered
     }
 
-    /// Reads up to the end of the reply's head. `busy` makes the error for an application that
-    /// says it is overloaded.
-    pub(super) async fn head(
-        &mut self,
-        busy: impl Fn() -> OriginError,
-    ) -> Result<ResponseHead, OriginError> {
+    /// Reads up to the end of the reply's head.
+    pub(super) async fn head(&mut self) -> Result<ResponseHead, OriginError> {
         let wait = self.waits.first_byte;
         let head = async {
             loop {
@@ -145,7 +143,7 @@ impl Exchange {
                         return Err(OriginError::Malformed { what: "the reply has no head" });
                     }
                     Err(Fault::Malformed(what)) => return Err(OriginError::Malformed { what }),
-                    Err(Fault::Overloaded) => return Err(busy()),
+                    Err(Fault::Overloaded) => return Err(OriginError::Overloaded),
                     Err(Fault::Cut) => {
                         return Err(OriginError::Lost { source: closed_early() });
                     }

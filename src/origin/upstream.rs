@@ -7,12 +7,12 @@ use http::StatusCode;
 
 use super::connection::{Connection, connect};
 use super::decoder::Decoder;
-use super::gate::{Gate, Place};
 use super::head::{Content, ResponseHead};
 use super::pool::Pool;
 use super::transfer::{Exchange, Waits};
 pub(super) use super::transfer::{Message, Wrapping};
 use super::{OriginError, OriginResponse, Provenance, Switched};
+use crate::admission::{Admission, Place};
 use crate::body::{Body, channel, produce};
 use crate::clock::Clock;
 use crate::settings::{self, Endpoint};
@@ -26,7 +26,7 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Upstream {
     endpoint: Endpoint,
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
     pool: Arc<Pool>,
     waits: Waits,
     connect_timeout: Duration,
@@ -59,12 +59,12 @@ impl Upstream {
         endpoint: Endpoint,
         keep_alive: Duration,
         settings: &settings::Origin,
-        gate: Arc<Gate>,
+        admission: Arc<Admission>,
         clock: &Clock,
     ) -> Self {
         Self {
             endpoint,
-            gate,
+            admission,
             pool: Pool::new(keep_alive, settings.concurrency_max, clock),
             waits: Waits {
                 first_byte: settings.first_byte_timeout,
@@ -97,7 +97,7 @@ impl Upstream {
     }
 
     /// As [`Upstream::fetch`], for a request that offers another protocol. A tunnel takes no place
-    /// in the gate: it lasts for hours, and what bounds tunnels is their own number.
+    /// in the origin: it lasts for hours, and what bounds tunnels is their own number.
     pub(super) async fn switch(
         &self,
         message: &Message,
@@ -121,22 +121,33 @@ impl Upstream {
         message: &Message,
         decoder: impl Fn() -> Decoder,
     ) -> Result<(ResponseHead, Exchange, Place), OriginError> {
-        let place = self.gate.enter().await?;
+        let mut place = self.admission.enter(&message.ticket).await?;
         let mut retries = self.retries;
         let mut reuse = message.repeatable;
         loop {
             let failure = match self.attempt(message, decoder(), reuse).await {
-                Ok((head, exchange)) => return Ok((head, exchange, place)),
+                Ok((head, exchange)) => {
+                    place.answered();
+                    return Ok((head, exchange, place));
+                }
                 Err(failure) => failure,
             };
+            let may_try_again = match failure.progress {
+                Progress::IdleWasClosed => true,
+                Progress::NotConnected => retries > 0,
+                Progress::Unanswered => retries > 0 && message.repeatable,
+                Progress::Final => false,
+            };
+            if !may_try_again || !self.admission.may_try_again() {
+                return Err(failure.error);
+            }
             match failure.progress {
                 Progress::IdleWasClosed => {
                     reuse = false;
                     continue;
                 }
-                Progress::NotConnected if retries > 0 => tokio::time::sleep(CONNECT_PAUSE).await,
-                Progress::Unanswered if retries > 0 && message.repeatable => {}
-                _ => return Err(failure.error),
+                Progress::NotConnected => tokio::time::sleep(CONNECT_PAUSE).await,
+                Progress::Unanswered | Progress::Final => {}
             }
             retries -= 1;
             reuse = false;
@@ -152,7 +163,7 @@ impl Upstream {
     ) -> Result<(ResponseHead, Exchange), Failure> {
         let (connection, was_idle) = self.connection(reuse).await?;
         let mut exchange = Exchange::new(connection, message.clone(), decoder, self.waits);
-        match exchange.head(|| self.gate.busy()).await {
+        match exchange.head().await {
             Ok(head) => Ok((head, exchange)),
             Err(error) => {
                 let lost = matches!(error, OriginError::Lost { .. });

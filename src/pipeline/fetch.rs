@@ -16,6 +16,7 @@ use super::turn::{NotFetched, Turn};
 use super::validate::Destination;
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
+use crate::admission::Followers;
 use crate::body::{Body, BodyError, Spooled};
 use crate::exchange::Beside;
 use crate::fields::Fields;
@@ -74,6 +75,8 @@ pub(super) struct FillTask {
     pub(super) abroad: Abroad,
     /// Its turn in its session, where it has waited for that.
     pub(super) turn: Option<Pass>,
+    /// Does the client whose request it is wait for it?
+    pub(super) hints: Hints,
 }
 
 /// Whether another node may be asked.
@@ -92,6 +95,8 @@ pub(super) struct Asking {
     pub(super) session: Session,
     /// How it comes to its turn in its session.
     pub(super) turn: Turn,
+    /// Who waits for the response besides the client whose request it is.
+    pub(super) followers: Option<Followers>,
 }
 
 /// Who gets the origin's interim responses.
@@ -125,14 +130,14 @@ impl Node {
 
     async fn fill(&self, task: FillTask, answer: oneshot::Sender<LeaderAnswer>) {
         let Some((task, mut answer)) = self.borrow_first(task, answer).await else { return };
-        let FillTask { visit, plan, mut permit, stale, place, abroad: _, turn } = task;
-        let hints = if place.is_some() { Hints::Unwanted } else { Hints::ToClient };
+        let FillTask { visit, plan, mut permit, stale, place: _held, turn, hints, .. } = task;
         let stored = stale.as_ref().map(|stale| &stale.entry);
         let validated = stored.filter(|entry| entry.has_validation());
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
         let session = self.fill_session(&visit, &plan, &permit, stored.is_some());
-        let asking = Asking { hints, session, turn: turn.map_or(Turn::IfFree, Turn::Has) };
+        let followers = (!for_one).then(|| permit.followers());
+        let asking = Asking { hints, session, turn: Turn::of_fill(turn), followers };
         let response = tokio::select! {
             response = self.ask_or_complete(&visit, &plan, asked, asking) => response,
             // What is likely uncacheable ends with the one who waits for it.
@@ -259,6 +264,7 @@ impl Node {
             }
             Prior::Nothing => {}
         }
+        request.ticket = self.ticket(visit, &request, asking.hints, asking.followers).await;
         let mut response = self.fetch_in_turn(visit, &request, asking.turn).await?;
         if asking.session == Session::Bots {
             visit.rules.policy.drop_session_cookies(&mut response.fields);
@@ -279,7 +285,8 @@ impl Node {
             return self.ask_origin(visit, plan, prior, asking).await;
         };
         let rest = Prior::Beginning(&entry, &bytes);
-        let again = Asking { turn: Turn::IfFree, ..asking };
+        let followers = asking.followers.clone();
+        let again = Asking { turn: Turn::IfFree, followers, ..asking };
         let response = self.ask_origin(visit, plan, rest, asking).await?;
         let is_answer = matches!(response.status.as_u16(), 206 | 416);
         if !is_answer {
@@ -366,7 +373,7 @@ impl Node {
         let reason = Reason::FillAbandoned;
         let session = Self::own_session(visit);
         let turn = turn.map_or(Turn::InLine(Kind::Visitor), Turn::Has);
-        let asking = Asking { hints: Hints::ToClient, session, turn };
+        let asking = Asking { hints: Hints::ToClient, session, turn, followers: None };
         match self.ask_origin(visit, plan, Prior::Nothing, asking).await {
             Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason).await,
             Err(error) => failure(error.reason(), error.status()),
@@ -386,6 +393,7 @@ impl Node {
         let mut request = visit.for_origin(method, target, Purpose::Pass, spooled);
         let session = Self::own_session(visit);
         self.give_session(visit, session, &mut request.fields);
+        request.ticket = self.ticket(visit, &request, Hints::ToClient, None).await;
         match self.fetch_in_turn(visit, &request, Turn::InLine(Kind::Visitor)).await {
             Ok(mut response) => {
                 if session == Session::Bots {

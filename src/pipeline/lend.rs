@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, Version};
 
 use super::Node;
-use super::fetch::{Abroad, FillTask};
+use super::fetch::{Abroad, FillTask, Hints};
 use super::lookup::{Looked, Stale};
 use super::portable::portable;
 use super::visit::Visit;
@@ -185,6 +185,7 @@ impl Node {
             place: None,
             abroad,
             turn: None,
+            hints: Hints::ToClient,
         });
         landing.landed().await;
         Ok(())

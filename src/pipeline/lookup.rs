@@ -8,7 +8,7 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use super::answer::failure;
-use super::fetch::{Abroad, FillTask, LeaderAnswer};
+use super::fetch::{Abroad, FillTask, Hints, LeaderAnswer};
 use super::visit::Visit;
 use super::{Fetch, Node, Outcome};
 use crate::clock::Moment;
@@ -290,6 +290,8 @@ impl Node {
         abroad: Abroad,
     ) -> Outcome {
         let patience = patience(visit, &missed);
+        let is_busy = self.has_stale_and_no_place(&missed);
+        let hints = if is_busy { Hints::Unwanted } else { Hints::ToClient };
         let (task_visit, stale) = (Arc::clone(visit), missed.stale.clone());
         let (place, turn) = (None, missed.turn.take());
         let answer = self.spawn_fill(FillTask {
@@ -300,7 +302,12 @@ impl Node {
             place,
             abroad,
             turn,
+            hints,
         });
+        if is_busy {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return self.fail(visit, &missed, Reason::OriginBusy, status).await;
+        }
         let answer = if missed.for_failure().is_some() {
             tokio::time::timeout(patience, answer).await
         } else {
@@ -383,6 +390,10 @@ impl Node {
         mut missed: Missed,
         wait: FillWait,
     ) -> Outcome {
+        if self.has_stale_and_no_place(&missed) {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return self.fail(visit, &missed, Reason::OriginBusy, status).await;
+        }
         let began = self.parts.clock.now();
         let waited = wait.outcome(patience(visit, &missed).saturating_sub(missed.followed)).await;
         missed.followed += self.parts.clock.now().since(began);
@@ -466,9 +477,25 @@ impl Node {
             }
             let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
             let plan = LookupPlan { range: None, ..plan };
-            let (abroad, turn) = (Abroad::Allowed, None);
-            drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place, abroad, turn }));
+            let (abroad, turn, hints) = (Abroad::Allowed, None, Hints::Unwanted);
+            drop(self.spawn_fill(FillTask {
+                visit,
+                plan,
+                permit,
+                stale,
+                place,
+                abroad,
+                turn,
+                hints,
+            }));
         }
+    }
+
+    /// What is stale is there at once, and a place in PHP is not.
+    fn has_stale_and_no_place(&self, missed: &Missed) -> bool {
+        missed.for_failure().is_some()
+            && missed.reason != Reason::Forced
+            && self.parts.origin.admission().must_wait()
     }
 
     /// Nothing came from the origin: the stale response, if there is one, else an error.

@@ -18,6 +18,7 @@ mod portable;
 mod prepare;
 mod purge;
 mod stamp;
+mod ticket;
 mod turn;
 mod upgrade;
 mod validate;

@@ -194,7 +194,8 @@ impl Node {
             self.parts.private_parts.note(visit, plan, until);
         }
         let turn = Turn::InLine(Kind::Visitor);
-        let asking = Asking { hints: Hints::ToClient, session: Session::Visitors, turn };
+        let (session, followers) = (Session::Visitors, None);
+        let asking = Asking { hints: Hints::ToClient, session, turn, followers };
         let told = tokio::select! {
             biased;
             // A refresh in the background, or a page for another node: nobody waits for it.

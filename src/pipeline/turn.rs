@@ -31,6 +31,13 @@ pub(super) enum Turn {
     Has(Pass),
 }
 
+impl Turn {
+    /// A fill has waited for its turn, or takes none that it would have to wait for.
+    pub(super) fn of_fill(pass: Option<Pass>) -> Self {
+        pass.map_or(Self::IfFree, Self::Has)
+    }
+}
+
 /// Why there is no response.
 #[derive(Debug)]
 pub(super) enum NotFetched {

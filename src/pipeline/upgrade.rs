@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::answer::origin_failure;
+use super::fetch::Hints;
 use super::visit::Visit;
 use super::{Node, Outcome};
 use crate::body::{Body, Spooled};
@@ -27,7 +28,8 @@ impl Node {
     /// connections; any other answer is a response as to every pass.
     pub(super) async fn switch(&self, visit: &Arc<Visit>) -> Outcome {
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
-        let request = visit.for_origin(method, target, Purpose::Pass, Spooled::default());
+        let mut request = visit.for_origin(method, target, Purpose::Pass, Spooled::default());
+        request.ticket = self.ticket(visit, &request, Hints::ToClient, None).await;
         match self.parts.origin.switch(&request).await {
             Ok(Switched::Response(response)) => {
                 self.deliver_private(visit, response, Verdict::Pass, Reason::Upgrade).await

@@ -8,6 +8,7 @@ use http::Method;
 
 use super::Rules;
 use super::fragments::Nesting;
+use crate::admission::Ticket;
 use crate::body::{Body, Spooled};
 use crate::clock::Moment;
 use crate::exchange::{Beside, Client, Request};
@@ -22,8 +23,8 @@ pub(super) struct Visit {
     pub(super) started: Moment,
     /// Is it a client's request, or one for a fragment of a page?
     pub(super) nesting: Nesting,
-    /// Milliseconds for which it has waited for its turn in its session.
-    pub(super) queued_milliseconds: AtomicU64,
+    /// Milliseconds for which it has waited for its turn in its session, and for a place in PHP.
+    pub(super) queued_milliseconds: Arc<AtomicU64>,
 }
 
 impl Visit {
@@ -34,7 +35,7 @@ impl Visit {
         rules: Arc<Rules>,
         started: Moment,
     ) -> Self {
-        let (nesting, queued_milliseconds) = (Nesting::default(), AtomicU64::new(0));
+        let (nesting, queued_milliseconds) = (Nesting::default(), Arc::default());
         Self { request, client, rules, started, nesting, queued_milliseconds }
     }
 
@@ -85,6 +86,7 @@ impl Visit {
             body,
             client: self.client.clone(),
             beside: self.beside(),
+            ticket: Ticket::default(),
         }
     }
 }

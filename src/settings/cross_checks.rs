@@ -59,7 +59,15 @@ fn tls(listen: &Listen, tls: &Tls, reader: &mut Reader) {
 }
 
 fn origin(origin: &Origin, policy: PolicyKind, reader: &mut Reader) {
+    if origin.status_listen.is_some() && origin.status.is_empty() {
+        let text = "needs origin.status, the path to ask for there".to_owned();
+        reader.conflict(&["origin.status_listen", "origin.status"], text);
+    }
     if origin.fastcgi.is_none() {
+        if !origin.status.is_empty() {
+            let text = "needs origin.fastcgi: it is PHP-FPM's".to_owned();
+            reader.conflict(&["origin.status", "origin.fastcgi"], text);
+        }
         return;
     }
     if origin.http.is_some() {

@@ -14,9 +14,9 @@ use super::mistake::Mistakes;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::{
-    Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Objects, Origin,
-    Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site, Store, Tls, Warm, cross_checks,
-    fleet, machine, objects, sessions, syntax,
+    Admission, Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Objects,
+    Origin, Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site, Store, Tls, Warm,
+    cross_checks, fleet, machine, objects, sessions, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -84,6 +84,7 @@ fn read(
     tls(&mut reader, &mut settings.tls);
     site(&mut reader, &mut settings.site);
     origin(&mut reader, &mut settings.origin);
+    admission(&mut reader, &mut settings.admission);
     files(&mut reader, &mut settings.files);
     store(&mut reader, &mut settings.store);
     fill(&mut reader, &mut settings.fill);
@@ -181,6 +182,10 @@ fn origin(reader: &mut Reader, origin: &mut Origin) {
     reader.list("origin.links", &mut origin.links, &syntax::DIRECTORY);
     reader.params("origin.params", &mut origin.params);
     reader.number("origin.concurrency_max", &mut origin.concurrency_max, 1..=10_000);
+    reader.text("origin.status", &mut origin.status, &syntax::URL_PATH_OR_EMPTY);
+    reader.unset_if_empty("origin.status_listen", &mut origin.status_listen, &syntax::PEER);
+    let interval = &mut origin.status_interval;
+    reader.duration("origin.status_interval", interval, Duration::from_millis(100)..=HOUR);
     reader.number("origin.queue_max", &mut origin.queue_max, 0..=1_000_000);
     reader.duration("origin.queue_timeout", &mut origin.queue_timeout, ZERO..=HOUR);
     reader.optional_duration("origin.keep_alive", &mut origin.keep_alive, ZERO..=HOUR);
@@ -196,6 +201,16 @@ fn origin(reader: &mut Reader, origin: &mut Origin) {
     let response_memory = &mut origin.response_memory_max_bytes;
     reader.size("origin.response_memory_max", response_memory, KIB..=GIB);
     reader.number("origin.retries", &mut origin.retries, 0..=10);
+}
+
+fn admission(reader: &mut Reader, admission: &mut Admission) {
+    reader.switch("admission.adaptive", &mut admission.adaptive);
+    reader.number("admission.limit_min", &mut admission.limit_min, 1..=10_000);
+    let slowdown = &mut admission.slowdown_max_percent;
+    reader.number("admission.slowdown_max_percent", slowdown, 120..=1_000);
+    reader.duration("admission.lifo_after", &mut admission.lifo_after, ZERO..=HOUR);
+    reader.number("admission.retry_percent", &mut admission.retry_percent, 0..=100);
+    reader.admission_classes("admission.class", &mut admission.classes);
 }
 
 fn files(reader: &mut Reader, files: &mut Files) {

@@ -3,6 +3,7 @@
 //! Every setting stands here with its meaning and unit; `config/parvis.toml` shows each with its
 //! default, and a test holds the two equal.
 
+mod admission;
 mod cross_checks;
 #[cfg(feature = "faulty")]
 pub mod faulty;
@@ -33,6 +34,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use admission::{Admission, AdmissionClass, VisitorKind};
 pub use fleet::{Fleet, HostPort, Redis, RedisServer, RedisUrl};
 pub use listen::{Listen, UnknownMethods};
 pub use machine::memory_limit_bytes;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub site: Site,
     /// `[origin]`
     pub origin: Origin,
+    /// `[admission]`
+    pub admission: Admission,
     /// `[files]`
     pub files: Files,
     /// `[store]`

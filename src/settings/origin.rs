@@ -25,6 +25,12 @@ pub struct Origin {
     pub params: BTreeMap<String, BTreeMap<String, String>>,
     /// Requests in the origin at once: PHP-FPM's `pm.max_children`.
     pub concurrency_max: usize,
+    /// PHP-FPM's `pm.status_path`; empty: it is not asked.
+    pub status: String,
+    /// PHP-FPM's `pm.status_listen`; `None`: it is asked where requests go.
+    pub status_listen: Option<Endpoint>,
+    /// Between two looks at it.
+    pub status_interval: Duration,
     /// Requests that wait for a place.
     pub queue_max: usize,
     /// How long a request waits for a place.
@@ -56,6 +62,9 @@ impl Default for Origin {
             links: Vec::new(),
             params: BTreeMap::new(),
             concurrency_max: 32,
+            status: String::new(),
+            status_listen: None,
+            status_interval: Duration::from_secs(1),
             queue_max: 1_000,
             queue_timeout: Duration::from_secs(30),
             keep_alive: None,

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod admission;
 mod bodies;
 mod checker;
 mod codings;

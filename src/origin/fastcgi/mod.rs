@@ -14,15 +14,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub use params::Script;
 
 use self::errors::{ErrorLog, ErrorText};
 use self::params::ParamRules;
+use super::connection::connect;
 use super::decoder::{Decoder, Fault, Step};
-use super::gate::Gate;
 use super::upstream::{Message, Upstream, Wrapping};
 use super::{OriginError, OriginRequest, OriginResponse};
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::exchange::Interim;
 use crate::fields::Fields;
@@ -38,13 +40,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the application at `endpoint`; `gate` bounds its requests, and those of whoever
+    /// A client of the application at `endpoint`; `admission` bounds its requests, and those of whoever
     /// else uses the same PHP.
-    pub fn new(endpoint: Endpoint, settings: &Settings, gate: Arc<Gate>, clock: &Clock) -> Self {
+    pub fn new(
+        endpoint: Endpoint,
+        settings: &Settings,
+        admission: Arc<Admission>,
+        clock: &Clock,
+    ) -> Self {
         let origin = &settings.origin;
         let keep_alive = origin.keep_alive.unwrap_or(Duration::ZERO);
         Self {
-            upstream: Upstream::new(endpoint, keep_alive, origin, gate, clock),
+            upstream: Upstream::new(endpoint, keep_alive, origin, admission, clock),
             rules: ParamRules::new(settings),
             errors: ErrorLog::new(clock.clone()),
             head_max_bytes: origin.head_max_bytes,
@@ -68,6 +75,7 @@ impl Client {
             wrapping: Wrapping::Stdin,
             repeatable: super::is_repeatable(&request.method),
             interim: Interim::default(),
+            ticket: request.ticket.clone(),
         };
         let head_request = request.method == Method::HEAD;
         let decoder = || {
@@ -80,6 +88,50 @@ impl Client {
     /// Does the application accept connections?
     pub async fn try_connect(&self) -> Result<(), OriginError> {
         self.upstream.try_connect().await
+    }
+}
+
+/// Bytes of the answer to [`get`].
+const ANSWER_MAX_BYTES: u64 = 64 << 10;
+
+/// Asks for a path that PHP-FPM itself answers (`pm.status_path`), over a connection of its own.
+///
+/// # Errors
+/// [`OriginError`]
+pub(super) async fn get(
+    endpoint: &Endpoint,
+    path: &str,
+    query: &[u8],
+    timeout: Duration,
+) -> Result<(StatusCode, Bytes), OriginError> {
+    let late = |_| OriginError::TimedOut { stage: "waiting for PHP-FPM's status" };
+    let params: [(&str, &[u8]); 8] = [
+        ("SCRIPT_FILENAME", path.as_bytes()),
+        ("SCRIPT_NAME", path.as_bytes()),
+        ("REQUEST_URI", path.as_bytes()),
+        ("QUERY_STRING", query),
+        ("REQUEST_METHOD", b"GET"),
+        ("SERVER_PROTOCOL", b"HTTP/1.1"),
+        ("GATEWAY_INTERFACE", b"CGI/1.1"),
+        ("REMOTE_ADDR", b"127.0.0.1"),
+    ];
+    let mut request = Vec::with_capacity(512);
+    record::write_begin(&mut request, false);
+    record::write_params(&mut request, &params);
+    record::write_stdin_end(&mut request);
+    let exchange = async {
+        let mut connection = connect(endpoint, timeout).await?;
+        let lost = |source| OriginError::Lost { source };
+        connection.write_all(&request).await.map_err(lost)?;
+        let mut answer = Vec::new();
+        connection.take(ANSWER_MAX_BYTES).read_to_end(&mut answer).await.map_err(lost)?;
+        Ok::<_, OriginError>(answer)
+    };
+    let answer = tokio::time::timeout(timeout, exchange).await.map_err(late)??;
+    let decoded = decode_response(&answer).map_err(|what| OriginError::Malformed { what })?;
+    match decoded.broken {
+        Some(what) => Err(OriginError::Malformed { what }),
+        None => Ok((decoded.status, decoded.content.into())),
     }
 }
 

@@ -17,9 +17,9 @@ use http::Method;
 use self::reply::Reply;
 use self::request::Persistence;
 use super::decoder::Decoder;
-use super::gate::Gate;
 use super::upstream::{Message, Upstream, Wrapping};
 use super::{OriginError, OriginRequest, OriginResponse, Switched};
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::settings::{Endpoint, Settings};
 
@@ -34,12 +34,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `endpoint`; `gate` bounds its requests.
-    pub fn new(endpoint: Endpoint, settings: &Settings, gate: Arc<Gate>, clock: &Clock) -> Self {
+    /// A client of the server at `endpoint`; `admission` bounds its requests.
+    pub fn new(
+        endpoint: Endpoint,
+        settings: &Settings,
+        admission: Arc<Admission>,
+        clock: &Clock,
+    ) -> Self {
         let origin = &settings.origin;
         let keep_alive = origin.keep_alive.unwrap_or(KEEP_ALIVE);
         Self {
-            upstream: Upstream::new(endpoint, keep_alive, origin, gate, clock),
+            upstream: Upstream::new(endpoint, keep_alive, origin, admission, clock),
             head_max_bytes: origin.head_max_bytes,
         }
     }
@@ -81,5 +86,6 @@ fn message(request: &OriginRequest, persistence: Persistence<'_>) -> Result<Mess
         wrapping: Wrapping::Plain,
         repeatable: super::is_repeatable(&request.method),
         interim: request.beside.interim.clone(),
+        ticket: request.ticket.clone(),
     })
 }

@@ -32,7 +32,7 @@ fn kept_alive() -> Settings {
 }
 
 fn client(peer: &Peer, settings: &Settings) -> Client {
-    let gate = Gate::new(&settings.origin);
+    let gate = Admission::new(settings, &Clock::system());
     Client::new(peer.endpoint.clone(), settings, gate, &Clock::system())
 }
 
@@ -402,7 +402,7 @@ async fn a_full_gate_refuses_and_a_missing_socket_is_refused() {
     };
     tokio::select! {
         _ = first => panic!("the server never answers"),
-        second = second => assert!(matches!(second, Err(OriginError::Busy { .. }))),
+        second = second => assert!(matches!(second, Err(OriginError::Busy(_)))),
     }
     drop(peer);
     assert!(matches!(fetch(&client, Method::GET).await, Err(OriginError::Refused { .. })));

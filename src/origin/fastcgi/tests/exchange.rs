@@ -5,11 +5,11 @@ use bytes::Bytes;
 use http::Method;
 
 use super::*;
+use crate::admission::Admission;
 use crate::body::{Body, BodyError, SpoolMemory, Spooled};
 use crate::clock::Clock;
 use crate::fields::Fields;
 use crate::origin::fastcgi::{Client, Script};
-use crate::origin::gate::Gate;
 use crate::origin::testing::{Act, Peer, content, request, settings};
 use crate::origin::{OriginError, OriginRequest, OriginResponse};
 use crate::settings::{Endpoint, Settings};
@@ -25,7 +25,7 @@ fn answers(stream: Vec<u8>) -> Vec<Act> {
 }
 
 fn client(peer: &Peer, settings: &Settings) -> Client {
-    let gate = Gate::new(&settings.origin);
+    let gate = Admission::new(settings, &Clock::system());
     Client::new(peer.endpoint.clone(), settings, gate, &Clock::system())
 }
 
@@ -98,7 +98,7 @@ async fn content_shorter_than_its_length_is_truncated_and_malformed_records_show
 async fn an_overloaded_application_is_busy_and_one_of_another_kind_malformed() {
     let peer = php(vec![answers(end_with(2)), answers(end_with(1)), answers(end_with(3))]);
     let client = client(&peer, &settings());
-    assert!(matches!(get(&client).await, Err(OriginError::Busy { .. })));
+    assert!(matches!(get(&client).await, Err(OriginError::Overloaded)));
     assert!(matches!(get(&client).await, Err(OriginError::Malformed { .. })));
     assert!(matches!(get(&client).await, Err(OriginError::Malformed { .. })));
 }
@@ -211,7 +211,7 @@ async fn a_refused_connection_is_tried_again_for_any_method() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("php.sock");
     let settings = retrying();
-    let gate = Gate::new(&settings.origin);
+    let gate = Admission::new(&settings, &Clock::system());
     let client = Client::new(Endpoint::Unix(path.clone()), &settings, gate, &Clock::system());
     let post = request(Method::POST, "/");
     let refused = client.fetch(&post, &Script::default()).await;
@@ -342,17 +342,17 @@ async fn a_place_is_taken_until_the_reply_has_ended() {
     ];
     let peer = php(vec![ends_late]);
     let settings = settings();
-    let gate = Gate::new(&settings.origin);
+    let gate = Admission::new(&settings, &Clock::system());
     let door = std::sync::Arc::clone(&gate);
     let client = Client::new(peer.endpoint.clone(), &settings, door, &Clock::system());
     let mut response = get(&client).await.expect("a response");
     assert_eq!(response.body.next().await, Some(Ok(Bytes::from("page"))));
     drop(response);
     tokio::time::sleep(Duration::from_millis(30)).await;
-    assert_eq!(gate.in_use(), 1, "its reader has gone, PHP still works");
+    assert_eq!(gate.figures().in_php, 1, "its reader has gone, PHP still works");
     peer.played(1).await;
     tokio::time::sleep(Duration::from_millis(30)).await;
-    assert_eq!(gate.in_use(), 0);
+    assert_eq!(gate.figures().in_php, 0);
 }
 
 #[tokio::test]
@@ -388,7 +388,12 @@ async fn it_works_over_tcp_as_well() {
         tokio::io::AsyncWriteExt::write_all(&mut stream, &reply(PAGE)).await.expect("written");
     });
     let settings = settings();
-    let client = Client::new(endpoint, &settings, Gate::new(&settings.origin), &Clock::system());
+    let client = Client::new(
+        endpoint,
+        &settings,
+        Admission::new(&settings, &Clock::system()),
+        &Clock::system(),
+    );
     assert_eq!(page(&client).await, Ok(Bytes::from("page")));
 }
 

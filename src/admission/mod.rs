@@ -1,0 +1,450 @@
+//! Who goes to PHP next.
+//!
+//! PHP is what runs out. [`limit`] says how many requests it does well with, [`line`] who of those that wait
+//! goes next, [`classes`] of which class a request is. This is the shell around them: nothing in it decides.
+//! A lock is held for as long as the line is searched, and never while something is waited for. Hits never
+//! come here.
+
+mod classes;
+#[expect(clippy::cast_precision_loss, reason = "requests in PHP are few")]
+#[expect(clippy::cast_sign_loss, reason = "no limit is below one")]
+pub mod limit;
+pub mod line;
+#[expect(clippy::cast_precision_loss, reason = "connections are few")]
+mod retries;
+#[cfg(test)]
+#[expect(clippy::cast_precision_loss, reason = "the numbers of a simulation are small")]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::reason::Reason;
+use crate::settings::Settings;
+pub use classes::{ClassId, Classes, Classified, Facts};
+use limit::{Bounds, Limit, Move};
+use line::{Crowd, Entered, Gone, Line, Next, Rule};
+use retries::Retries;
+
+/// How often who waits looks whether PHP is stuck.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why a request does not go to PHP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// As many wait as may, and none of a lower class.
+    #[error("all places are taken, and as many requests wait as may")]
+    Full,
+    /// A request of a higher class took its seat.
+    #[error("all places are taken, and a request of a higher class took its seat in the queue")]
+    PutOut,
+    /// It has waited for as long as its class may.
+    #[error("no place became free in time")]
+    TooLong,
+}
+
+impl Refused {
+    /// The word for header, log and metric.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Full => Reason::OriginBusy,
+            Self::PutOut => Reason::QueuePutOut,
+            Self::TooLong => Reason::QueueTimeout,
+        }
+    }
+}
+
+/// What a request shows at the door.
+#[derive(Clone, Default)]
+pub struct Ticket {
+    /// Its class; `None`: the last one.
+    pub class: Option<ClassId>,
+    /// Who waits with it.
+    pub followers: Option<Followers>,
+    /// Where the milliseconds are added for which it has waited.
+    pub waited_milliseconds: Arc<AtomicU64>,
+}
+
+/// Says how many wait with a request.
+pub type Followers = Arc<dyn Fn() -> usize + Send + Sync>;
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Ticket").field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+/// How a waiter is told.
+struct Call {
+    told: oneshot::Sender<Result<Place, Refused>>,
+    followers: Option<Followers>,
+}
+
+impl Crowd for Call {
+    fn followers(&self) -> usize {
+        self.followers.as_ref().map_or(0, |followers| followers())
+    }
+}
+
+/// What was seen of a class since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassFigures {
+    /// Requests that wait now.
+    pub waiting: usize,
+    /// Requests in PHP now.
+    pub in_php: usize,
+    /// Requests that went to PHP.
+    pub admitted: u64,
+    /// Of them, those that had to wait.
+    pub waited: u64,
+    /// Milliseconds that these have waited.
+    pub waited_milliseconds: u64,
+    /// Milliseconds that requests were in PHP.
+    pub php_milliseconds: u64,
+    /// Requests that found the queue full.
+    pub full: u64,
+    /// Requests whose seat was given to a higher class.
+    pub put_out: u64,
+    /// Requests that waited for too long.
+    pub too_long: u64,
+    /// Requests that left the queue by themselves.
+    pub left: u64,
+}
+
+/// What is known of all classes together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Requests in PHP.
+    pub in_php: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Requests that may be in PHP.
+    pub limit: usize,
+    /// What bounds that: the setting, or what PHP-FPM has children for.
+    pub ceiling: usize,
+    /// Why it moved last.
+    pub last_move: Move,
+    /// How often it moved, by [`Move::ALL`].
+    pub moves: [u64; Move::ALL.len()],
+    /// Further tries that were not made, since too many were.
+    pub retries_refused: u64,
+}
+
+struct State {
+    limit: Limit,
+    line: Line<Call>,
+    retries: Retries,
+    retries_refused: u64,
+    figures: Vec<ClassFigures>,
+}
+
+/// The door of PHP.
+pub struct Admission {
+    clock: Clock,
+    classes: Classes,
+    /// Of each class.
+    places_percent: Vec<usize>,
+    queue_timeout: Vec<Duration>,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Admission").finish_non_exhaustive()
+    }
+}
+
+/// A place in PHP; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct Place {
+    admission: Arc<Admission>,
+    class: usize,
+    since: Duration,
+    answered: bool,
+}
+
+impl Place {
+    /// PHP has answered, so that how long it took says something.
+    pub fn answered(&mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.ended(self.class, self.since, self.answered);
+    }
+}
+
+impl State {
+    /// May one more of this class go to PHP?
+    fn has_place(&self, class: usize, places_percent: &[usize]) -> bool {
+        let places = self.limit.places();
+        let of_class = places_percent.get(class).map_or(places, |percent| places * percent / 100);
+        let in_php = self.figures.get(class).map_or(0, |figures| figures.in_php);
+        self.limit.in_use() < places && in_php < of_class.max(1)
+    }
+
+    fn admit(&mut self, class: usize, waited: Option<Duration>, now: Duration) {
+        self.limit.begin(now);
+        self.retries.sent();
+        if let Some(figures) = self.figures.get_mut(class) {
+            figures.in_php += 1;
+            figures.admitted += 1;
+            if let Some(waited) = waited {
+                figures.waited += 1;
+                figures.waited_milliseconds += milliseconds(waited);
+            }
+        }
+    }
+
+    /// Those for whom there is a place.
+    fn next(&mut self, places_percent: &[usize], now: Duration) -> Vec<Next<Call>> {
+        let mut all = Vec::new();
+        while self.line.waiting() > 0 && self.limit.in_use() < self.limit.places() {
+            let free: Vec<bool> = (0..self.figures.len())
+                .map(|class| self.has_place(class, places_percent))
+                .collect();
+            let may = |class: usize| free.get(class).copied().unwrap_or(false);
+            let Some(next) = self.line.next(may, now) else { break };
+            self.admit(next.class, Some(next.waited), now);
+            all.push(next);
+        }
+        all
+    }
+}
+
+impl Admission {
+    /// The door of `settings.origin`, by the classes of `settings.admission`.
+    pub fn new(settings: &Settings, clock: &Clock) -> Arc<Self> {
+        let (origin, admission) = (&settings.origin, &settings.admission);
+        let bounds = Bounds {
+            min: admission.limit_min,
+            max: origin.concurrency_max,
+            slowdown_max: f64::from(admission.slowdown_max_percent) / 100.0,
+            adaptive: admission.adaptive,
+        };
+        let classes = Classes::new(&admission.classes);
+        let rule = |class: &crate::settings::AdmissionClass| Rule {
+            rank: class.rank,
+            share_percent: class.share_percent,
+        };
+        let count = admission.classes.len();
+        let state = State {
+            limit: Limit::new(count, bounds, clock.elapsed()),
+            line: Line::new(classes.iter().map(rule), origin.queue_max, admission.lifo_after),
+            retries: Retries::new(admission.retry_percent, origin.concurrency_max),
+            retries_refused: 0,
+            figures: vec![ClassFigures::default(); count],
+        };
+        Arc::new(Self {
+            clock: clock.clone(),
+            places_percent: classes.iter().map(|class| class.places_percent.into()).collect(),
+            queue_timeout: classes
+                .iter()
+                .map(|class| class.queue_timeout.unwrap_or(origin.queue_timeout))
+                .collect(),
+            classes,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The classes.
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// A place, at once or when it is the request's turn. Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn enter(self: &Arc<Self>, ticket: &Ticket) -> Result<Place, Refused> {
+        let class = ticket.class.unwrap_or(self.classes.last()).0;
+        let now = self.clock.elapsed();
+        let mut called = match self.come(class, ticket, now) {
+            Came::Goes(place) => return Ok(place),
+            Came::Refused(refused) => return Err(refused),
+            Came::Waits(seat) => seat,
+        };
+        let patience = self.queue_timeout.get(class).copied().unwrap_or_default();
+        let over = tokio::time::sleep(patience);
+        tokio::pin!(over);
+        let told = loop {
+            tokio::select! {
+                biased;
+                told = &mut called.told => break told.unwrap_or(Err(Refused::TooLong)),
+                () = &mut over => {
+                    called.is_too_long = true;
+                    break Err(Refused::TooLong);
+                }
+                () = tokio::time::sleep(LOOK) => self.look(),
+            }
+        };
+        let waited = milliseconds(self.clock.elapsed().saturating_sub(now));
+        ticket.waited_milliseconds.fetch_add(waited, Ordering::Relaxed);
+        told
+    }
+
+    /// May a request be sent again, of which the origin can have seen nothing?
+    pub fn may_try_again(&self) -> bool {
+        let mut state = self.state.lock();
+        let may = state.retries.take();
+        if !may {
+            state.retries_refused += 1;
+        }
+        may
+    }
+
+    /// Would a request have to wait now?
+    pub fn must_wait(&self) -> bool {
+        let state = self.state.lock();
+        state.line.waiting() > 0 || state.limit.in_use() >= state.limit.places()
+    }
+
+    /// What PHP-FPM has children for, as far as they are not busy with what others ask for.
+    pub fn set_children(self: &Arc<Self>, children: usize) {
+        let mut state = self.state.lock();
+        state.limit.set_ceiling(children);
+        let next = state.next(&self.places_percent, self.clock.elapsed());
+        drop(state);
+        self.call(next);
+    }
+
+    /// What was seen of each class, with its name.
+    pub fn class_figures(&self) -> Vec<(String, ClassFigures)> {
+        let state = self.state.lock();
+        let figures = state.figures.iter().enumerate();
+        let figures = figures.map(|(class, figures)| ClassFigures {
+            waiting: state.line.waiting_of(class),
+            ..*figures
+        });
+        self.classes.iter().map(|class| class.name.clone()).zip(figures).collect()
+    }
+
+    /// What was seen in all.
+    pub fn figures(&self) -> Figures {
+        let state = self.state.lock();
+        Figures {
+            in_php: state.limit.in_use(),
+            waiting: state.line.waiting(),
+            limit: state.limit.places(),
+            ceiling: state.limit.ceiling(),
+            last_move: state.limit.last_move(),
+            moves: Move::ALL.map(|why| state.limit.moves(why)),
+            retries_refused: state.retries_refused,
+        }
+    }
+
+    fn come(self: &Arc<Self>, class: usize, ticket: &Ticket, now: Duration) -> Came {
+        let mut state = self.state.lock();
+        let may = |class| state.has_place(class, &self.places_percent);
+        if may(class) && !state.line.has_next(may) {
+            state.admit(class, None, now);
+            return Came::Goes(self.place(class, now));
+        }
+        state.limit.wait(now);
+        let (told, seat) = oneshot::channel();
+        let call = Call { told, followers: ticket.followers.clone() };
+        let entered = state.line.enter(class, call, now);
+        let (number, gone) = match entered {
+            Entered::Waits(number) => (number, None),
+            Entered::Displaces(number, gone) => (number, Some(gone)),
+            Entered::Full(_) => {
+                if let Some(figures) = state.figures.get_mut(class) {
+                    figures.full += 1;
+                }
+                return Came::Refused(Refused::Full);
+            }
+        };
+        if let Some(figures) = gone.as_ref().and_then(|gone| state.figures.get_mut(gone.class)) {
+            figures.put_out += 1;
+        }
+        // The limit may have grown since requests wait.
+        let next = state.next(&self.places_percent, now);
+        drop(state);
+        if let Some(Gone { call, .. }) = gone {
+            // Who left meanwhile need not hear of it.
+            let _is_gone = call.told.send(Err(Refused::PutOut));
+        }
+        self.call(next);
+        let admission = Arc::clone(self);
+        Came::Waits(Seat { admission, class, number, told: seat, is_too_long: false })
+    }
+
+    /// Nothing may have ended for long.
+    fn look(self: &Arc<Self>) {
+        let now = self.clock.elapsed();
+        let mut state = self.state.lock();
+        state.limit.wait(now);
+        let next = state.next(&self.places_percent, now);
+        drop(state);
+        self.call(next);
+    }
+
+    fn ended(self: &Arc<Self>, class: usize, since: Duration, answered: bool) {
+        let now = self.clock.elapsed();
+        let took = now.saturating_sub(since);
+        let mut state = self.state.lock();
+        state.limit.end(class, answered.then_some(took), now);
+        if let Some(figures) = state.figures.get_mut(class) {
+            figures.in_php = figures.in_php.saturating_sub(1);
+            figures.php_milliseconds += milliseconds(took);
+        }
+        let next = state.next(&self.places_percent, now);
+        drop(state);
+        self.call(next);
+    }
+
+    /// Tells those who go. Who has left meanwhile gives the place back by dropping it, unlocked.
+    fn call(self: &Arc<Self>, next: Vec<Next<Call>>) {
+        let now = self.clock.elapsed();
+        for Next { class, call, .. } in next {
+            let _is_gone = call.told.send(Ok(self.place(class, now)));
+        }
+    }
+
+    fn place(self: &Arc<Self>, class: usize, since: Duration) -> Place {
+        Place { admission: Arc::clone(self), class, since, answered: false }
+    }
+}
+
+/// What becomes of who comes.
+enum Came {
+    Goes(Place),
+    Waits(Seat),
+    Refused(Refused),
+}
+
+/// A seat in the queue, left on drop.
+struct Seat {
+    admission: Arc<Admission>,
+    class: usize,
+    number: u64,
+    told: oneshot::Receiver<Result<Place, Refused>>,
+    is_too_long: bool,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.admission.state.lock();
+        // Who was called or put out has no seat any more.
+        if !state.line.leave(self.class, self.number) {
+            return;
+        }
+        if let Some(figures) = state.figures.get_mut(self.class) {
+            let count = if self.is_too_long { &mut figures.too_long } else { &mut figures.left };
+            *count += 1;
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,119 @@
+use super::*;
+use crate::settings::AdmissionClass;
+
+fn admission(concurrency_max: usize, queue_max: usize, queue_timeout: Duration) -> Arc<Admission> {
+    let mut settings = Settings::default();
+    settings.origin.concurrency_max = concurrency_max;
+    settings.origin.queue_max = queue_max;
+    settings.origin.queue_timeout = queue_timeout;
+    let class = |name: &str, rank, places_percent| AdmissionClass {
+        name: name.to_owned(),
+        rank,
+        places_percent,
+        ..AdmissionClass::default()
+    };
+    settings.admission.classes = vec![class("orders", 1, 100), class("pages", 5, 50)];
+    Admission::new(&settings, &Clock::system())
+}
+
+const ORDERS: usize = 0;
+const PAGES: usize = 1;
+
+fn ticket(class: usize) -> Ticket {
+    Ticket { class: Some(ClassId(class)), ..Ticket::default() }
+}
+
+/// A request that is seen to wait.
+async fn waiter(
+    admission: &Arc<Admission>,
+    class: usize,
+) -> tokio::task::JoinHandle<Result<Place, Refused>> {
+    let (own, before) = (Arc::clone(admission), admission.figures().waiting);
+    let task = tokio::spawn(async move { own.enter(&ticket(class)).await });
+    while admission.figures().waiting == before {
+        tokio::task::yield_now().await;
+    }
+    task
+}
+
+const LONG: Duration = Duration::from_secs(9);
+
+#[tokio::test]
+async fn who_finds_no_place_waits_and_who_finds_the_queue_full_is_refused() {
+    let admission = admission(1, 1, LONG);
+    let place = admission.enter(&ticket(PAGES)).await.expect("free");
+    let page = waiter(&admission, PAGES).await;
+    assert_eq!(admission.enter(&ticket(PAGES)).await.err(), Some(Refused::Full));
+    let order = waiter_in_place_of(&admission).await;
+    assert_eq!(page.await.expect("joined").err(), Some(Refused::PutOut));
+    assert_eq!((admission.figures().in_php, admission.figures().waiting), (1, 1));
+    drop(place);
+    drop(order.await.expect("joined").expect("a place"));
+    assert_eq!((admission.figures().in_php, admission.figures().waiting), (0, 0));
+    let figures = admission.class_figures();
+    assert_eq!((figures[PAGES].1.full, figures[PAGES].1.put_out), (1, 1));
+    assert_eq!((figures[ORDERS].1.admitted, figures[ORDERS].1.waited), (1, 1));
+}
+
+async fn waiter_in_place_of(
+    admission: &Arc<Admission>,
+) -> tokio::task::JoinHandle<Result<Place, Refused>> {
+    let own = Arc::clone(admission);
+    let task = tokio::spawn(async move { own.enter(&ticket(ORDERS)).await });
+    while admission.class_figures()[ORDERS].1.waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    task
+}
+
+#[tokio::test]
+async fn waiting_ends_with_the_time_in_the_queue_and_is_counted() {
+    let admission = admission(1, 1, Duration::from_millis(5));
+    let _place = admission.enter(&ticket(ORDERS)).await.expect("free");
+    let late = ticket(ORDERS);
+    assert_eq!(admission.enter(&late).await.err(), Some(Refused::TooLong));
+    assert!(late.waited_milliseconds.load(Ordering::Relaxed) >= 5);
+    let figures = admission.class_figures()[ORDERS].1;
+    assert_eq!((figures.too_long, figures.left, figures.waiting), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_waiter_that_goes_away_gives_its_seat_up_even_when_it_was_called_already() {
+    let admission = admission(1, 2, LONG);
+    let place = admission.enter(&ticket(ORDERS)).await.expect("free");
+    let (gone, called) = (waiter(&admission, ORDERS).await, waiter(&admission, ORDERS).await);
+    gone.abort();
+    assert!(gone.await.is_err());
+    assert_eq!(admission.class_figures()[ORDERS].1.left, 1);
+    // It is called and never hears of it.
+    drop(place);
+    called.abort();
+    drop(called.await);
+    assert_eq!((admission.figures().in_php, admission.figures().waiting), (0, 0));
+}
+
+#[tokio::test]
+async fn a_class_leaves_the_places_that_are_not_its_own_to_others() {
+    let admission = admission(4, 9, LONG);
+    let pages = [
+        admission.enter(&ticket(PAGES)).await.expect("free"),
+        admission.enter(&ticket(PAGES)).await.expect("free"),
+    ];
+    let page = waiter(&admission, PAGES).await;
+    let order = admission.enter(&ticket(ORDERS)).await.expect("there is room for orders");
+    drop(pages);
+    drop(page.await.expect("joined").expect("its turn"));
+    drop(order);
+    assert_eq!(admission.figures().in_php, 0);
+}
+
+#[tokio::test]
+async fn a_place_more_lets_who_waits_in() {
+    let admission = admission(2, 9, LONG);
+    admission.set_children(1);
+    let _place = admission.enter(&ticket(ORDERS)).await.expect("free");
+    let waits = waiter(&admission, ORDERS).await;
+    admission.set_children(9);
+    drop(waits.await.expect("joined").expect("a place"));
+    assert_eq!(admission.figures().ceiling, 2, "the setting holds");
+}
