@@ -9,6 +9,7 @@
 //! | 1 | [`snapshot`] | stored responses as bytes, on their way |
 //! | 1 | [`resp`] | the protocol of Redis as bytes |
 //! | 2 | [`store`], [`observe`], [`redis_pool`] | stored responses and their tags; logs and metrics; connections to Redis |
+//! | 2 | [`error_pages`] | what a visitor sees where there is no response |
 //! | 2 | [`admission`] | whose request goes to PHP next, and how many do |
 //! | 2 | [`keyspace`] | the commands of Redis on databases in memory |
 //! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
@@ -31,6 +32,7 @@ pub mod resp;
 pub mod snapshot;
 
 pub mod admission;
+pub mod error_pages;
 pub mod keyspace;
 pub mod observe;
 pub mod redis_pool;

@@ -122,6 +122,8 @@ reasons! {
     OriginLost = "origin-lost",
     /// Too many requests of the session wait, or those before it took too long.
     SessionBusy = "session-busy",
+    /// The shop is being worked on (`parvis maintenance`).
+    Maintenance = "maintenance",
     /// A fragment failed, and `esi.on_error` says that its page fails with it.
     Fragment = "fragment",
 }

@@ -81,6 +81,14 @@ impl control::Node for Controlled {
         }
     }
 
+    fn maintenance(&self) -> Vec<&'static str> {
+        self.node.parts().maintenance.causes()
+    }
+
+    fn set_maintenance(&self, is_on: bool) {
+        self.node.parts().maintenance.set_by_command(is_on);
+    }
+
     fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String> {
         self.desk.restart(&self.node.parts().readiness).map_err(|refused| refused.to_string())
     }

@@ -13,6 +13,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::error_pages::ErrorPagesError;
 use crate::fleet::FleetError;
 use crate::lifecycle::handover::{HandoverError, Taken, inherited, tell_failure};
 use crate::lifecycle::{self, Activated, LifecycleError};
@@ -40,6 +41,9 @@ pub enum AppError {
     /// The rules cannot be compiled.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Policy(Vec<PolicyError>),
+    /// The shop's error pages cannot be used.
+    #[error("error_pages.directory: {0}")]
+    ErrorPages(#[from] ErrorPagesError),
     /// The web root cannot be used.
     #[error("origin.root: {0}")]
     Origin(#[from] OriginError),

@@ -14,6 +14,7 @@ use super::objects::ObjectsServer;
 use super::sessions::SessionServer;
 use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
+use crate::error_pages::ErrorPages;
 use crate::exchange::{Client, Scheme};
 use crate::fleet::{FleetError, Load};
 use crate::keeper::Keeper;
@@ -331,7 +332,11 @@ impl Server {
                     tracing::info!("the origin's socket accepts again");
                 }
                 let (store, copies) = (Arc::clone(&parts.store), copies.clone());
+                let flag = parts.rules.load().settings.maintenance.flag.clone();
+                let own = node.clone();
                 let clean = move || {
+                    let is_there = !flag.as_os_str().is_empty() && flag.exists();
+                    own.parts().maintenance.set_by_flag(is_there);
                     store.maintain();
                     if let Some(copies) = copies {
                         copies.sweep();
@@ -355,8 +360,17 @@ impl Server {
                     tracing::error!(%error, "log.level stays as it was");
                 }
                 self.renew_certificate(&settings);
+                let parts = self.node.parts();
+                let pages = match ErrorPages::load(&settings.error_pages) {
+                    Ok(pages) => Arc::new(pages),
+                    Err(error) => {
+                        tracing::error!(%error, "the old error pages stay in use");
+                        Arc::clone(&parts.rules.load().pages)
+                    }
+                };
+                parts.maintenance.set_by_settings(settings.maintenance.on);
                 let settings = Arc::new(settings);
-                self.node.parts().rules.store(Arc::new(Rules { policy, settings }));
+                parts.rules.store(Arc::new(Rules { policy, settings, pages }));
             }
             Err(errors) => {
                 let error = AppError::Policy(errors);

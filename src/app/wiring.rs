@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::admission::limit::Move;
 use crate::body::SpoolMemory;
 use crate::clock::{Clock, Moment};
+use crate::error_pages::ErrorPages;
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
 use crate::fleet::{Fleet, Values};
@@ -19,7 +20,7 @@ use crate::listener::{Limits, Shutdown};
 use crate::observe::{Labelled, Observer, Reading, Readings, State};
 use crate::origin::Origin;
 use crate::origin::status::{Shown, Watch};
-use crate::pipeline::{Node, Parts, PrivateParts, Rules, SharedPages};
+use crate::pipeline::{Maintenance, Node, Parts, PrivateParts, Rules, SharedPages};
 use crate::policy::Policy;
 use crate::sessions::gate::{Bounds, Gate};
 use crate::sessions::throwaway::Mint;
@@ -47,6 +48,8 @@ pub fn build_node(
 ) -> Result<Node, AppError> {
     let clock = Clock::system();
     let policy = Policy::new(&settings).map_err(AppError::Policy)?;
+    let pages = Arc::new(ErrorPages::load(&settings.error_pages)?);
+    let maintenance = Maintenance::new(settings.maintenance.on);
     let observer = Arc::new(Observer::new(&clock, &settings.log, Arc::clone(&state))?);
     let origin = Arc::new(Origin::new(&settings, &clock)?);
     let store = Arc::new(store(&settings, &clock));
@@ -60,7 +63,7 @@ pub fn build_node(
     let mint = settings.sessions.listen.as_ref().map(|_| Mint::new(&settings.fleet.peers.secret));
     let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
     Ok(Node::new(Parts {
-        rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings) }),
+        rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings), pages }),
         store,
         origin,
         observer,
@@ -77,6 +80,7 @@ pub fn build_node(
         visitors: OnceLock::new(),
         private_parts: PrivateParts::default(),
         shared_pages: SharedPages::default(),
+        maintenance,
         mint: mint.map(Arc::new),
         sharer: ArcSwap::from_pointee(None),
     }))

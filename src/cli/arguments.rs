@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::settings::Endpoint;
 
@@ -26,6 +26,8 @@ Examples:
       Which pages hold a session's lock, and how many requests wait for one.
   parvis objects stats
       The object cache of PHP: memory, hits, keys by database; `objects top` and `objects get` show keys.
+  parvis maintenance on
+      While the shop is being worked on; `off` opens it again.
   parvis restart --config /etc/parvis/parvis.toml
       A new process takes the sockets over, with the program and configuration that are there now.
   parvis drain
@@ -86,6 +88,11 @@ pub(super) enum Command {
     /// Show the object cache that PHP asks: numbers, the largest keys, one key.
     #[command(subcommand, after_long_help = OBJECTS_EXAMPLES)]
     Objects(ObjectsAsked),
+    /// Switch maintenance: all but `maintenance.allow` get a page that says so.
+    ///
+    /// It lasts until it is switched off or the process ends. What is to outlast a restart is a file:
+    /// `maintenance.flag`.
+    Maintenance(MaintenanceArguments),
     /// Have a new process take over, without a gap; where it cannot, the old one goes on.
     Restart(SteerArguments),
     /// Take the server out as SIGTERM does, and wait for its end.
@@ -94,6 +101,25 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct SteerArguments {
+    #[command(flatten)]
+    pub server: ControlArguments,
+}
+
+/// What `maintenance` is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum MaintenanceOrder {
+    /// Switch it on.
+    On,
+    /// Switch off what was switched on so.
+    Off,
+    /// Say whether it is on, and what says so.
+    Status,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MaintenanceArguments {
+    #[arg(value_enum)]
+    pub what: MaintenanceOrder,
     #[command(flatten)]
     pub server: ControlArguments,
 }

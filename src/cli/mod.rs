@@ -1,4 +1,5 @@
-//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `objects`, `restart` and `drain`.
+//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `objects`, `maintenance`, `restart`
+//! and `drain`.
 
 mod arguments;
 mod client;
@@ -122,6 +123,8 @@ fn dispatch(
             .and_then(|server| Ok(sessions::sessions(&server, arguments.json)?)),
         Command::Objects(mut asked) => server(asked.server(), environment)
             .and_then(|server| Ok(objects::objects(&server, &asked)?)),
+        Command::Maintenance(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(steer::maintenance(&server, arguments.what)?)),
         Command::Restart(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(steer::restart(&server, &mut |text| terminal.say(text))?)),
         Command::Drain(arguments) => server(arguments.server, environment)

@@ -1,4 +1,4 @@
-//! `restart` and `drain`.
+//! `restart`, `drain` and `maintenance`.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 
+use super::arguments::MaintenanceOrder;
 use super::client::{Server, ServerError};
 use crate::clock::Clock;
 
@@ -92,6 +93,29 @@ pub(super) fn drain(server: &Server, say: &mut dyn FnMut(&str)) -> Result<String
         }
     }
     Ok("It has ended.\n".to_owned())
+}
+
+/// The answer to `/maintenance`.
+#[derive(Deserialize)]
+struct Maintenance {
+    on: bool,
+    by: Vec<String>,
+}
+
+/// Switches maintenance, or says whether it is on.
+pub(super) fn maintenance(server: &Server, order: MaintenanceOrder) -> Result<String, ServerError> {
+    let answer = match order {
+        MaintenanceOrder::On => server.ask(Method::POST, "/maintenance", "{\"on\":true}".into()),
+        MaintenanceOrder::Off => server.ask(Method::POST, "/maintenance", "{\"on\":false}".into()),
+        MaintenanceOrder::Status => server.ask(Method::GET, "/maintenance", Bytes::new()),
+    }?;
+    let state: Maintenance =
+        serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
+    Ok(if state.on {
+        format!("Maintenance is on, by {}.\n", printable(&state.by.join(" and ")))
+    } else {
+        "Maintenance is off.\n".to_owned()
+    })
 }
 
 /// A text that no control character reaches the terminal with.

@@ -16,6 +16,8 @@
 //! | `PURGE` any path | as Magento sends it |
 //! | `POST /drain` | 202: takes this server out and ends it, as SIGTERM does |
 //! | `GET /drain` | how far that is |
+//! | `GET /maintenance` | whether the shop is being worked on, and what says so, as JSON |
+//! | `POST /maintenance` | switches that by `{"on":true}`, until the process ends |
 //! | `POST /restart` | starts a new process that takes over; a line of JSON for each step |
 //!
 //! A purge answers 202 while it is not in the fleet's log yet, and with `X-Parvis-Wait: fleet` while
@@ -26,6 +28,7 @@
 mod access;
 mod answer;
 mod depart;
+mod maintenance;
 mod objects;
 mod purge;
 
@@ -62,6 +65,7 @@ const INDEX: &str = "Parvis' control listener\n\n\
     {\"pattern\":\"regex\"}, each with \"soft\":true if wanted\n\
     PURGE /         with X-Magento-Tags-Pattern, as Magento sends it\n\
     POST  /drain    not ready, serves on, then ends; GET says how far it is\n\
+    GET   /maintenance  is the shop being worked on? POST {\"on\":true} switches it\n\
     POST  /restart  starts a new process that takes over; a line for each step\n";
 
 /// What the API shows and steers.
@@ -87,6 +91,12 @@ pub trait Node: Send + Sync + 'static {
 
     /// How far that is.
     fn departure(&self) -> Departure;
+
+    /// What says that the shop is being worked on; empty: it is not.
+    fn maintenance(&self) -> Vec<&'static str>;
+
+    /// Switches that.
+    fn set_maintenance(&self, is_on: bool);
 
     /// Starts a process that takes over; gives a line of JSON for each step, or why not.
     fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String>;
@@ -173,6 +183,9 @@ impl<N: Node> Control<N> {
             b"/purge" => self.purge_by_json(request).await,
             b"/drain" if request.method == Method::POST => depart::drain(&*self.node, &request),
             b"/restart" => depart::restart(&*self.node, &request),
+            b"/maintenance" if request.method == Method::POST => {
+                maintenance::switch(&*self.node, request).await
+            }
             path => {
                 let response = match path {
                     b"/fleet" => self.show_fleet().await?,
@@ -184,7 +197,7 @@ impl<N: Node> Control<N> {
                 match request.method {
                     Method::GET => Ok(response),
                     Method::HEAD => Ok(answer::without_content(response)),
-                    _ if path == b"/drain" => {
+                    _ if path == b"/drain" || path == b"/maintenance" => {
                         Err(ControlError::Method { allowed: "GET, HEAD, POST" })
                     }
                     _ => Err(ControlError::Method { allowed: "GET, HEAD" }),
@@ -204,13 +217,18 @@ impl<N: Node> Control<N> {
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                Ok(answer::json(status, &readiness.to_json()))
+                let mut json = readiness.to_json();
+                if !self.node.maintenance().is_empty() {
+                    json["maintenance"] = true.into();
+                }
+                Ok(answer::json(status, &json))
             }
             b"/metrics" => {
                 let mut out = String::new();
                 self.node.metrics(&mut out);
                 Ok(answer::text("text/plain; version=0.0.4; charset=utf-8", out))
             }
+            b"/maintenance" => Ok(maintenance::shown(&*self.node)),
             b"/drain" => Ok(answer::json(StatusCode::OK, &self.node.departure().to_json())),
             b"/sessions" => {
                 let figures = self.node.sessions().ok_or(ControlError::NoSessions)?;

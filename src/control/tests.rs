@@ -56,6 +56,12 @@ impl Node for Fake {
         Departure { phase, connections: 3, at_most: Duration::from_millis(39_500) }
     }
 
+    fn maintenance(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn set_maintenance(&self, _is_on: bool) {}
+
     fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String> {
         self.steps.lock().take().ok_or_else(|| "a restart is under way".to_owned())
     }

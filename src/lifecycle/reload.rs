@@ -49,11 +49,24 @@ macro_rules! differing {
 pub fn plan(old: &Settings, new: &Settings) -> ReloadPlan {
     let mut settings = new.clone();
     let needs_restart = keep_what_needs_a_restart(old, &mut settings);
-    let mut applied: Vec<_> =
-        differing!(old, settings, tls, site, store, fill, esi, encoding, purge, health, control)
-            .into_iter()
-            .filter_map(|(differs, section)| differs.then_some(section))
-            .collect();
+    let mut applied: Vec<_> = differing!(
+        old,
+        settings,
+        tls,
+        site,
+        error_pages,
+        maintenance,
+        store,
+        fill,
+        esi,
+        encoding,
+        purge,
+        health,
+        control
+    )
+    .into_iter()
+    .filter_map(|(differs, section)| differs.then_some(section))
+    .collect();
     // The rest of these sections needs a restart, so they are named by what can differ.
     if settings.log != old.log {
         applied.push("log.level");

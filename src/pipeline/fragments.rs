@@ -235,7 +235,7 @@ impl Node {
                 Finding::Ask { plan, missed } => Step::Ask { plan: Box::new(plan), missed },
             },
             Plan::Pass(reason) => Step::Pass { reason },
-            Plan::Purge | Plan::Health | Plan::Refuse(_) => return None,
+            Plan::Purge | Plan::Health | Plan::Maintenance | Plan::Refuse(_) => return None,
         };
         Some(Known::ToFetch(Source { visit, step }))
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::{facts, ttl_seconds};
+use super::apology::Maintenance;
 use super::lookup::Looked;
 use super::{Node, Outcome, Rules};
 use crate::clock::Moment;
@@ -67,7 +68,10 @@ impl Node {
         let rules = self.parts.rules.load();
         let client = policy::client::resolve(&rules.settings.listen.trusted, request);
         self.warn_of_forgery(&client);
-        let plan = rules.policy.plan(request, &client);
+        let mut plan = rules.policy.plan(request, &client);
+        if self.parts.maintenance.is_on() {
+            plan = Maintenance::plan(&rules, &client, plan);
+        }
         let mut looked = None;
         // An upgrade is offered to the origin, whatever is stored.
         if let Plan::Lookup(lookup) = &plan

@@ -5,6 +5,7 @@
 //! `Node::handle`, which may wait. All protocols take this way.
 
 mod answer;
+mod apology;
 mod borrow;
 mod fetch;
 mod fragments;
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 
 use crate::body::{Body, SpoolMemory};
 use crate::clock::{Clock, Moment};
+use crate::error_pages::ErrorPages;
 use crate::esi::MistakeLog;
 use crate::exchange::{
     Begun, Beside, Client, Completion, Delivered, Handler, RefusedRequest, Request, Response,
@@ -52,6 +54,8 @@ use crate::sessions::visitors::Visitors;
 use crate::settings::Settings;
 use crate::store::Store;
 
+use answer::failure;
+pub use apology::Maintenance;
 use fragments::Begins;
 use hit::{Opened, Receipt};
 use lookup::Looked;
@@ -66,6 +70,8 @@ pub struct Rules {
     pub policy: Policy,
     /// The settings they were compiled from.
     pub settings: Arc<Settings>,
+    /// What clients see where there is no response.
+    pub pages: Arc<ErrorPages>,
 }
 
 /// What one Parvis node consists of; cheap to clone.
@@ -110,6 +116,8 @@ pub struct Parts {
     pub private_parts: PrivateParts,
     /// Pages that are for all.
     pub shared_pages: SharedPages,
+    /// Whether the shop is being worked on.
+    pub maintenance: Maintenance,
     /// Makes the sessions that keep nothing; `None`: sessions do not pass through this server.
     pub mint: Option<Arc<Mint>>,
     /// Who else applies each purge, while two processes serve.
@@ -184,6 +192,7 @@ impl Node {
             Plan::Pass(reason) => self.pass(visit, body, reason).await,
             Plan::Purge => self.purge(visit).await,
             Plan::Health => self.health_answer(),
+            Plan::Maintenance => failure(Reason::Maintenance, StatusCode::SERVICE_UNAVAILABLE),
             Plan::Refuse(refusal) => refuse(refusal),
         }
     }
@@ -204,7 +213,8 @@ impl Node {
         let readiness = self.parts.readiness.readiness();
         let status =
             if readiness.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let line = readiness.to_line() + "\n";
+        let maintenance = if self.parts.maintenance.is_on() { ", in maintenance" } else { "" };
+        let line = readiness.to_line() + maintenance + "\n";
         Outcome::new(Response::text(status, line), Verdict::Synth, None)
     }
 }
@@ -248,7 +258,8 @@ impl Handler for Node {
         let body = std::mem::take(&mut request.body);
         let visit = Arc::new(Visit::new(request, client, rules, started));
         let observation = self.parts.observer.begin(&visit.request, &visit.client, began);
-        let outcome = self.respond(&visit, plan, looked, body).await.begun().await;
+        let mut outcome = self.respond(&visit, plan, looked, body).await.begun().await;
+        apology::apologise(&visit, &mut outcome);
         self.stamp(&visit, outcome, observation)
     }
 }

@@ -20,6 +20,8 @@ pub enum Plan {
     Purge,
     /// The load balancer asks whether this server is ready.
     Health,
+    /// The shop is being worked on.
+    Maintenance,
     /// Refuse it.
     Refuse(Refusal),
 }

@@ -14,9 +14,9 @@ use super::mistake::Mistakes;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::{
-    Admission, Control, Encoding, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen, Log, Objects,
-    Origin, Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site, Store, Tls, Warm,
-    cross_checks, fleet, machine, objects, sessions, syntax,
+    Admission, Control, Encoding, ErrorPages, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen,
+    Log, Maintenance, Objects, Origin, Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site,
+    Store, Tls, Warm, cross_checks, fleet, machine, objects, sessions, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -85,6 +85,8 @@ fn read(
     site(&mut reader, &mut settings.site);
     origin(&mut reader, &mut settings.origin);
     admission(&mut reader, &mut settings.admission);
+    error_pages(&mut reader, &mut settings.error_pages);
+    maintenance(&mut reader, &mut settings.maintenance);
     files(&mut reader, &mut settings.files);
     store(&mut reader, &mut settings.store);
     fill(&mut reader, &mut settings.fill);
@@ -211,6 +213,20 @@ fn admission(reader: &mut Reader, admission: &mut Admission) {
     reader.duration("admission.lifo_after", &mut admission.lifo_after, ZERO..=HOUR);
     reader.number("admission.retry_percent", &mut admission.retry_percent, 0..=100);
     reader.admission_classes("admission.class", &mut admission.classes);
+}
+
+fn error_pages(reader: &mut Reader, pages: &mut ErrorPages) {
+    reader.text("error_pages.directory", &mut pages.directory, &syntax::FILE_PATH);
+    reader.size("error_pages.page_max", &mut pages.page_max_bytes, KIB..=16 * MIB);
+    reader.number("error_pages.pages_max", &mut pages.pages_max, 1..=10_000);
+    reader.duration("error_pages.retry_after", &mut pages.retry_after, SECOND..=DAY);
+}
+
+fn maintenance(reader: &mut Reader, maintenance: &mut Maintenance) {
+    reader.switch("maintenance.on", &mut maintenance.on);
+    reader.text("maintenance.flag", &mut maintenance.flag, &syntax::FILE_PATH);
+    reader.list("maintenance.allow", &mut maintenance.allow, &syntax::NETWORK);
+    reader.duration("maintenance.retry_after", &mut maintenance.retry_after, SECOND..=DAY);
 }
 
 fn files(reader: &mut Reader, files: &mut Files) {

@@ -44,6 +44,8 @@ pub(super) fn check_files(settings: &Settings, reader: &mut Reader) {
             expect("origin.links", link, readable_directory, reader);
         }
     }
+    let pages = &settings.error_pages.directory;
+    expect("error_pages.directory", pages, readable_directory, reader);
     expect("redis.authority", &settings.redis.authority, readable_file, reader);
     let peers = &settings.fleet.peers;
     expect("fleet.certificate", &peers.certificate, readable_file, reader);

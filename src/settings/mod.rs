@@ -5,6 +5,7 @@
 
 mod admission;
 mod cross_checks;
+mod error_pages;
 #[cfg(feature = "faulty")]
 pub mod faulty;
 mod fleet;
@@ -35,6 +36,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use admission::{Admission, AdmissionClass, VisitorKind};
+pub use error_pages::{ErrorPages, Maintenance};
 pub use fleet::{Fleet, HostPort, Redis, RedisServer, RedisUrl};
 pub use listen::{Listen, UnknownMethods};
 pub use machine::memory_limit_bytes;
@@ -64,6 +66,10 @@ pub struct Settings {
     pub origin: Origin,
     /// `[admission]`
     pub admission: Admission,
+    /// `[error_pages]`
+    pub error_pages: ErrorPages,
+    /// `[maintenance]`
+    pub maintenance: Maintenance,
     /// `[files]`
     pub files: Files,
     /// `[store]`

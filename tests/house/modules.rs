@@ -5,7 +5,7 @@ use super::sources;
 const LEVELS: &[&[&str]] = &[
     &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
     &["policy", "snapshot", "resp"],
-    &["store", "observe", "redis_pool", "keyspace", "admission"],
+    &["store", "observe", "redis_pool", "keyspace", "admission", "error_pages"],
     &["fill", "fleet", "origin", "esi", "delivery", "sessions", "objects"],
     &["pipeline"],
     &["listener", "control", "lifecycle", "keeper"],

@@ -9,6 +9,7 @@
 mod support;
 
 mod admission;
+mod apologies;
 mod bodies;
 mod checker;
 mod codings;

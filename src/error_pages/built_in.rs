@@ -1,0 +1,101 @@
+//! The pages for a shop that has none of its own.
+
+use super::{Kind, Page};
+
+/// What they say in one language.
+struct Words {
+    language: &'static str,
+    busy: [&'static str; 2],
+    maintenance: [&'static str; 2],
+    again: &'static str,
+}
+
+/// The first is for whose language is none of these.
+const WORDS: [Words; 6] = [
+    Words {
+        language: "en",
+        busy: ["One moment, please", "The shop is very busy just now. Your cart is kept."],
+        maintenance: ["We will be right back", "The shop is being worked on and opens again soon."],
+        again: "Try again",
+    },
+    Words {
+        language: "de",
+        busy: [
+            "Einen Moment, bitte",
+            "Der Shop ist gerade sehr gefragt. Ihr Warenkorb bleibt erhalten.",
+        ],
+        maintenance: ["Wir sind gleich zurück", "Am Shop wird gearbeitet. Er öffnet bald wieder."],
+        again: "Noch einmal versuchen",
+    },
+    Words {
+        language: "fr",
+        busy: [
+            "Un instant, s’il vous plaît",
+            "La boutique est très sollicitée en ce moment. Votre panier est conservé.",
+        ],
+        maintenance: ["Nous revenons bientôt", "La boutique est en maintenance et rouvre bientôt."],
+        again: "Réessayer",
+    },
+    Words {
+        language: "es",
+        busy: [
+            "Un momento, por favor",
+            "La tienda tiene mucha demanda en este momento. Su carrito se conserva.",
+        ],
+        maintenance: [
+            "Volvemos enseguida",
+            "La tienda está en mantenimiento y abrirá de nuevo pronto.",
+        ],
+        again: "Intentarlo de nuevo",
+    },
+    Words {
+        language: "it",
+        busy: [
+            "Un momento, per favore",
+            "Il negozio è molto richiesto in questo momento. Il suo carrello è conservato.",
+        ],
+        maintenance: ["Torniamo subito", "Il negozio è in manutenzione e riapre presto."],
+        again: "Riprova",
+    },
+    Words {
+        language: "nl",
+        busy: [
+            "Een ogenblik geduld",
+            "Het is nu erg druk in de winkel. Uw winkelwagen blijft bewaard.",
+        ],
+        maintenance: [
+            "We zijn zo terug",
+            "Er wordt aan de winkel gewerkt. Hij opent binnenkort weer.",
+        ],
+        again: "Opnieuw proberen",
+    },
+];
+
+const STYLE: &str = "body{margin:0;min-height:100vh;display:flex;align-items:center;justify-content:center;\
+    font:1.1rem/1.6 system-ui,sans-serif;color:#222;background:#f6f6f4}main{max-width:32rem;padding:2rem;\
+    text-align:center}h1{font-weight:600;font-size:1.8rem}a{color:inherit}\
+    @media(prefers-color-scheme:dark){body{color:#eee;background:#1c1c1e}}";
+
+/// The page in the first of these languages that there is.
+pub(super) fn page(kind: Kind, languages: &[String]) -> Page {
+    let of = |language: &String| WORDS.iter().find(|words| words.language == language);
+    let [english, ..] = &WORDS;
+    let words = languages.iter().find_map(of).unwrap_or(english);
+    let [title, text] = match kind {
+        Kind::Maintenance => words.maintenance,
+        Kind::BadGateway | Kind::Unavailable | Kind::Timeout => words.busy,
+    };
+    let (language, again) = (words.language, words.again);
+    let content = format!(
+        "<!DOCTYPE html>\n<html lang=\"{language}\">\n<head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><meta name=\"robots\" \
+         content=\"noindex\"><title>{title}</title><style>{STYLE}</style></head>\n\
+         <body><main><h1>{title}</h1><p>{text}</p><p><a href=\"\">{again}</a></p></main></body>\n\
+         </html>\n"
+    );
+    Page {
+        content_type: "text/html; charset=utf-8",
+        language: Some(language),
+        content: content.into(),
+    }
+}
