@@ -22,10 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Method;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::exchange::split_target;
 use crate::reason::Reason;
 use crate::settings::Settings;
 pub use classes::{ClassId, Classes, Classified, Facts};
@@ -259,6 +261,13 @@ impl Admission {
     /// The classes.
     pub fn classes(&self) -> &Classes {
         &self.classes
+    }
+
+    /// The ticket of a request that nobody sent: of this server itself.
+    pub fn ticket_of(&self, method: &Method, target: &[u8]) -> Ticket {
+        let (path, query) = split_target(target);
+        let facts = Facts { method, path, query, user_agent: b"", is_refresh: false };
+        Ticket { class: Some(self.classes.of_visitor(&facts, None)), ..Ticket::default() }
     }
 
     /// A place, at once or when it is the request's turn. Dropping the future leaves the queue.

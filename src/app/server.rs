@@ -251,7 +251,9 @@ impl Server {
                             origin.try_connect().await.map(|()| http::StatusCode::OK)
                         }
                         Check::Request => {
-                            let request = probe_request(settings, &target);
+                            let mut request = probe_request(settings, &target);
+                            let door = origin.admission();
+                            request.ticket = door.ticket_of(&request.method, &request.target);
                             origin.fetch(&request).await.map(|response| response.status)
                         }
                     }
