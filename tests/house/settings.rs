@@ -59,7 +59,7 @@ fn the_reference_equals_the_defaults_in_code() {
 }
 
 /// Settings that have no value, or one that depends on others, unless they are given one.
-const UNSET: [&str; 13] = [
+const UNSET: [&str; 14] = [
     "encoding.brotli",
     "encoding.gzip",
     "fleet.listen",
@@ -68,6 +68,7 @@ const UNSET: [&str; 13] = [
     "origin.http",
     "origin.keep_alive",
     "origin.params",
+    "origin.status_listen",
     "redis.url",
     "sessions.url",
     "site.ttl",
