@@ -132,7 +132,15 @@ impl Echoes {
     /// told in between that there is nothing to come.
     pub(super) fn due(&self, now: Moment) -> Vec<Order> {
         let due = self.groups.iter().take_while(|group| group.due <= now);
-        due.flat_map(Group::orders).collect()
+        let orders: Vec<Order> = due.flat_map(Group::orders).collect();
+        if orders.is_empty() {
+            return orders;
+        }
+        // What was cleaned before a page was purged may be of the next group, where another's time was
+        // shorter: it goes first, and once more in its own.
+        let soon = self.groups.iter().skip_while(|group| group.due <= now);
+        let soon = soon.take_while(|group| group.due <= now.plus(TOGETHER));
+        soon.flat_map(Group::cleans).chain(orders).collect()
     }
 
     /// What was due at that moment has been applied.
@@ -215,14 +223,19 @@ impl Group {
         std::mem::take(&mut self.keys_count)
     }
 
-    /// Cleans first. That all values go is said beside [`Order::Soften`], which is of pages alone here.
-    fn orders(&self) -> Vec<Order> {
+    fn cleans(&self) -> Vec<Order> {
         let mut orders = Vec::new();
         orders.extend(self.all_values.then_some(Order::Objects(Clean::Everything)));
         for (&database, keys) in &self.keys {
             let keys = keys.iter().cloned().collect();
             orders.extend(Order::of_clean(Clean::Keys { database, keys }));
         }
+        orders
+    }
+
+    /// Cleans first. That all values go is said beside [`Order::Soften`], which is of pages alone here.
+    fn orders(&self) -> Vec<Order> {
+        let mut orders = self.cleans();
         for (tags, soft) in [(&self.hard, false), (&self.soft, true)] {
             if !tags.is_empty() {
                 let scope = PurgeScope::Tags(tags.iter().cloned().collect());
@@ -352,6 +365,19 @@ mod tests {
         assert_eq!(echoes.of(&["zc:k:a".into()], b"", at(100)), Due::Nothing);
         echoes.done(at(2_100));
         assert_eq!((echoes.count, echoes.keys_count), (0, 0));
+    }
+
+    #[test]
+    fn a_clean_is_done_again_before_pages_whose_time_is_shorter() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 10);
+        echoes.note(&keys(0, &["zc:ti:A"]), at(0));
+        echoes.note_after(&keys(0, &["other"]), Duration::from_millis(1_970), at(0));
+        echoes.note(&tags("a"), at(30));
+        let due = texts(&echoes.due(at(2_070)));
+        assert_eq!(due[0], "1 hard objects 0 keys zc:ti:A");
+        assert_eq!(due.last().map(String::as_str), Some("1 hard tags a"));
+        echoes.done(at(2_070));
+        assert_eq!(texts(&echoes.due(at(2_100))), ["1 hard objects 0 keys zc:ti:A"]);
     }
 
     #[test]
