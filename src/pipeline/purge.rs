@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -17,6 +18,8 @@ use crate::store::Purged;
 
 /// Asks for the answer to wait until all nodes have applied the purge.
 const WAIT: &str = "X-Parvis-Wait";
+/// How long a clean waits to be in the log or the journal, while another process writes there, too.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Another process of this server, which has a store of its own for as long as it lasts.
 pub trait Sharer: Send + Sync {
@@ -77,10 +80,15 @@ impl Node {
     /// Tells the other process and the other nodes of a clean that a client of this process' object cache did.
     /// When this returns, each purge that comes later comes after it, on each node.
     pub async fn clean_elsewhere(&self, clean: Clean) {
-        if let Some(sharer) = &*self.parts.sharer.load_full() {
+        let sharer = self.parts.sharer.load_full();
+        if let Some(sharer) = &*sharer {
             sharer.share_clean(&clean).await;
         }
         self.parts.fleet.tell_clean(clean).await;
+        if sharer.is_some() {
+            // The other process writes purges, too, and knows nothing of what waits here.
+            let _ = tokio::time::timeout(WRITTEN_WITHIN, self.parts.fleet.cleans_written()).await;
+        }
     }
 
     /// Has the other process, where there is one, apply what was applied here.

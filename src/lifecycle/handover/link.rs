@@ -65,8 +65,10 @@ impl Link {
                     self.confirm(number).await;
                 }
                 Ok(Some((Message::Purged { number }, _))) => {
-                    if let Some(waiting) = self.waiting.lock().remove(&number) {
-                        let _ = waiting.send(());
+                    match self.waiting.lock().remove(&number) {
+                        Some(waiting) => drop(waiting.send(())),
+                        // Nobody waits any more: it was late, and does know them.
+                        None => self.knows_no_cleans.store(false, Ordering::Relaxed),
                     }
                 }
                 Ok(Some(event)) => {
