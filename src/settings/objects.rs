@@ -81,10 +81,14 @@ impl Default for Objects {
                 TagSets::of("zc:ti:*", "zc:k:*", Some("zc:tags")),
                 TagSets::of("cache:tags:???_*", "???_:*", None),
             ],
-            local: vec!["*locked_record_info_*".to_owned()],
-            messages: vec!["*notification_update_customer_session_*".to_owned()],
+            local: ["*locked_record_info_*", "cache:id_tags:*", "cache:all_ids*"]
+                .map(str::to_owned)
+                .to_vec(),
+            messages: ["*notification_update_customer_session_*", "*jwt_user_token_revoked_*"]
+                .map(str::to_owned)
+                .to_vec(),
             messages_timeout: Duration::from_millis(250),
-            pause: Duration::from_secs(1),
+            pause: Duration::from_secs(30),
             work_max: Duration::from_mins(2),
             cleans_max: 100_000,
             clean_max_bytes: 1 << 20,
