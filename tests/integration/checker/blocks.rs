@@ -114,12 +114,34 @@ impl Php {
     fn save(&mut self, page: usize, version: u64) -> io::Result<()> {
         let (id, tag, data) =
             (format!("block_{page}"), format!("BLOCK_{page}"), version.to_string());
-        if version.is_multiple_of(2) {
+        self.write(&id, &tag, &data, version.is_multiple_of(2))?;
+        // As Zend_Cache_Core does: what is not found again is removed.
+        let key = format!("zc:k:{id}");
+        let found = self.ask(&[&["HGET", &key, "d"]])?;
+        if found == [Value::Bulk(data.into())] {
+            return Ok(());
+        }
+        self.ask(&[&["HGET", &key, "t"]])?;
+        let sets = [format!("zc:ti:{tag}"), "zc:ti:MAGE".to_owned()];
+        self.ask(&[
+            &["MULTI"],
+            &["UNLINK", &key],
+            &["SREM", &sets[0], &id],
+            &["SREM", &sets[1], &id],
+            &["EXEC"],
+        ])
+        .map(drop)
+    }
+
+    fn write(&mut self, id: &str, tag: &str, data: &str, by_script: bool) -> io::Result<()> {
+        let tags = format!("{tag},MAGE");
+        if by_script {
             let script = [
                 "EVALSHA",
                 SAVE,
-                "1",
-                &tag,
+                "2",
+                tag,
+                "MAGE",
                 "zc:k:",
                 "d",
                 "t",
@@ -128,9 +150,9 @@ impl Php {
                 "zc:tags",
                 "zc:ti:",
                 "zc:ids",
-                &id,
-                &data,
-                &tag,
+                id,
+                data,
+                &tags,
                 "1700000000",
                 "0",
                 "7200",
@@ -139,13 +161,14 @@ impl Php {
             return self.ask(&[&script]).map(drop);
         }
         let (key, set) = (format!("zc:k:{id}"), format!("zc:ti:{tag}"));
-        let hash = ["HMSET", &key, "d", &data, "t", &tag, "m", "1700000000", "i", "0"];
+        let hash = ["HMSET", &key, "d", data, "t", &tags, "m", "1700000000", "i", "0"];
         self.ask(&[
             &["MULTI"],
             &hash,
             &["EXPIRE", &key, "7200"],
-            &["SADD", "zc:tags", &tag],
-            &["SADD", &set, &id],
+            &["SADD", "zc:tags", tag, "MAGE"],
+            &["SADD", &set, id],
+            &["SADD", "zc:ti:MAGE", id],
             &["EXEC"],
         ])
         .map(drop)
@@ -160,7 +183,8 @@ impl Php {
             return self.ask(&[&script]).map(drop);
         }
         let set = format!("zc:ti:{tag}");
-        let found = self.ask(&[&["SUNION", &set]])?;
+        // What of this tag is of Magento, as its frontend asks.
+        let found = self.ask(&[&["SINTER", &set, "zc:ti:MAGE"]])?;
         let keys: Vec<String> = match found.first() {
             Some(Value::Array(ids)) => ids.iter().filter_map(key_of).collect(),
             _ => Vec::new(),

@@ -81,6 +81,7 @@ fn a_clean_of_a_tag_takes_what_it_names_on_each_node_and_stands_before_the_purge
     let orders = redis.orders();
     assert_eq!(orders.last().map(String::as_str), Some("1 hard tags cat_p_1"), "{orders:?}");
     let cleans = &orders[..orders.len() - 1];
+    assert!(!cleans.is_empty(), "{orders:?}");
     assert!(
         cleans.iter().all(|order| order.starts_with("1 hard objects 0 keys zc:")),
         "{orders:?}"
