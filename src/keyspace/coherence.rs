@@ -1,16 +1,16 @@
 //! What keeps a cache coherent with those of other nodes: cleans are noticed where a client does them, and
 //! told; those of others are done here. What was cleaned when is the fence's to know, for [`super::guard`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 
 use super::clean::Clean;
 use super::command::Call;
 use super::fence::{Fence, Name};
-use super::layout::{Parts, TagSets};
-use super::own::{self, Look, Own};
-use super::value::{Hash, Set, Value};
+use super::layout::TagSets;
+use super::own::{self, Covered, Look, Own};
+use super::value::{Hash, Value};
 use super::view::View;
 use super::{Keyspace, glob};
 
@@ -18,6 +18,8 @@ use super::{Keyspace, glob};
 const TOLD_AT_ONCE_MAX_BYTES: usize = 64 << 10;
 /// So many values are remembered whose tags may still be on their way.
 const YOUNG_MAX: usize = 1_024;
+/// And for so long, in milliseconds: between a value and its tags are two commands of one client.
+const YOUNG_MS: u64 = 10_000;
 
 /// How a cache is kept coherent.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +52,11 @@ impl Rules {
         self.tag_sets.iter().any(|pair| pair.is_value(key))
     }
 
+    /// Is the key the set of all tags?
+    pub(super) fn is_list(&self, key: &[u8]) -> bool {
+        self.tag_sets.iter().any(|pair| pair.list().is_some_and(|list| **list == *key))
+    }
+
     /// Is it no other node's business?
     pub(super) fn is_private(&self, key: &[u8]) -> bool {
         self.private.iter().any(|pattern| glob::matches(pattern, key, true))
@@ -64,6 +71,8 @@ struct Young {
     key: Box<[u8]>,
     /// Its tags stand in it, or all have named it.
     is_known: bool,
+    /// When, in milliseconds since 1970.
+    since_ms: i64,
 }
 
 /// What is cleaned, was cleaned, and is to be told.
@@ -167,6 +176,10 @@ impl Coherence {
     /// Another node has cleaned these keys.
     fn clean_keys(&mut self, view: &mut View<'_>, keys: &[Bytes]) {
         self.begin();
+        let tags = keys.iter().filter(|key| self.rules.is_tag(key) && !self.rules.is_private(key));
+        let tags: Vec<&[u8]> = tags.map(|key| &**key).collect();
+        let young = self.fence_tags(view, &tags);
+        self.remove_all(view, &young);
         for key in keys {
             if self.rules.is_private(key) {
                 continue;
@@ -181,11 +194,9 @@ impl Coherence {
     }
 
     /// Removes what a tag's set names here, and the set.
-    fn clean_tag(&mut self, view: &mut View<'_>, set: &[u8]) {
-        let mut gone = self.fence_tag(view, set);
+    fn clean_tag(&self, view: &mut View<'_>, set: &[u8]) {
         let entries = &view.keyspace.databases[view.at].entries;
-        gone.extend(own::values(entries, &self.rules.tag_sets, set));
-        self.remove_all(view, &gone);
+        self.remove_all(view, &own::values(entries, &self.rules.tag_sets, set));
         view.remove(set);
         for pair in &self.rules.tag_sets {
             let (Some(tag), Some(list)) = (pair.of_set(set), pair.list()) else { continue };
@@ -207,36 +218,43 @@ impl Coherence {
         }
     }
 
-    /// Remembers that a tag was cleaned. What was written a moment ago and has it, which nobody else may know
-    /// yet.
-    fn fence_tag(&mut self, view: &View<'_>, set: &[u8]) -> Vec<Vec<u8>> {
-        self.fence.tag(self.fence.name(view.at, set));
-        let mut gone = Vec::new();
-        for pair in self.rules.tag_sets.iter().filter(|_| self.rules.is_fenced) {
-            let Some(tag) = pair.of_set(set) else { continue };
-            let members = own::members(&view.database_ref().entries, set);
-            let young = self.young.iter().filter(|young| {
-                young.database == view.at && may_have(view, pair, &tag, members, young)
-            });
-            gone.extend(young.map(|it| it.key.to_vec()));
+    /// Remembers that tags were cleaned. What was written a moment ago and has one of them, which nobody else
+    /// may know yet.
+    fn fence_tags(&mut self, view: &View<'_>, sets: &[&[u8]]) -> Vec<Vec<u8>> {
+        for set in sets {
+            self.fence.tag(self.fence.name(view.at, set));
         }
-        gone
+        if sets.is_empty() || !self.rules.is_fenced {
+            return Vec::new();
+        }
+        self.age(view.now_ms);
+        // One walk, however many they are.
+        let cleaned: HashSet<&[u8]> = sets.iter().copied().collect();
+        let layout = &self.rules.tag_sets;
+        let young = self.young.iter().filter(|young| {
+            young.database == view.at
+                && layout.iter().any(|pair| may_have(view, pair, sets, &cleaned, young))
+        });
+        young.map(|it| it.key.to_vec()).collect()
     }
 
-    /// A value was written; its tags' sets may name it only later. What to call it where nothing else says
-    /// which tags it has.
-    pub fn is_young(&mut self, view: &View<'_>, key: &[u8]) -> Option<Name> {
-        if !self.rules.is_tagged(key) {
-            return None;
-        }
-        let entry = view.database_ref().entries.get(key)?;
+    /// A value was written; its tags' sets may name it only later. Does nothing else say which tags it
+    /// has?
+    pub fn is_young(&mut self, view: &View<'_>, key: &[u8], name: Name) -> bool {
+        let Some(entry) = view.database_ref().entries.get(key) else { return false };
         let is_known = matches!(&entry.value, Value::Hash(fields) if tags_of(fields).is_some());
+        self.age(view.now_ms);
         if self.young.len() == YOUNG_MAX {
             self.young.pop_front();
         }
-        let name = self.fence.name(view.at, key);
-        self.young.push_back(Young { name, database: view.at, key: key.into(), is_known });
-        (!is_known).then_some(name)
+        let (database, since_ms) = (view.at, view.now_ms);
+        self.young.push_back(Young { name, database, key: key.into(), is_known, since_ms });
+        !is_known
+    }
+
+    /// Forgets those that are no longer young.
+    fn age(&mut self, now_ms: i64) {
+        while self.young.pop_front_if(|it| it.since_ms.abs_diff(now_ms) > YOUNG_MS).is_some() {}
     }
 
     /// All tags of these values have named them.
@@ -280,16 +298,20 @@ impl Coherence {
         let (at, layout) = (view.at, &self.rules.tag_sets);
         let entries = &view.keyspace.databases[at].entries;
         let theirs = keys.iter().copied().filter(|key| {
-            !self.rules.is_private(key) && !entries.get(key).is_some_and(|entry| entry.is_own)
+            !self.rules.is_private(key)
+                && !entries.get(key).is_some_and(|entry| entry.is_own)
+                && !own.misses(self.fence.name(at, key))
         });
         let (tags, plain): (Vec<&[u8]>, Vec<&[u8]>) =
             theirs.partition(|key| self.rules.is_tag(key));
-        let tags: Vec<&[u8]> =
-            tags.into_iter().filter(|set| !own.collects(entries, layout, at, set)).collect();
-        let (plain, sets) = own.cover(entries, layout, at, plain);
+        let is_garbage = |set: &&[u8]| {
+            own.collects(entries, layout, at, set) || own.is_collecting() && !entries.contains(set)
+        };
+        let tags: Vec<&[u8]> = tags.into_iter().filter(|set| !is_garbage(set)).collect();
+        let Covered { left: plain, fenced, told } = own.cover(entries, layout, at, plain);
         let mut left: Vec<Vec<u8>> =
             tags.iter().flat_map(|set| own::values(entries, layout, set)).collect();
-        if tags.is_empty() && plain.is_empty() && sets.is_empty() {
+        if tags.is_empty() && plain.is_empty() && fenced.is_empty() {
             return left;
         }
         let number = self.begin();
@@ -298,12 +320,12 @@ impl Coherence {
             own.forgive(&self.fence, at, name, number);
             self.fence.key(name);
         }
-        let sets: Vec<&[u8]> = sets.iter().map(|set| &**set).chain(tags).collect();
+        let sets: Vec<&[u8]> = fenced.iter().map(|set| &**set).chain(tags.clone()).collect();
         for set in &sets {
             own.forgive(&self.fence, at, self.fence.name(at, set), number);
-            left.extend(self.fence_tag(view, set));
         }
-        self.tell_keys(at, sets.into_iter().chain(plain));
+        left.extend(self.fence_tags(view, &sets));
+        self.tell_keys(at, told.iter().map(|set| &**set).chain(tags).chain(plain));
         left
     }
 
@@ -326,17 +348,23 @@ impl Coherence {
 
     /// A client cleans tags with a command that names them.
     fn cleans_tags(&mut self, view: &mut View<'_>, own: &mut Own, sets: &[&[u8]]) {
+        let gone = self.cleans(view, own, sets);
+        self.remove_all(view, &gone);
+    }
+
+    /// The same, but for what was written a moment ago and has one of them: that is given.
+    fn cleans(&mut self, view: &View<'_>, own: &mut Own, sets: &[&[u8]]) -> Vec<Vec<u8>> {
         let number = self.begin();
         for set in sets {
             own.forgive(&self.fence, view.at, self.fence.name(view.at, set), number);
-            let gone = self.fence_tag(view, set);
-            self.remove_all(view, &gone);
         }
         self.tell_keys(view.at, sets.iter().copied());
+        self.fence_tags(view, sets)
     }
 
     /// A client looks at sets of tags before it deletes what they name. Where nothing is named here, nothing
-    /// will be deleted, so that this is the clean.
+    /// will be deleted, so that this is the clean; so it is where it asks for those of several tags, which
+    /// nobody does but to delete them.
     fn looks(
         &mut self,
         view: &mut View<'_>,
@@ -350,29 +378,31 @@ impl Coherence {
             Look::Intersection => own::smallest(entries, sets).into_iter().collect(),
             Look::Union | Look::Members => sets.to_vec(),
         };
+        // What is written from here on will not be among what is deleted, and what the other nodes have may
+        // be named by none of it.
         if !finds {
             self.cleans_tags(view, own, &named);
             return;
         }
-        own.look(view.at, sets, how);
         if how != Look::Members {
-            // What is written from here on will not be among what is deleted.
-            let number = self.begin();
-            for set in named {
-                let name = self.fence.name(view.at, set);
-                own.forgive(&self.fence, view.at, name, number);
-                self.fence.tag(name);
-            }
+            let gone = self.cleans(view, own, &named);
+            let gone: Vec<&[u8]> = gone.iter().map(Vec::as_slice).collect();
+            let entries = &view.keyspace.databases[view.at].entries;
+            // What it found it deletes by itself.
+            let gone = own::unnamed(entries, &self.rules.tag_sets, (sets, how), gone);
+            let gone: Vec<Vec<u8>> = gone.into_iter().map(<[u8]>::to_vec).collect();
+            self.remove_all(view, &gone);
         }
+        own.look(view.at, sets, &named, how);
     }
 }
 
-/// May a value have a tag that has not named it yet?
+/// May a value have one of the tags with these sets, which has not named it yet?
 fn may_have(
     view: &View<'_>,
     pair: &TagSets,
-    tag: &Parts<'_>,
-    members: Option<&Set>,
+    sets: &[&[u8]],
+    cleaned: &HashSet<&[u8]>,
     young: &Young,
 ) -> bool {
     let Some(value) = pair.of_value(&young.key) else { return false };
@@ -381,12 +411,17 @@ fn may_have(
         Value::Hash(fields) => tags_of(fields),
         _ => None,
     };
-    let is_named = || members.is_some_and(|members| members.contains(value.name));
-    TagSets::are_of_one(tag, &value)
-        && match tags {
-            Some(tags) => tags.split(|byte| *byte == b',').any(|one| *one == *tag.name),
-            None => !young.is_known || is_named(),
+    let entries = &view.database_ref().entries;
+    let names = |set: &[u8]| own::members(entries, set).is_some_and(|it| it.contains(value.name));
+    match tags {
+        Some(tags) => {
+            tags.split(|byte| *byte == b',').any(|tag| cleaned.contains(&*pair.set(&value, tag)))
         }
+        None => sets.iter().any(|set| {
+            pair.of_set(set).is_some_and(|tag| TagSets::are_of_one(&tag, &value))
+                && (!young.is_known || names(set))
+        }),
+    }
 }
 
 /// The field in which `Cm_Cache_Backend_Redis` keeps the tags of a value.
@@ -430,27 +465,55 @@ impl Call<'_> {
         self.cleans(|coherence, _, own| coherence.flushes(own, &all, true));
     }
 
-    /// The client cleans tags as a whole. `values` are told where the settings do not lead to them.
-    pub fn cleans_tags(&mut self, sets: &[&[u8]], values: &[Vec<u8>]) {
+    /// The client cleans tags as a whole. Where the settings do not lead from their sets to what they name,
+    /// other nodes cannot know what has them: they clean the database.
+    pub fn cleans_tags(&mut self, sets: &[&[u8]]) {
         if sets.is_empty() {
             return;
         }
         self.cleans(|coherence, view, own| {
-            coherence.cleans_tags(view, own, sets);
-            if !sets.iter().all(|set| coherence.rules.is_tag(set)) {
-                for key in values {
-                    coherence.fence.key(coherence.fence.name(view.at, key));
-                }
-                coherence.tell_keys(view.at, values.iter().map(Vec::as_slice));
+            if sets.iter().all(|set| coherence.rules.is_tag(set)) {
+                coherence.cleans_tags(view, own, sets);
+            } else {
+                coherence.flushes(own, &[view.at], false);
             }
         });
+    }
+
+    /// Was this key's value, which the client deletes, not kept, and what stands there is another's?
+    pub fn spares(&self, key: &[u8]) -> bool {
+        let (own, at) = (&self.client.own, self.view.at);
+        let fence = self.view.keyspace.coherence.as_deref().map(|coherence| &coherence.fence);
+        fence.is_some_and(|fence| {
+            let name = fence.name(at, key);
+            own.misses(name) && own.is_unkept(name)
+        })
+    }
+
+    /// Is the value that a member of a tag's set names another's, where the client's own was not kept?
+    pub fn spares_member(&self, set: &[u8], member: &[u8]) -> bool {
+        let Some(coherence) = self.view.keyspace.coherence.as_deref() else { return false };
+        let mut pairs = coherence.rules.tag_sets.iter();
+        self.client.own.has_unkept()
+            && pairs.any(|pair| {
+                pair.of_set(set).is_some_and(|tag| {
+                    let name = coherence.fence.name(self.view.at, &pair.value(&tag, member));
+                    self.client.own.is_unkept(name)
+                })
+            })
     }
 
     /// The client looks at these sets; `finds`: something is in what it asks for.
     pub fn looks(&mut self, sets: &[&[u8]], how: Look, finds: bool) {
         let Some(coherence) = &self.view.keyspace.coherence else { return };
+        let is_list = |set: &&[u8]| coherence.rules.is_list(set);
         if sets.iter().all(|set| coherence.rules.is_tag(set)) {
-            self.cleans(|coherence, view, own| coherence.looks(view, own, sets, how, finds));
+            // Of a tag that names nothing any more, who collects garbage cleans nothing.
+            if finds || how != Look::Members || !self.client.own.is_collecting() {
+                self.cleans(|coherence, view, own| coherence.looks(view, own, sets, how, finds));
+            }
+        } else if how == Look::Members && sets.iter().any(is_list) {
+            self.client.own.lists();
         }
     }
 

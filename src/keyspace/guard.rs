@@ -2,7 +2,7 @@
 //! stood there before is put back, all before anybody else has a turn.
 
 use super::coherence::{Coherence, TAGS, tags_of, with};
-use super::own::Own;
+use super::own::{Own, Shadow};
 use super::table::{Command, Flags};
 use super::value::{Entry, Value};
 use super::view::View;
@@ -46,6 +46,58 @@ fn is_promise(command: &Command, request: &Request) -> bool {
             && request.args().skip(3).any(|word| word.eq_ignore_ascii_case(b"NX"))
 }
 
+fn is_any_late(view: &View<'_>, own: &Own) -> bool {
+    own.mark() < view.keyspace.last_clean()
+}
+
+/// While a client's command is done, what it wrote under the key and was not kept stands there for it: who
+/// reads back what it wrote finds it. What stands there for the others.
+pub(super) fn show(
+    view: &mut View<'_>,
+    own: &mut Own,
+    command: &Command,
+    request: &Request,
+) -> Option<(Shadow, Option<Entry>)> {
+    if !own.may_miss() || command.keys != (1, 1, 1) || command.flags.contains(Flags::CLEANS) {
+        return None;
+    }
+    let mut shadow = own.take_shadow(view.at, request.arg(1)?)?;
+    // A lock is everybody's, and what it writes after it began anew is kept.
+    let writes = command.flags.contains(Flags::WRITES);
+    if writes && (is_promise(command, request) || !is_any_late(view, own)) {
+        return None;
+    }
+    let entry = std::mem::replace(&mut shadow.entry, Entry::new(Value::String(Vec::new()), None));
+    let stands = view.swap(&shadow.key, Some(entry));
+    Some((shadow, stands))
+}
+
+/// After it.
+pub(super) fn hide(
+    (mut shadow, stands): (Shadow, Option<Entry>),
+    view: &mut View<'_>,
+    own: &mut Own,
+) {
+    if let Some(entry) = view.swap(&shadow.key, stands) {
+        shadow.entry = entry;
+        own.shade(shadow);
+    }
+}
+
+/// A client has read a key, which is not what it wrote there.
+pub(super) fn reads(view: &View<'_>, own: &mut Own, command: &Command, request: &Request) {
+    let (Some(coherence), Some(key)) = (&view.keyspace.coherence, request.arg(1)) else { return };
+    match command.keys {
+        (1, 1, 1) => {
+            let is_there = view.database_ref().entries.contains(key);
+            own.reads(coherence.fence.name(view.at, key), is_there);
+        }
+        (0, ..) => {}
+        // It asks for something else.
+        _ => own.misses_nothing(),
+    }
+}
+
 /// Before a command; `None`: what it writes is nobody's concern.
 pub(super) fn before(
     view: &mut View<'_>,
@@ -86,12 +138,17 @@ pub(super) fn after(
             name_members(coherence, view, own, request, guarded.is_late_tag);
         } else if command.flags.contains(Flags::GROWS) {
             for key in targets(command, request) {
-                if let Some(name) = coherence.is_young(view, key) {
+                if !coherence.rules.is_tagged(key) {
+                    continue;
+                }
+                let name = coherence.fence.name(view.at, key);
+                own.writes(name);
+                if coherence.is_young(view, key, name) {
                     own.wrote(name);
                 }
             }
         }
-        put_back(coherence, view, own, guarded.back);
+        put_back(coherence, view, own, guarded.back, command.flags.contains(Flags::GROWS));
     });
 }
 
@@ -100,14 +157,28 @@ fn put_back(
     view: &mut View<'_>,
     own: &mut Own,
     back: Vec<(Box<[u8]>, Option<Entry>)>,
+    makes: bool,
 ) {
     for (key, before) in back {
-        coherence.unkept += 1;
-        own.not_kept(coherence.fence.name(view.at, &key));
-        match before {
-            Some(entry) => view.put(&key, entry),
-            None => drop(view.remove(&key)),
-        }
+        // What it did to another's is not its own.
+        let written = view.swap(&key, before).filter(|_| makes);
+        view.changed(&key);
+        not_kept(coherence, view.at, own, (key, written));
+    }
+}
+
+/// What was written is not there any more, but for its writer.
+fn not_kept(
+    coherence: &mut Coherence,
+    database: usize,
+    own: &mut Own,
+    (key, written): (Box<[u8]>, Option<Entry>),
+) {
+    coherence.unkept += 1;
+    let name = coherence.fence.name(database, &key);
+    own.not_kept(name);
+    if let Some(entry) = written {
+        own.shade(Shadow { database, key, name, entry });
     }
 }
 
@@ -137,7 +208,9 @@ impl Guarded {
         if makes && !is_late {
             match tags(coherence, view, own, request, key) {
                 Tags::Late => is_late = true,
-                Tags::Unknown if own.mark() < fence.last_of_tags() => own.doubt(at, key, name),
+                Tags::Unknown if own.mark() < fence.last_of_tags() => {
+                    is_late = !own.doubt(at, key, name);
+                }
                 Tags::Unknown | Tags::Well => {}
             }
         }
@@ -201,10 +274,11 @@ fn name_members(
             own.name(name);
             continue;
         }
-        if !own.is_unkept(name) && !coherence.rules.is_private(&key) && view.remove(&key).is_some()
-        {
-            coherence.unkept += 1;
-            own.not_kept(name);
+        if own.is_unkept(name) || coherence.rules.is_private(&key) {
+            continue;
+        }
+        if let Some(written) = view.remove(&key) {
+            not_kept(coherence, view.at, own, (key.into(), Some(written)));
         }
     }
 }
@@ -232,7 +306,7 @@ pub(super) fn before_save(
 /// Puts it back.
 pub(super) fn after_save(guarded: Option<Guarded>, view: &mut View<'_>, own: &mut Own) {
     if let Some(guarded) = guarded {
-        with(view, |coherence, view| put_back(coherence, view, own, guarded.back));
+        with(view, |coherence, view| put_back(coherence, view, own, guarded.back, true));
     }
 }
 
@@ -245,9 +319,8 @@ pub(super) fn end_turn(view: &mut View<'_>, own: &mut Own) {
     for (at, key) in own.take_unnamed() {
         let mut view = View { keyspace: view.keyspace, at, now_ms: view.now_ms };
         with(&mut view, |coherence, view| {
-            if view.remove(&key).is_some() {
-                coherence.unkept += 1;
-                own.not_kept(coherence.fence.name(at, &key));
+            if let Some(written) = view.remove(&key) {
+                not_kept(coherence, at, own, (key, Some(written)));
             }
         });
     }

@@ -12,6 +12,8 @@ use super::value::{Entry, Value};
 /// So many keys that were not kept, or that the client cleaned itself, are known of one client; beyond it what
 /// it writes is not kept until its next beginning.
 const NAMES_MAX: usize = 4_096;
+/// A client reads back what was not kept of at most so many bytes.
+const SHADOW_MAX_BYTES: usize = 4 << 20;
 /// So many values are remembered whose tags are still to name them.
 const FRESH_MAX: usize = 256;
 /// So many looks at sets of tags are remembered.
@@ -22,9 +24,9 @@ const LOOKUPS_MAX: usize = 4_096;
 /// What a client did with sets of tags before it deletes what they name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// SUNION: what has any of the tags.
+    /// SUNION: what has any of the tags. It is the clean.
     Union,
-    /// SINTER: what has all of them.
+    /// SINTER: what has all of them. Likewise.
     Intersection,
     /// SMEMBERS, SSCAN: a clean of one tag, or a search for what has ended.
     Members,
@@ -34,9 +36,21 @@ pub(super) enum Look {
 struct Looked {
     database: usize,
     sets: Vec<Box<[u8]>>,
+    /// Those that stand for what is cleaned.
+    named: Vec<Box<[u8]>>,
     how: Look,
-    /// What it names was deleted, and the other nodes know.
+    /// The other nodes know.
     is_told: bool,
+}
+
+/// Keys that a client deletes, by what it looked at.
+pub(super) struct Covered<'a> {
+    /// Those that no set names.
+    pub left: Vec<&'a [u8]>,
+    /// The sets that stand for the others. Up to now they could be read.
+    pub fenced: Vec<Box<[u8]>>,
+    /// Of these those which the other nodes do not know of yet.
+    pub told: Vec<Box<[u8]>>,
 }
 
 /// A value whose tags are not known by its command.
@@ -48,14 +62,27 @@ struct Doubtful {
     is_named: bool,
 }
 
+/// What a client wrote last of what was not kept: it alone reads it.
+#[derive(Debug)]
+pub(super) struct Shadow {
+    pub database: usize,
+    pub key: Box<[u8]>,
+    pub name: Name,
+    pub entry: Entry,
+}
+
 #[derive(Debug, Default)]
 struct Known {
     unkept: HashSet<Name>,
+    /// The last of them, so that who reads back what it wrote finds it.
+    shadow: Option<Shadow>,
     /// Keys and tags it cleaned itself, with the number of that clean.
     forgiven: HashMap<Name, u64>,
     /// Databases it flushed itself, likewise.
     flushed: Vec<(usize, u64)>,
     looks: VecDeque<Looked>,
+    /// It has asked for all tags, and looks at them one by one since: it collects garbage.
+    collects: bool,
     doubtful: Vec<Doubtful>,
     /// Values whose tags name them later; whether one has.
     fresh: VecDeque<(Name, bool)>,
@@ -70,6 +97,10 @@ pub(super) struct Own {
     mark: u64,
     /// The mark that it gets where it never pauses, and since when that is known.
     next: (u64, u64),
+    /// The value that it wrote last.
+    written: Option<Name>,
+    /// What it wrote last, or what was not kept, and did not find again.
+    missed: Option<Name>,
     /// When it was heard last, in milliseconds of any monotonic clock.
     heard_ms: Option<u64>,
     known: Option<Box<Known>>,
@@ -77,14 +108,21 @@ pub(super) struct Own {
 
 impl Own {
     /// It says something, at a time of a monotonic clock: after a pause that is the beginning of new work.
-    pub fn hear(&mut self, last: u64, now_ms: u64, rules: &Rules) {
+    /// Amid a transaction it is not: that goes on.
+    pub fn hear(&mut self, last: u64, now_ms: u64, rules: &Rules, is_amid: bool) {
         let before = self.heard_ms.replace(now_ms);
+        if is_amid {
+            return;
+        }
         if before.is_none_or(|before| now_ms.saturating_sub(before) >= rules.pause_ms) {
             self.begin(last);
             self.next = (last, now_ms);
         } else if now_ms.saturating_sub(self.next.1) >= rules.renew_ms {
             self.mark = self.next.0;
             self.next = (last, now_ms);
+            if let Some(known) = self.known.as_deref_mut() {
+                known.shadow = None;
+            }
         }
     }
 
@@ -96,7 +134,7 @@ impl Own {
     /// From here on it knows what was cleaned before.
     pub fn begin(&mut self, last: u64) {
         self.mark = last;
-        self.known = None;
+        (self.written, self.missed, self.known) = (None, None, None);
     }
 
     pub fn mark(&self) -> u64 {
@@ -135,6 +173,7 @@ impl Own {
         let is_late = self.is_late(fence, database, name);
         let known = self.known();
         known.unkept.remove(&name);
+        known.shadow.take_if(|shadow| shadow.name == name);
         if !is_late && (known.forgiven.len() < NAMES_MAX || known.forgiven.contains_key(&name)) {
             known.forgiven.insert(name, number);
         }
@@ -145,6 +184,7 @@ impl Own {
         let is_late = self.is_database_late(fence, database);
         let known = self.known();
         known.flushed.retain(|(own, _)| *own != database);
+        known.shadow.take_if(|shadow| shadow.database == database);
         if !is_late {
             known.flushed.push((database, number));
         }
@@ -158,15 +198,73 @@ impl Own {
         }
     }
 
+    /// What was not kept of it, for itself, instead of what there was.
+    pub fn shade(&mut self, shadow: Shadow) {
+        let bytes = Dense::cost(&shadow.key, &shadow.entry);
+        self.known().shadow = Some(shadow).filter(|_| bytes <= SHADOW_MAX_BYTES);
+    }
+
+    /// What was not kept under that key.
+    pub fn take_shadow(&mut self, database: usize, key: &[u8]) -> Option<Shadow> {
+        let shadow = &mut self.known.as_deref_mut()?.shadow;
+        shadow.take_if(|shadow| shadow.database == database && *shadow.key == *key)
+    }
+
+    /// It wrote a value, kept or not.
+    pub fn writes(&mut self, name: Name) {
+        if self.written.replace(name) != Some(name) {
+            self.missed = None;
+            if let Some(known) = self.known.as_deref_mut() {
+                known.shadow.take_if(|shadow| shadow.name != name);
+            }
+        }
+    }
+
+    /// Was anything not kept that it wrote?
+    pub fn has_unkept(&self) -> bool {
+        self.known.as_deref().is_some_and(|known| !known.unkept.is_empty())
+    }
+
+    /// Did it write something that it may look for?
+    pub fn may_miss(&self) -> bool {
+        self.written.is_some() || self.has_unkept()
+    }
+
+    /// It read a key.
+    pub fn reads(&mut self, name: Name, is_there: bool) {
+        let misses = self.is_unkept(name) || self.written == Some(name) && !is_there;
+        self.missed = misses.then_some(name);
+    }
+
+    /// What it did not find is no longer what it is at.
+    pub fn misses_nothing(&mut self) {
+        self.missed = None;
+    }
+
+    /// It has deleted something.
+    pub fn deleted(&mut self) {
+        (self.written, self.missed) = (None, None);
+    }
+
+    /// Did it look for what it wrote there, in vain? Who then deletes it, deletes its own.
+    pub fn misses(&self, name: Name) -> bool {
+        self.missed == Some(name)
+    }
+
     pub fn is_unkept(&self, name: Name) -> bool {
         self.known
             .as_deref()
             .is_some_and(|known| known.unkept.contains(&name) || known.unkept.len() >= NAMES_MAX)
     }
 
-    /// It wrote a value whose tags are still to come.
-    pub fn doubt(&mut self, database: usize, key: &[u8], name: Name) {
-        self.known().doubtful.push(Doubtful { database, key: key.into(), name, is_named: false });
+    /// It wrote a value whose tags are still to come; false: there are too many.
+    pub fn doubt(&mut self, database: usize, key: &[u8], name: Name) -> bool {
+        let doubtful = &mut self.known().doubtful;
+        if doubtful.len() >= FRESH_MAX {
+            return false;
+        }
+        doubtful.push(Doubtful { database, key: key.into(), name, is_named: false });
+        true
     }
 
     /// It wrote one, and nothing says which tags will name it.
@@ -216,13 +314,32 @@ impl Own {
     }
 
     /// It looked at sets of tags, which are there.
-    pub fn look(&mut self, database: usize, sets: &[&[u8]], how: Look) {
+    pub fn look(&mut self, database: usize, sets: &[&[u8]], named: &[&[u8]], how: Look) {
+        let is_told = how != Look::Members;
+        let named = named.iter().map(|set| Box::from(*set)).collect();
         let sets = sets.iter().map(|set| Box::from(*set)).collect();
         let looks = &mut self.known().looks;
         if looks.len() == LOOKS_MAX {
             looks.pop_front();
         }
-        looks.push_back(Looked { database, sets, how, is_told: false });
+        looks.push_back(Looked { database, sets, named, how, is_told });
+    }
+
+    /// It looks at the set of all tags.
+    pub fn lists(&mut self) {
+        self.known().collects = true;
+    }
+
+    /// Does it collect garbage?
+    pub fn is_collecting(&self) -> bool {
+        self.known.as_deref().is_some_and(|known| known.collects)
+    }
+
+    /// It does what who collects garbage does not.
+    pub fn stops_collecting(&mut self) {
+        if let Some(known) = self.known.as_deref_mut() {
+            known.collects = false;
+        }
     }
 
     /// Of keys that it deletes those which no set names that it looked at, and the sets that stand for the
@@ -233,10 +350,9 @@ impl Own {
         layout: &[TagSets],
         database: usize,
         keys: Vec<&'a [u8]>,
-    ) -> (Vec<&'a [u8]>, Vec<Box<[u8]>>) {
-        let Some(known) = self.known.as_deref_mut() else { return (keys, Vec::new()) };
-        let mut left = keys;
-        let mut sets = Vec::new();
+    ) -> Covered<'a> {
+        let mut covered = Covered { left: keys, fenced: Vec::new(), told: Vec::new() };
+        let Some(known) = self.known.as_deref_mut() else { return covered };
         let mut looks: Vec<&mut Looked> =
             known.looks.iter_mut().filter(|look| look.database == database).collect();
         // Of two that name the same the smaller is told.
@@ -244,14 +360,16 @@ impl Own {
             look.sets.iter().map(|set| members(entries, set).map_or(0, Dense::len)).sum::<usize>()
         });
         for look in looks {
-            let before = left.len();
-            left = look.leave(entries, layout, left);
-            if left.len() < before && !look.is_told {
-                look.is_told = true;
-                sets.extend(look.told(entries).into_iter().map(Box::from));
+            let before = covered.left.len();
+            covered.left = look.leave(entries, layout, std::mem::take(&mut covered.left));
+            if covered.left.len() < before {
+                covered.fenced.extend(look.named.iter().cloned());
+                if !std::mem::replace(&mut look.is_told, true) {
+                    covered.told.extend(look.named.iter().cloned());
+                }
             }
         }
-        (left, sets)
+        covered
     }
 
     /// Does it delete a tag's set since all that it names is gone, as those do who collect garbage?
@@ -271,6 +389,17 @@ impl Own {
     }
 }
 
+/// Of keys those which a look at sets does not find.
+pub(super) fn unnamed<'a>(
+    entries: &Dense<Entry>,
+    layout: &[TagSets],
+    (sets, how): (&[&[u8]], Look),
+    keys: Vec<&'a [u8]>,
+) -> Vec<&'a [u8]> {
+    let sets = sets.iter().map(|set| Box::from(*set)).collect();
+    Looked { database: 0, sets, named: Vec::new(), how, is_told: true }.leave(entries, layout, keys)
+}
+
 impl Looked {
     /// The keys that it does not name.
     fn leave<'a>(
@@ -287,7 +416,9 @@ impl Looked {
         let names = |key: &[u8], set: &[u8]| {
             layout.iter().any(|pair| match (pair.of_value(key), pair.of_set(set)) {
                 (Some(value), Some(tag)) if TagSets::are_of_one(&tag, &value) => {
-                    members(entries, set).is_some_and(|members| members.contains(value.name))
+                    // A set that another's clean took may have named it.
+                    members(entries, set)
+                        .map_or(self.how == Look::Members, |members| members.contains(value.name))
                 }
                 _ => false,
             })
@@ -297,15 +428,6 @@ impl Looked {
             Look::Union | Look::Members => self.sets.iter().any(|set| names(key, set)),
         };
         keys.into_iter().filter(|key| !is_named(key)).collect()
-    }
-
-    /// The sets that stand for what is cleaned: of an intersection the smallest, which names all of it.
-    fn told(&self, entries: &Dense<Entry>) -> Vec<&[u8]> {
-        let sets: Vec<&[u8]> = self.sets.iter().map(|set| &**set).collect();
-        match self.how {
-            Look::Intersection => smallest(entries, &sets).into_iter().collect(),
-            Look::Union | Look::Members => sets,
-        }
     }
 }
 

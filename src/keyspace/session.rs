@@ -168,7 +168,8 @@ impl Session {
     /// where it never pauses after some time, it begins anew: what it writes may be as old as its beginning.
     pub fn begin_turn(&mut self, keyspace: &Keyspace, monotonic_ms: u64) {
         if let Some(coherence) = &keyspace.coherence {
-            self.0.own.hear(coherence.fence.last(), monotonic_ms, &coherence.rules);
+            let (last, is_amid) = (coherence.fence.last(), self.is_amid());
+            self.0.own.hear(last, monotonic_ms, &coherence.rules, is_amid);
         }
     }
 
@@ -277,7 +278,14 @@ impl Client {
                 write::simple(out, "QUEUED");
                 Ok(())
             }
-            _ => self.run(keyspace, request, command, now_ms, out),
+            _ => {
+                self.run(keyspace, request, command, now_ms, out)?;
+                // So PHP begins on a connection that it had before.
+                if command.name == "select" {
+                    self.own.begin(keyspace.last_clean());
+                }
+                Ok(())
+            }
         }
     }
 
@@ -346,8 +354,12 @@ impl Client {
             keyspace.keep_touched(true);
         }
         let mut view = View { keyspace, at, now_ms };
-        let guarded =
-            if writes { guard::before(&mut view, &mut self.own, command, request) } else { None };
+        let shown = guard::show(&mut view, &mut self.own, command, request);
+        let guarded = if writes && shown.is_none() {
+            guard::before(&mut view, &mut self.own, command, request)
+        } else {
+            None
+        };
         let begins = out.len();
         let mut call = Call { view, client: self, request, command, out, begins, is_told: false };
         let done = (command.run)(&mut call);
@@ -357,12 +369,26 @@ impl Client {
         } else if keyspace.changes != changes && !is_told {
             keyspace.effects.push_raw(at, request.raw());
         }
-        if let Some(guarded) = guarded {
-            // What is not kept was done above all the same.
-            keyspace.portraying(|keyspace| {
-                let mut view = View { keyspace, at, now_ms };
+        // What is not kept was done above all the same.
+        keyspace.portraying(|keyspace| {
+            let mut view = View { keyspace, at, now_ms };
+            if let Some(guarded) = guarded {
                 guard::after(guarded, &mut view, &mut self.own, command, request);
-            });
+            }
+            if let Some(shown) = shown {
+                guard::hide(shown, &mut view, &mut self.own);
+            } else if writes && !command.flags.contains(Flags::CLEANS) {
+                self.own.misses_nothing();
+            } else if !writes && self.own.may_miss() {
+                guard::reads(&view, &mut self.own, command, request);
+            }
+        });
+        if command.flags.contains(Flags::CLEANS) {
+            self.own.deleted();
+        } else if self.own.is_collecting()
+            && !["smembers", "exists", "srem", "exec"].contains(&command.name)
+        {
+            self.own.stops_collecting();
         }
         // A short command can take much: COPY, SUNIONSTORE, APPEND to what has little room left.
         let grows = command.flags.contains(Flags::GROWS);

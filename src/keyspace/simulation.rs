@@ -99,6 +99,7 @@ struct World {
     chance: Chance,
     written: usize,
     kept: usize,
+    removed: usize,
 }
 
 impl World {
@@ -125,6 +126,7 @@ impl World {
             chance: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             written: 0,
             kept: 0,
+            removed: 0,
         }
     }
 
@@ -184,6 +186,7 @@ impl World {
                     worker.stage = Stage::Writing(turns, key, text, made);
                 } else {
                     self.finish(worker.layout, &key, &text, &made);
+                    self.look_after_save(worker, &key, &text, &made);
                 }
             }
             Stage::Cleaning(turns, at, version) => self.go_on_cleaning(worker, turns, at, version),
@@ -295,6 +298,26 @@ impl World {
             });
             assert!(names, "{key} is not in {}", layout.set(*tag));
         }
+    }
+
+    /// As `Zend_Cache_Core` does: what it does not find again it removes.
+    fn look_after_save(&mut self, worker: &mut Worker, key: &str, text: &str, made: &Made) {
+        let is_looked_at = matches!(worker.layout, Layout::Commands | Layout::Scripts);
+        if !is_looked_at || self.chance.below(4) == 0 {
+            return;
+        }
+        let replies = self.turn(worker, &[format!("HGET {key} d")]);
+        if replies == [Value::Bulk(text.to_owned().into())] {
+            return;
+        }
+        self.removed += 1;
+        self.turn(worker, &[format!("HGET {key} t")]);
+        let id = key.rsplit(':').next().unwrap();
+        let takes = made.keys().map(|tag| format!("SREM {} {id}", worker.layout.set(*tag)));
+        let removes =
+            ["MULTI".to_owned(), format!("UNLINK {key}"), format!("SREM zc:ti:MAGE {id}")];
+        let commands: Vec<String> = removes.into_iter().chain(takes).collect();
+        self.turn(worker, &[&commands[..], &["EXEC".to_owned()]].concat());
     }
 
     /// The database is changed, then its values are cleaned.
@@ -420,6 +443,7 @@ fn nothing_readable_is_older_than_a_clean_of_its_tags() {
         assert!(kept * 10 > written, "seed {seed}: of {written} values {kept} were kept");
         let unkept = world.keyspace.figures().unkept;
         assert!(unkept > 20, "seed {seed}: {unkept}");
+        assert!(world.removed > 0, "seed {seed}: nobody missed what it wrote");
     }
 }
 

@@ -160,6 +160,7 @@ pub(super) static COMMANDS: &[Command] = &[
     of("mset", -3, GROWS, PAIRS, strings::mset),
     of("msetnx", -3, PROMISES, PAIRS, strings::msetnx),
     of("multi", 1, AT_ONCE, NO_KEY, connection::multi),
+    of("parvis.began", 1, READS, NO_KEY, connection::began),
     of("persist", 2, WRITES, ONE, expiry::persist),
     of("pexpire", -3, WRITES, ONE, expiry::pexpire),
     of("pexpireat", -3, WRITES, ONE, expiry::pexpireat),

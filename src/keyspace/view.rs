@@ -139,6 +139,16 @@ impl View<'_> {
         self.changed(key);
     }
 
+    /// Has another entry stand under a key, without a word to who watches it; what stood there.
+    pub fn swap(&mut self, key: &[u8], entry: Option<Entry>) -> Option<Entry> {
+        let Some(entry) = entry else { return self.take(key) };
+        let database = self.database();
+        database.remember(key, &entry);
+        let before = database.entries.insert(key, entry)?;
+        database.forget(key, &before);
+        Some(before)
+    }
+
     /// Takes an entry out, without a word to who watches it.
     fn take(&mut self, key: &[u8]) -> Option<Entry> {
         let database = self.database();

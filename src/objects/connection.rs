@@ -270,7 +270,8 @@ impl Client<'_> {
         let mut rest = BytesMut::new();
         self.undone.drain(..).for_each(|raw| rest.extend_from_slice(&raw));
         rest.extend_from_slice(&self.read);
-        onward::pass_on(stream, &self.session, &begun, &rest, endpoint).await
+        let greeting = onward::greeting(&self.session, &begun);
+        onward::pass_on(stream, greeting, &rest, endpoint).await
     }
 
     /// Counts what has to wait, and gives back what does not.

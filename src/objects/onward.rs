@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, co
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::keyspace::Session;
-use crate::resp::{Protocol, ReplyLimits, ReplyState, Request, read_reply, write};
+use crate::resp::{Protocol, ReplyLimits, ReplyState, Request, read_reply};
 use crate::settings::Endpoint;
 
 /// What answers to the greeting may take.
@@ -19,12 +19,11 @@ const REPLIES: ReplyLimits = ReplyLimits {
     reply_max_bytes: 64 << 10,
 };
 
-/// Passes on what comes, both ways, until one side ends; before that, `begun`, whose replies the client has
-/// had, and `rest`, whose replies it waits for.
+/// Passes on what comes, both ways, until one side ends; before that, `greeting`, and `rest`, whose replies the
+/// client waits for.
 pub(super) async fn pass_on<S>(
     stream: &mut S,
-    session: &Session,
-    begun: &[Request],
+    greeting: Greeting,
     rest: &[u8],
     endpoint: &Endpoint,
 ) -> io::Result<()>
@@ -35,19 +34,18 @@ where
         Endpoint::Tcp(address) => {
             let next = TcpStream::connect(address).await?;
             next.set_nodelay(true)?;
-            pass_to(stream, session, begun, rest, next).await
+            pass_to(stream, greeting, rest, next).await
         }
         Endpoint::Unix(path) => {
             let next = UnixStream::connect(path).await?;
-            pass_to(stream, session, begun, rest, next).await
+            pass_to(stream, greeting, rest, next).await
         }
     }
 }
 
 async fn pass_to<S, N>(
     stream: &mut S,
-    session: &Session,
-    begun: &[Request],
+    greeting: Greeting,
     rest: &[u8],
     mut next: N,
 ) -> io::Result<()>
@@ -55,11 +53,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     N: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut greeting, mut awaited) = greeting(session);
-    for request in begun {
-        greeting.extend_from_slice(request.raw());
-    }
-    awaited += begun.len() - usize::from(session.is_silent());
+    let (greeting, mut awaited) = greeting;
     next.write_all(&greeting).await?;
     let (mut came, mut state) = (BytesMut::new(), ReplyState::default());
     while awaited > 0 {
@@ -77,23 +71,30 @@ where
     copy_bidirectional(stream, &mut next).await.map(drop)
 }
 
-/// What makes a new connection what this one is, and how many replies that has.
-fn greeting(session: &Session) -> (BytesMut, usize) {
-    let mut commands: Vec<Vec<Vec<u8>>> = Vec::new();
-    let mut say = |words: &[&[u8]]| commands.push(words.iter().map(|word| word.to_vec()).collect());
+/// What makes a new connection what a client's is, and how many replies that has.
+pub(super) type Greeting = (BytesMut, usize);
+
+/// Of a client's connection; `begun`: [`Session::begun`].
+pub(super) fn greeting(session: &Session, begun: &[Request]) -> Greeting {
+    let mut commands: Vec<Request> = Vec::new();
     if session.protocol() == Protocol::Resp3 {
-        say(&[b"HELLO", b"3"]);
+        commands.push(Request::pack(&[b"HELLO", b"3"]));
     }
     if session.database() > 0 {
-        say(&[b"SELECT", session.database().to_string().as_bytes()]);
+        let database = session.database().to_string();
+        commands.push(Request::pack(&[b"SELECT", database.as_bytes()]));
     }
     if !session.name().is_empty() {
-        say(&[b"CLIENT", b"SETNAME", session.name()]);
+        commands.push(Request::pack(&[b"CLIENT", b"SETNAME", session.name()]));
     }
+    // It has not begun with these, which are all before a transaction, and before replies end. A release that
+    // does not know the command says so, and that is all.
+    let amid = begun.iter().position(|request| request.is("multi") || request.is("client"));
+    let (before, amid) = begun.split_at(amid.unwrap_or(begun.len()));
+    commands.extend_from_slice(before);
+    commands.push(Request::pack(&[b"PARVIS.BEGAN"]));
+    commands.extend_from_slice(amid);
     let mut out = BytesMut::new();
-    for command in &commands {
-        let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-        write::command(&mut out, &words);
-    }
-    (out, commands.len())
+    commands.iter().for_each(|command| out.extend_from_slice(command.raw()));
+    (out, commands.len() - usize::from(session.is_silent()))
 }

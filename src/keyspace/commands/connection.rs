@@ -38,6 +38,14 @@ pub fn reset(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
+/// The client began its work with another process, which passes on what it says: nobody knows what was cleaned
+/// since, so nothing is kept until it begins anew.
+pub fn began(call: &mut Call<'_>) -> Done {
+    call.client.own.begin(0);
+    call.ok();
+    Ok(())
+}
+
 pub fn select(call: &mut Call<'_>) -> Done {
     call.client.database = database(call, 1)?;
     call.ok();

@@ -8,7 +8,9 @@ use crate::resp::{self, write};
 pub fn del(call: &mut Call<'_>) -> Done {
     let keys: Vec<&[u8]> = call.args(1).collect();
     let left = call.deletes(&keys);
-    let removed = keys.into_iter().filter(|key| call.view.remove(key).is_some()).count();
+    let removed =
+        keys.into_iter().filter(|key| !call.spares(key) && call.view.remove(key).is_some());
+    let removed = removed.count();
     call.remove_left(&left);
     call.count(removed);
     Ok(())

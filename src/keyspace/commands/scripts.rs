@@ -279,12 +279,7 @@ fn clean_sets_of(
     prefix: &[u8],
     all_ids: Option<&[u8]>,
 ) -> Done {
-    let mut values = Vec::new();
-    for set in sets {
-        let ids = call.step_members(set)?;
-        values.extend(ids.iter().map(|id| [prefix, id].concat()));
-    }
-    call.cleans_tags(sets, &values);
+    call.cleans_tags(sets);
     for set in sets {
         clean_set(call, set, prefix, all_ids)?;
     }

@@ -18,11 +18,13 @@ pub fn sadd(call: &mut Call<'_>) -> Done {
 }
 
 pub fn srem(call: &mut Call<'_>) -> Done {
-    let (key, unwanted) = (call.arg(1), call.args(2));
+    let key = call.arg(1);
+    let unwanted: Vec<&[u8]> =
+        call.args(2).filter(|member| !call.spares_member(key, member)).collect();
     let mut removed = 0;
     if call.view.set(key)?.is_some() {
         removed = call.view.change_set(key, |members| {
-            let removed = unwanted.filter(|member| members.remove(member).is_some()).count();
+            let removed = unwanted.iter().filter(|it| members.remove(it).is_some()).count();
             (removed > 0, removed)
         })?;
     }

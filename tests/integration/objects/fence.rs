@@ -36,6 +36,7 @@ fn a_value_that_was_begun_before_a_clean_of_its_tag_is_not_kept() {
     assert_eq!(cleaner.say("SINTER zc:ti:X zc:ti:X"), Value::Array(vec![Value::Bulk("a".into())]));
     assert_eq!(cleaner.say("UNLINK zc:k:a"), Value::Integer(1));
     save(&mut old, "a", "X");
+    assert_eq!(old.say("HGET zc:k:a t"), Value::Bulk("X".into()), "it finds what it wrote");
     save(&mut old, "b", "Y");
     let script =
         format!("EVALSHA {SAVE} 1 X zc:k: d t m i zc:tags zc:ti: zc:ids c data X 1 0 60 0");
