@@ -13,8 +13,10 @@ use std::time::Duration;
 
 /// Responses that say enough of a class; fewer are noise.
 const SAMPLES_MIN: usize = 12;
-/// Of a class, to learn what it takes.
+/// Of a class, to learn what it takes; and to learn that it takes less, with many in PHP. From few, the
+/// faster ones of windows would teach that all others are too slow.
 const CLASS_SAMPLES_MIN: usize = 4;
+const FASTER_SAMPLES_MIN: usize = 8;
 /// A window takes no less than this, and with fewer samples no more than that.
 const WINDOW_MIN: Duration = Duration::from_millis(100);
 const WINDOW_MAX: Duration = Duration::from_secs(5);
@@ -42,6 +44,10 @@ const GROWTH_AT_FIRST: f64 = 0.5;
 const GROWTH: f64 = 0.15;
 /// Of how much below the bound of slowness the limit still grows.
 const GROWS_BELOW: f64 = 0.9;
+/// Windows in a row in which requests are too slow, until the limit is lowered: one may be by chance.
+const SLOW_WINDOWS: usize = 2;
+/// One request counts for no more than so many times what its class takes now: an export says nothing of pages.
+const SAMPLE_MAX: f64 = 4.0;
 /// Weight of a window in what a class takes.
 const LEARNS: f64 = 0.3;
 /// Requests wait and none ends: the limit grows each time this is over, since nothing speaks against it.
@@ -122,6 +128,10 @@ pub struct Limit {
     is_confirmed: bool,
     window: Window,
     phase: Phase,
+    /// Windows in a row in which requests were too slow while the limit was used up.
+    slow_windows: usize,
+    /// How many times as long as with few in PHP requests took in the last window; 1 at least.
+    slowness: f64,
     growth: f64,
     next_look: Duration,
     /// When the limit was lowered.
@@ -214,6 +224,8 @@ impl Limit {
             is_confirmed: false,
             window,
             phase: Phase::Steady,
+            slow_windows: 0,
+            slowness: 1.0,
             growth: GROWTH_AT_FIRST,
             next_look: now + LOOK_INTERVAL_MIN,
             low_since: now,
@@ -268,8 +280,11 @@ impl Limit {
         self.in_use += 1;
     }
 
-    /// A request waits since there is no place.
+    /// A request waits. Where its class alone has no place, that says nothing of the limit.
     pub fn wait(&mut self, now: Duration) {
+        if self.in_use < self.places() {
+            return;
+        }
         self.window.waited = true;
         if self.bounds.adaptive
             && self.in_use > 0
@@ -281,7 +296,7 @@ impl Limit {
         }
     }
 
-    /// A request has left PHP. `took`: how long it was there, where it got an answer.
+    /// A request has left PHP. `took`: how long PHP took to answer, where it did.
     pub fn end(&mut self, class: usize, took: Option<Duration>, now: Duration) {
         self.window.pass(self.in_use, now);
         self.in_use = self.in_use.saturating_sub(1);
@@ -299,8 +314,10 @@ impl Limit {
             return;
         }
         if let (Some(took), Some(seen)) = (took, self.window.seen.get_mut(class)) {
+            let takes = self.takes.get(class).copied().flatten();
+            let longest = takes.map_or(f64::MAX, |takes| takes * self.slowness * SAMPLE_MAX);
             seen.0 += 1;
-            seen.1 += took.as_secs_f64();
+            seen.1 += took.as_secs_f64().min(longest);
         }
         let length = now.saturating_sub(self.window.since);
         let samples = self.window.samples();
@@ -314,6 +331,7 @@ impl Limit {
     fn decide(&mut self, length: Duration, now: Duration) {
         let in_php = self.window.occupied / length.as_secs_f64();
         let waited = self.window.waited;
+        let ratio = self.ratio();
         match self.phase {
             Phase::Steady => self.steady(in_php, now),
             Phase::Lowered(anchor) | Phase::Looking(anchor) if in_php > anchor.in_php * LOWERED => {
@@ -322,6 +340,7 @@ impl Limit {
             Phase::Lowered(anchor) => self.judge_lowering(anchor, in_php, now),
             Phase::Looking(anchor) => self.judge_look(anchor, in_php, now),
         }
+        self.slowness = ratio.max(1.0);
         let excess = self.in_use.saturating_sub(self.places());
         let is_steady = matches!(self.phase, Phase::Steady);
         // What was in PHP with more others is to leave it first.
@@ -343,7 +362,14 @@ impl Limit {
         let bound = self.bounds.slowdown_max;
         let anchor = Anchor { ratio, in_php, back_to: self.allowed, windows: 0 };
         let can_go_down = in_php > self.least() * 1.2;
-        if ratio > bound && can_go_down {
+        // While the limit is not used up it is not the reason, and lowering it would show nothing.
+        let is_slow = self.window.waited && ratio > bound && can_go_down;
+        self.slow_windows = if is_slow { self.slow_windows + 1 } else { 0 };
+        if is_slow {
+            if self.slow_windows < SLOW_WINDOWS {
+                return;
+            }
+            self.slow_windows = 0;
             self.low_since = now;
             self.lower(anchor, ratio, in_php);
         } else if self.window.waited && now >= self.next_look && can_go_down {
@@ -382,12 +408,14 @@ impl Limit {
         let ratio = self.ratio();
         self.growth = GROWTH;
         let can_go_down = in_php > self.least() * 1.2;
-        if ratio <= self.bounds.slowdown_max || !can_go_down {
+        let is_seen = in_php <= anchor.in_php * LOOK_SEEN;
+        let is_lost = is_seen && anchor.slope(ratio, in_php) < PAYS_BELOW;
+        if !is_lost && (ratio <= self.bounds.slowdown_max || !can_go_down) {
             self.phase = Phase::Steady;
-        } else if in_php > anchor.in_php * LOOK_SEEN {
+        } else if !is_seen {
             self.lower(anchor, ratio, in_php);
-        } else if anchor.slope(ratio, in_php) < PAYS_BELOW {
-            // Fewer in PHP are as slow: PHP is slower by itself.
+        } else if is_lost {
+            // Fewer in PHP are as slow, and do less: PHP is slower by itself.
             self.relearn(in_php);
             self.back(anchor, ratio);
             self.look_interval = LOOK_INTERVAL_MIN;
@@ -414,7 +442,13 @@ impl Limit {
             // It was known what requests take.
             self.is_confirmed = true;
             self.learn(in_php);
-            self.back(anchor, ratio);
+            if anchor.ratio <= self.bounds.slowdown_max {
+                // Nor were they too slow with more.
+                self.phase = Phase::Steady;
+                self.move_to(anchor.back_to, Move::Back);
+            } else {
+                self.back(anchor, ratio);
+            }
             return self.look_later(now);
         }
         self.relearn(in_php);
@@ -483,12 +517,13 @@ impl Limit {
                 continue;
             }
             let mean = seconds / *count as f64;
+            let is_faster = |known: f64| *count >= FASTER_SAMPLES_MIN && mean < known;
             match takes {
                 None => {
                     *takes = Some(mean);
                     is_first = true;
                 }
-                Some(known) if is_low || mean < *known => *known += LEARNS * (mean - *known),
+                Some(known) if is_low || is_faster(*known) => *known += LEARNS * (mean - *known),
                 Some(_) => {}
             }
         }

@@ -220,15 +220,17 @@ impl<C: Crowd> Line<C> {
         }
     }
 
-    /// Makes room for one of this class: by one of the worst rank, or of its own class where the last come
+    /// Makes room for one of this class: by one of the worst rank, or of its own rank where the last come
     /// goes first there.
     fn put_out_for(&mut self, class: usize, rank: u8, now: Duration) -> Option<Gone<C>> {
         let lifo_after = self.lifo_after;
         let waits = |(_, queue): &(usize, &Queue<C>)| !queue.waiters.is_empty();
         let worst = self.queues.iter().enumerate().filter(waits);
-        let (worst, queue) = worst.max_by_key(|(_, queue)| queue.rule.rank)?;
+        // Of several classes of the worst rank its own gives the seat.
+        let order = |(at, queue): &(usize, &Queue<C>)| (queue.rule.rank, *at == class);
+        let (worst, queue) = worst.max_by_key(order)?;
         let is_worse = queue.rule.rank > rank;
-        let is_own = worst == class && queue.is_overloaded(lifo_after, now);
+        let is_own = queue.rule.rank == rank && queue.is_overloaded(lifo_after, now);
         if !is_worse && !is_own {
             return None;
         }
@@ -369,6 +371,23 @@ mod tests {
         enter(&mut line, PAGES, "b", at(10));
         let Entered::Displaces(_, gone) = line.enter(PAGES, ("c", 0), at(2_000)) else { panic!() };
         assert_eq!(gone.call.0, "a");
+    }
+
+    #[test]
+    fn of_equal_ranks_the_own_class_gives_the_seat_and_only_where_it_is_overloaded() {
+        let rule = Rule { rank: 5, share_percent: 0 };
+        let (own, other) = (0, 1);
+        let mut line = Line::new([rule, rule], 2, SECOND);
+        enter(&mut line, own, "own", at(0));
+        enter(&mut line, other, "other", at(10));
+        assert!(matches!(line.enter(own, ("early", 0), at(20)), Entered::Full(_)));
+        let Entered::Displaces(_, gone) = line.enter(own, ("late", 0), at(2_000)) else { panic!() };
+        assert_eq!(gone.call.0, "own");
+        // No one of its own waits: the other is overloaded, and who comes last goes first among equals.
+        let mut line = Line::new([rule, rule], 1, SECOND);
+        enter(&mut line, other, "other", at(0));
+        let Entered::Displaces(_, gone) = line.enter(own, ("late", 0), at(2_000)) else { panic!() };
+        assert_eq!(gone.call.0, "other");
     }
 
     #[test]

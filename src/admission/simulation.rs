@@ -27,11 +27,19 @@ struct Shape {
     thrash: f64,
     /// What a request needs at least; at most it is four times that.
     least: Work,
+    /// Of so many requests one needs a hundred times as much; 0: none does.
+    one_is_long_in: f64,
 }
 
 const NOTHING: Work = Work { processor: 0.0, database: 0.0, sleep: 0.0 };
-const SLEEPS: Shape =
-    Shape { processors: 2.0, queries: 99.0, thrash: 0.0, least: Work { sleep: 0.1, ..NOTHING } };
+const SLEEPS: Shape = Shape {
+    processors: 2.0,
+    queries: 99.0,
+    thrash: 0.0,
+    least: Work { sleep: 0.1, ..NOTHING },
+    one_is_long_in: 0.0,
+};
+const EXPORTS: Shape = Shape { one_is_long_in: 300.0, ..SLEEPS };
 const COMPUTES: Shape = Shape { least: Work { processor: 0.04, ..NOTHING }, ..SLEEPS };
 const SATURATES: Shape = Shape {
     queries: 6.0,
@@ -106,7 +114,11 @@ fn run_by(
         while in_php.len() < limit.places() {
             // Of two classes one takes half as long.
             let class = usize::from(random.next() < 0.3);
-            let scale = (1.0 + 3.0 * random.next()) / (1.0 + class as f64);
+            let mut scale = (1.0 + 3.0 * random.next()) / (1.0 + class as f64);
+            if shape.one_is_long_in > 0.0 {
+                scale = spread(&mut random)
+                    * if random.next() * shape.one_is_long_in < 1.0 { 100.0 } else { 1.0 };
+            }
             let Work { processor, database, sleep } = shape.least;
             let left = Work {
                 processor: processor * scale,
@@ -137,6 +149,12 @@ fn run_by(
     run
 }
 
+/// About 1, and twice or half of that often (lognormal).
+fn spread(random: &mut Random) -> f64 {
+    let sum: f64 = (0..12).map(|_| random.next()).sum();
+    ((sum - 6.0) * 0.7).exp()
+}
+
 /// Each request first computes, then asks the database, then sleeps.
 fn advance(shape: Shape, in_php: &mut [Request], step: f64) {
     let computing = in_php.iter().filter(|one| one.left.processor > 0.0).count() as f64;
@@ -158,7 +176,11 @@ fn advance(shape: Shape, in_php: &mut [Request], step: f64) {
 }
 
 fn limit(max: usize, adaptive: bool) -> Limit {
-    let bounds = Bounds { min: 2, max, slowdown_max: 1.5, adaptive };
+    limit_from(2, max, adaptive)
+}
+
+fn limit_from(min: usize, max: usize, adaptive: bool) -> Limit {
+    let bounds = Bounds { min, max, slowdown_max: 1.5, adaptive };
     Limit::new(2, bounds, Duration::ZERO)
 }
 
@@ -206,6 +228,35 @@ fn where_php_sleeps_each_child_is_used() {
     let found = run(SLEEPS, limit(CHILDREN, true), 60, |_| 1.0);
     let places: usize = found.limits[10..].iter().sum();
     assert!(places >= 50 * CHILDREN * 95 / 100, "{:?}", found.limits);
+}
+
+#[test]
+fn where_php_sleeps_few_children_are_used_whatever_single_requests_take() {
+    let slower = |second| if (40..80).contains(&second) { 3.0 } else { 1.0 };
+    let used = |seed| {
+        let found = run_by(seed, EXPORTS, limit_from(4, 8, true), 120, slower);
+        found.limits.iter().sum::<usize>() as f64 / (120.0 * 8.0)
+    };
+    let all: Vec<f64> = (0..SEEDS).map(used).collect();
+    let average = all.iter().sum::<f64>() / all.len() as f64;
+    // What is missing are the looks.
+    let worst = all.into_iter().fold(f64::MAX, f64::min);
+    assert!(average >= 0.85 && worst >= 0.8, "{average} {worst}");
+}
+
+#[test]
+fn while_the_limit_is_not_used_up_it_does_not_fall() {
+    let mut limit = limit(16, true);
+    let mut now = Duration::ZERO;
+    for round in 0..2_000_u64 {
+        // Of a class that may have half of the places, requests wait all the time.
+        (0..8).for_each(|_| limit.begin(now));
+        limit.wait(now);
+        let took = Duration::from_millis(100 + 10 * (round % 50));
+        now += took;
+        (0..8).for_each(|_| limit.end(0, Some(took), now));
+    }
+    assert_eq!(limit.places(), 16);
 }
 
 #[test]
