@@ -123,16 +123,19 @@ pub struct Children {
     started: u64,
     reached: u64,
     most: Option<usize>,
+    /// How many there were in the last answer, if all of them were busy while requests waited here.
+    all_busy: Option<usize>,
 }
 
 impl Children {
     /// What is to be believed after this answer; `None`: not known, it makes them as it needs them.
     ///
-    /// A static pool has all of them. Of another one it is known when it has wanted more than it may have.
-    pub fn learn(&mut self, workers: &Workers) -> Option<usize> {
+    /// A static pool has all of them. Of another one it is known when it has wanted more than it may have, or
+    /// when there are as many in two answers, all busy, while requests wait (`is_short`): it would have made more.
+    pub fn learn(&mut self, workers: &Workers, is_short: bool) -> Option<usize> {
         if workers.started != self.started {
             let reached = workers.max_children_reached;
-            *self = Self { started: workers.started, reached, most: None };
+            *self = Self { started: workers.started, reached, ..Self::default() };
         }
         if workers.is_static {
             return Some(workers.total.max(1));
@@ -141,13 +144,18 @@ impl Children {
             self.reached = workers.max_children_reached;
             self.most = Some(workers.total.max(1));
         }
+        let all_busy = (is_short && workers.idle == 0).then_some(workers.total);
+        if all_busy.is_some() && all_busy == self.all_busy && self.most.is_none() {
+            self.most = Some(workers.total.max(1));
+        }
+        self.all_busy = all_busy;
         // There are more than it was thought to have at most.
         self.most = self.most.map(|most| most.max(workers.total));
         self.most
     }
 }
 
-/// Failures in a row until what was known before counts no more: PHP-FPM may just be busy.
+/// Failures in a row until what others have there is not believed any more: PHP-FPM may just be busy.
 const FAILURES_MAX: u32 = 3;
 
 /// What is known of PHP-FPM by its status.
@@ -163,11 +171,21 @@ pub struct Watch {
 struct Seen {
     last: Option<Workers>,
     children: Children,
+    /// How many children it has, by its last answer.
+    known: Option<usize>,
     /// How many were busy for others, by the last two answers: a child is not idle at the very moment
     /// in which its response has come.
     others: [usize; 2],
     failures: u32,
     has_said: bool,
+}
+
+/// What this server itself had in PHP while its status was asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Own {
+    in_php: usize,
+    /// Did requests wait all the time?
+    is_short: bool,
 }
 
 /// PHP-FPM as it is shown.
@@ -200,9 +218,13 @@ impl Watch {
     /// Asks again and again, and tells the door of PHP how many places there are.
     pub async fn run(&self, admission: &Arc<Admission>) {
         loop {
-            let before = admission.figures().in_php;
+            let before = admission.figures();
             let answer = self.door.ask().await;
-            let own = admission.figures().in_php.max(before);
+            let now = admission.figures();
+            let own = now.in_php.max(before.in_php);
+            // More are in PHP than it has children for, or would be.
+            let is_short = before.waiting > 0 && now.waiting > 0;
+            let own = Own { in_php: own, is_short };
             if let Some(places) = self.seen.lock().hear(&answer, own, self.places_max) {
                 admission.set_children(places);
             }
@@ -212,12 +234,11 @@ impl Watch {
 }
 
 impl Seen {
-    /// How many places there are, by an answer; `None`: as many as before. `own`: requests of this
-    /// server that were in PHP meanwhile.
+    /// How many places there are, by an answer; `None`: as many as before.
     fn hear(
         &mut self,
         answer: &Result<Workers, StatusError>,
-        own: usize,
+        own: Own,
         places_max: usize,
     ) -> Option<usize> {
         match answer {
@@ -227,8 +248,11 @@ impl Seen {
                 }
                 (self.failures, self.has_said) = (0, false);
                 self.last = Some(*workers);
-                self.others = [workers.active.saturating_sub(own), self.others[0]];
-                let children = self.children.learn(workers).unwrap_or(places_max).min(places_max);
+                self.others = [workers.active.saturating_sub(own.in_php), self.others[0]];
+                let learnt =
+                    self.children.learn(workers, own.is_short || own.in_php > workers.total);
+                let children = learnt.unwrap_or(places_max).min(places_max);
+                self.known = learnt;
                 let others = self.others[0].min(self.others[1]);
                 Some(children.saturating_sub(others).max(1))
             }
@@ -238,15 +262,21 @@ impl Seen {
                 if knew && self.failures < FAILURES_MAX {
                     return None;
                 }
+                // It has as many children as before; what others have there is not known any more.
+                let places = self.known.map_or(places_max, |known| known.min(places_max));
                 if !self.has_said {
                     self.has_said = true;
+                    let holds = match self.known {
+                        Some(_) => "the number of children that it had holds",
+                        None => "origin.concurrency_max holds",
+                    };
                     tracing::warn!(
-                        places = places_max,
-                        "PHP-FPM's status cannot be read, so that origin.concurrency_max holds: {error}"
+                        places,
+                        "PHP-FPM's status cannot be read, so that {holds}: {error}"
                     );
                 }
                 (self.last, self.others) = (None, [0; 2]);
-                Some(places_max)
+                Some(places)
             }
         }
     }
@@ -275,19 +305,20 @@ mod tests {
     #[test]
     fn places_are_those_that_others_leave_and_the_setting_where_nothing_is_known() {
         let mut seen = Seen::default();
+        let own = |in_php| Own { in_php, ..Own::default() };
         let workers =
             |active| Ok(Workers { total: 8, active, is_static: true, ..Workers::default() });
-        assert_eq!(seen.hear(&workers(5), 5, 32), Some(8));
-        assert_eq!(seen.hear(&workers(7), 4, 32), Some(8), "once may be by chance");
-        assert_eq!(seen.hear(&workers(6), 4, 32), Some(6));
-        assert_eq!(seen.hear(&workers(8), 0, 4), Some(2));
+        assert_eq!(seen.hear(&workers(5), own(5), 32), Some(8));
+        assert_eq!(seen.hear(&workers(7), own(4), 32), Some(8), "once may be by chance");
+        assert_eq!(seen.hear(&workers(6), own(4), 32), Some(6));
+        assert_eq!(seen.hear(&workers(8), own(0), 4), Some(2));
         let lost = || Err(StatusError::Foreign);
-        assert_eq!(seen.hear(&lost(), 0, 32), None);
-        assert_eq!(seen.hear(&lost(), 0, 32), None);
-        assert_eq!(seen.hear(&lost(), 0, 32), Some(32));
+        assert_eq!(seen.hear(&lost(), own(0), 32), None);
+        assert_eq!(seen.hear(&lost(), own(0), 32), None);
+        assert_eq!(seen.hear(&lost(), own(0), 32), Some(8), "it has as many children as before");
         assert!(seen.has_said);
-        assert_eq!(seen.hear(&workers(0), 0, 32), Some(8));
-        assert_eq!(Seen::default().hear(&lost(), 0, 32), Some(32), "it never could");
+        assert_eq!(seen.hear(&workers(0), own(0), 32), Some(8));
+        assert_eq!(Seen::default().hear(&lost(), own(0), 32), Some(32), "it never could");
     }
 
     #[test]
@@ -299,11 +330,30 @@ mod tests {
             started,
             ..Workers::default()
         };
-        assert_eq!(children.learn(&dynamic(3, 5, 1)), None, "that was before this process looked");
-        assert_eq!(children.learn(&dynamic(8, 6, 1)), Some(8));
-        assert_eq!(children.learn(&dynamic(2, 6, 1)), Some(8));
-        assert_eq!(children.learn(&dynamic(2, 0, 2)), None, "it was started anew");
+        assert_eq!(
+            children.learn(&dynamic(3, 5, 1), false),
+            None,
+            "that was before this process looked"
+        );
+        assert_eq!(children.learn(&dynamic(8, 6, 1), false), Some(8));
+        assert_eq!(children.learn(&dynamic(2, 6, 1), false), Some(8));
+        assert_eq!(children.learn(&dynamic(2, 0, 2), false), None, "it was started anew");
         let fixed = Workers { is_static: true, ..dynamic(5, 0, 2) };
-        assert_eq!(children.learn(&fixed), Some(5));
+        assert_eq!(children.learn(&fixed, false), Some(5));
+    }
+
+    #[test]
+    fn children_are_known_when_all_are_busy_and_no_more_are_made_though_requests_wait() {
+        let busy = |total, idle| Workers { total, idle, started: 1, ..Workers::default() };
+        let mut children = Children::default();
+        for workers in [busy(4, 0), busy(6, 0), busy(8, 0)] {
+            assert_eq!(children.learn(&workers, true), None, "it makes more");
+        }
+        assert_eq!(children.learn(&busy(8, 0), false), None, "nothing waits");
+        assert_eq!(children.learn(&busy(8, 0), true), None);
+        assert_eq!(children.learn(&busy(8, 1), true), None, "one is free");
+        assert_eq!(children.learn(&busy(8, 0), true), None);
+        assert_eq!(children.learn(&busy(8, 0), true), Some(8));
+        assert_eq!(children.learn(&busy(10, 0), true), Some(10), "they were more after all");
     }
 }

@@ -63,6 +63,16 @@ fn origin(origin: &Origin, policy: PolicyKind, reader: &mut Reader) {
         let text = "needs origin.status, the path to ask for there".to_owned();
         reader.conflict(&["origin.status_listen", "origin.status"], text);
     }
+    if origin.fastcgi.is_some()
+        && !origin.status.is_empty()
+        && origin.keep_alive.is_some_and(|kept| !kept.is_zero())
+    {
+        let text =
+            "excludes origin.keep_alive with origin.fastcgi: PHP-FPM counts the child of an idle \
+                    connection as busy"
+                .to_owned();
+        reader.conflict(&["origin.status", "origin.keep_alive"], text);
+    }
     if origin.fastcgi.is_none() {
         if !origin.status.is_empty() {
             let text = "needs origin.fastcgi: it is PHP-FPM's".to_owned();

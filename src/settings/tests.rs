@@ -210,6 +210,17 @@ fn a_token_shows_in_no_mistake_and_no_debug_output() {
 }
 
 #[test]
+fn php_fpms_status_and_kept_connections_exclude_each_other() {
+    let mistakes = mistakes(
+        "[site]\npolicy = \"generic\"\n[origin]\nfastcgi = \"127.0.0.1:9000\"\nroot = \"/\"\n\
+         status = \"/status\"\nkeep_alive = \"1s\"\n",
+        &[],
+    );
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("excludes origin.keep_alive"), "{mistakes:?}");
+}
+
+#[test]
 fn settings_that_do_not_go_together_are_refused() {
     let conflicts = mistakes(
         r#"
