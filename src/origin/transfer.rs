@@ -126,6 +126,11 @@ impl Exchange {
         self.answered
     }
 
+    /// Does PHP-FPM work on it, whether or not anybody waits?
+    pub(super) fn is_worked_on(&self) -> bool {
+        matches!(self.decoder, Decoder::FastCgi(_)) && matches!(self.writing, Writing::Sent)
+    }
+
     /// Reads up to the end of the reply's head.
     pub(super) async fn head(&mut self) -> Result<ResponseHead, OriginError> {
         let wait = self.waits.first_byte;

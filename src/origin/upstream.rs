@@ -53,6 +53,48 @@ enum Progress {
     Final,
 }
 
+/// What is asked for: who drops this before there is an answer does not stop PHP-FPM, which notices at
+/// its first write, and Magento writes at its end. So the place stays taken for as long, or the next
+/// request would wait for a child in the kernel, where no class counts.
+struct Asked {
+    place: Option<Place>,
+    exchange: Option<Exchange>,
+}
+
+impl Asked {
+    fn new(place: Place) -> Self {
+        Self { place: Some(place), exchange: None }
+    }
+
+    /// There is an answer.
+    fn answered(mut self) -> Option<(Exchange, Place)> {
+        let mut place = self.place.take()?;
+        place.answered();
+        Some((self.exchange.take()?, place))
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let (Some(mut exchange), Some(mut place)) = (self.exchange.take(), self.place.take())
+        else {
+            return;
+        };
+        if !exchange.is_worked_on() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if exchange.head().await.is_ok() {
+                    place.answered();
+                }
+                // Closing the connection stops what still writes.
+                drop((exchange, place));
+            });
+        }
+    }
+}
+
 impl Upstream {
     /// An origin at `endpoint` whose idle connections are kept for `keep_alive`.
     pub(super) fn new(
@@ -86,7 +128,8 @@ impl Upstream {
         connect(&self.endpoint, self.connect_timeout).await.map(drop)
     }
 
-    /// Sends `message` and reads the head of the reply. Dropping the future closes the connection.
+    /// Sends `message` and reads the head of the reply. Dropping the future closes the connection, at once or,
+    /// where PHP-FPM works on the request, when it answers.
     pub(super) async fn fetch(
         &self,
         message: &Message,
@@ -121,13 +164,16 @@ impl Upstream {
         message: &Message,
         decoder: impl Fn() -> Decoder,
     ) -> Result<(ResponseHead, Exchange, Place), OriginError> {
-        let mut place = self.admission.enter(&message.ticket).await?;
+        let place = self.admission.enter(&message.ticket).await?;
+        let mut asked = Asked::new(place);
         let mut retries = self.retries;
         let mut reuse = message.repeatable;
         loop {
-            let failure = match self.attempt(message, decoder(), reuse).await {
-                Ok((head, exchange)) => {
-                    place.answered();
+            let failure = match self.attempt(message, decoder(), reuse, &mut asked).await {
+                Ok(head) => {
+                    let Some((exchange, place)) = asked.answered() else {
+                        return Err(OriginError::Malformed { what: "a head of nothing" });
+                    };
                     return Ok((head, exchange, place));
                 }
                 Err(failure) => failure,
@@ -138,7 +184,9 @@ impl Upstream {
                 Progress::Unanswered => retries > 0 && message.repeatable,
                 Progress::Final => false,
             };
-            if !may_try_again || !self.admission.may_try_again() {
+            // As many idle connections close as there were, which asks the origin nothing twice.
+            let is_free = failure.progress == Progress::IdleWasClosed;
+            if !may_try_again || !(is_free || self.admission.may_try_again()) {
                 return Err(failure.error);
             }
             match failure.progress {
@@ -160,11 +208,13 @@ impl Upstream {
         message: &Message,
         decoder: Decoder,
         reuse: bool,
-    ) -> Result<(ResponseHead, Exchange), Failure> {
+        asked: &mut Asked,
+    ) -> Result<ResponseHead, Failure> {
         let (connection, was_idle) = self.connection(reuse).await?;
-        let mut exchange = Exchange::new(connection, message.clone(), decoder, self.waits);
+        let exchange = Exchange::new(connection, message.clone(), decoder, self.waits);
+        let exchange = asked.exchange.insert(exchange);
         match exchange.head().await {
-            Ok(head) => Ok((head, exchange)),
+            Ok(head) => Ok(head),
             Err(error) => {
                 let lost = matches!(error, OriginError::Lost { .. });
                 let progress = match (lost && !exchange.is_answered(), was_idle) {
@@ -172,6 +222,7 @@ impl Upstream {
                     (true, false) => Progress::Unanswered,
                     (false, _) => Progress::Final,
                 };
+                asked.exchange = None;
                 Err(Failure { error, progress })
             }
         }

@@ -247,8 +247,10 @@ async fn an_idle_connection_that_died_is_replaced_once_and_never_used_for_a_post
 }
 
 #[tokio::test]
-async fn the_connection_is_closed_when_nobody_waits_for_the_head() {
-    let peer = php(vec![vec![Act::Read, Act::AwaitClose]]);
+async fn the_connection_is_closed_when_the_head_comes_that_nobody_waits_for() {
+    let head = Act::Write(stdout(PAGE.as_bytes()));
+    let peer =
+        php(vec![vec![Act::Read, Act::Pause(Duration::from_millis(100)), head, Act::AwaitClose]]);
     let client = client(&peer, &settings());
     let waiting = tokio::time::timeout(Duration::from_millis(50), get(&client)).await;
     assert!(waiting.is_err());
@@ -353,6 +355,27 @@ async fn a_place_is_taken_until_the_reply_has_ended() {
     peer.played(1).await;
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert_eq!(gate.figures().in_php, 0);
+}
+
+#[tokio::test]
+async fn a_place_stays_taken_when_its_client_leaves_before_php_has_answered() {
+    let peer = php(vec![vec![Act::Read, Act::AwaitClose]]);
+    let mut settings = settings();
+    settings.origin.first_byte_timeout = Duration::from_millis(500);
+    let gate = Admission::new(&settings, &Clock::system());
+    let door = std::sync::Arc::clone(&gate);
+    let client = Client::new(peer.endpoint.clone(), &settings, door, &Clock::system());
+    let asks = tokio::spawn(async move { get(&client).await.map(drop) });
+    while peer.requests().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    asks.abort();
+    assert!(asks.await.is_err());
+    assert_eq!(gate.figures().in_php, 1, "its client has gone, PHP still works");
+    peer.played(1).await;
+    while gate.figures().in_php > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]
