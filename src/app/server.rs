@@ -337,8 +337,7 @@ impl Server {
                 let flag = parts.rules.load().settings.maintenance.flag.clone();
                 let own = node.clone();
                 let clean = move || {
-                    let is_there = !flag.as_os_str().is_empty() && flag.exists();
-                    own.parts().maintenance.set_by_flag(is_there);
+                    own.parts().maintenance.look_for(&flag);
                     store.maintain();
                     if let Some(copies) = copies {
                         copies.sweep();

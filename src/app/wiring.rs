@@ -50,6 +50,8 @@ pub fn build_node(
     let policy = Policy::new(&settings).map_err(AppError::Policy)?;
     let pages = Arc::new(ErrorPages::load(&settings.error_pages)?);
     let maintenance = Maintenance::new(settings.maintenance.on);
+    // Before anybody is served, or the shop would be open for a moment.
+    maintenance.look_for(&settings.maintenance.flag);
     let observer = Arc::new(Observer::new(&clock, &settings.log, Arc::clone(&state))?);
     let origin = Arc::new(Origin::new(&settings, &clock)?);
     let store = Arc::new(store(&settings, &clock));

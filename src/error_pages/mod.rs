@@ -244,7 +244,14 @@ fn takes_json(request: &Fields) -> bool {
     let by_script = request
         .first("X-Requested-With")
         .is_some_and(|value| value.eq_ignore_ascii_case(b"XMLHttpRequest"));
-    by_script || (takes(request, b"application/json") && !takes(request, b"text/html"))
+    // Scripts that call fetch() accept anything; browsers say that the response is no page.
+    let is_fetched = request.first("Sec-Fetch-Dest").is_some_and(|value| &value[..] == b"empty");
+    let sends_json = request.first("Content-Type").is_some_and(|value| {
+        let name = value.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    });
+    let takes_only_json = takes(request, b"application/json") && !takes(request, b"text/html");
+    by_script || is_fetched || sends_json || takes_only_json
 }
 
 fn takes(request: &Fields, media_type: &[u8]) -> bool {
@@ -328,6 +335,11 @@ mod tests {
     #[test]
     fn scripts_get_json_and_who_takes_no_html_a_plain_text() {
         let pages = ErrorPages::default();
+        for by in [("Sec-Fetch-Dest", "empty"), ("Content-Type", "application/json; charset=utf-8")]
+        {
+            assert!(takes_json(&Fields::from([("Accept", "*/*"), by])), "{by:?}");
+        }
+        assert!(!takes_json(&Fields::from([("Accept", "*/*"), ("Sec-Fetch-Dest", "document")])));
         let script = Fields::from([("Accept", "*/*"), ("X-Requested-With", "XMLHttpRequest")]);
         for request in [script, fields("application/json, text/javascript, */*", "")] {
             let page = pages.page(Kind::Unavailable, b"x", &request, FACTS).expect("a page");

@@ -1,5 +1,6 @@
 //! What a client gets in place of a response, and the shop that is being worked on.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::visit::Visit;
@@ -46,10 +47,14 @@ impl Maintenance {
         self.sum_up();
     }
 
-    /// `maintenance.flag`
-    pub fn set_by_flag(&self, is_on: bool) {
+    fn set_by_flag(&self, is_on: bool) {
         self.by_flag.store(is_on, Ordering::Relaxed);
         self.sum_up();
+    }
+
+    /// Looks for `maintenance.flag`; empty: there is none.
+    pub fn look_for(&self, flag: &Path) {
+        self.set_by_flag(!flag.as_os_str().is_empty() && flag.exists());
     }
 
     /// What has switched it on.
@@ -74,11 +79,12 @@ impl Maintenance {
     pub(super) fn plan(rules: &Rules, client: &Client, plan: Plan) -> Plan {
         match plan {
             Plan::Lookup(_) | Plan::Pass(_) => {
-                let is_file = matches!(plan, Plan::Pass(Reason::StaticFile));
+                // A load balancer that heard of it by its check would take all nodes away, and this page with them.
+                let is_own = matches!(plan, Plan::Pass(Reason::StaticFile | Reason::HealthCheck));
                 // Who is behind a hop that is not trusted may be anybody.
                 let allow = &rules.settings.maintenance.allow;
                 let is_allowed = allow.contains(client.address) && !client.forged;
-                let passes = is_file || is_allowed;
+                let passes = is_own || is_allowed;
                 if passes { plan } else { Plan::Maintenance }
             }
             Plan::Purge | Plan::Health | Plan::Maintenance | Plan::Refuse(_) => plan,
@@ -106,7 +112,10 @@ pub(super) fn apologise(visit: &Visit, outcome: &mut Outcome) {
     let page = visit.rules.pages.page(kind, host, &visit.request.fields, facts);
     if let Some(page) = page {
         fields.set("Content-Type", page.content_type);
-        fields.push_static("Vary", "Accept, Accept-Language, X-Requested-With");
+        fields.push_static(
+            "Vary",
+            "Accept, Accept-Language, Content-Type, Sec-Fetch-Dest, X-Requested-With",
+        );
         if let Some(language) = page.language {
             fields.push_static("Content-Language", language);
         }

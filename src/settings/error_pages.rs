@@ -47,7 +47,7 @@ impl Default for Maintenance {
         Self {
             on: false,
             flag: PathBuf::new(),
-            allow: Networks::loopback(),
+            allow: Networks::default(),
             retry_after: Duration::from_mins(1),
         }
     }

@@ -85,6 +85,8 @@ fn in_maintenance_only_those_who_are_allowed_get_the_shop() {
     assert!(closed.text().contains("right back"), "stored pages, too: {}", closed.text());
     assert_eq!(from(&parvis, "192.0.2.9").status, 200);
     assert_eq!(parvis.get("/media/logo.txt", &[]).text(), "logo");
+    let check = parvis.get("/health_check.php", &[("X-Forwarded-For", "198.51.100.7")]);
+    assert_ne!(check.status, 503, "the balancer would take the node away: {}", check.text());
     let health = parvis.get("/.parvis/ready", &[]);
     assert_eq!((health.status, health.text().as_str()), (200, "ready, in maintenance\n"));
     assert!(client::get(parvis.control, "/ready", &[]).text().contains("\"maintenance\":true"));
@@ -100,10 +102,9 @@ fn a_file_is_a_flag_for_maintenance() {
     std::fs::write(&flag, "").expect("written");
     let parvis = Parvis::before_php(&php)
         .with("maintenance.flag", &format!("\"{}\"", flag.display()))
-        .with("maintenance.allow", "[]")
         .start();
     let is_open = || from(&parvis, "198.51.100.7").status == 200;
-    wait_until("maintenance", Duration::from_secs(10), || !is_open());
+    assert_eq!(parvis.get("/page", &[HTML]).status, 503, "from the first request on, for all");
     std::fs::remove_file(&flag).expect("removed");
     wait_until("the shop", Duration::from_secs(10), is_open);
 }
