@@ -16,6 +16,11 @@ macro_rules! reasons {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
+
+            /// Was there no place in the origin in time?
+            pub const fn is_of_queue(self) -> bool {
+                matches!(self, Self::OriginBusy | Self::QueuePutOut | Self::QueueTimeout)
+            }
         }
     };
 }

@@ -62,6 +62,8 @@ impl Name {
     }
 }
 
+/// More classes than there may be.
+const URGENCY_STEP: usize = 1_000;
 /// Segments of a path that are looked at; no class needs more.
 const SEGMENTS_MAX: usize = 16;
 
@@ -85,6 +87,19 @@ impl Classes {
     /// The last one, which takes what no other does.
     pub fn last(&self) -> ClassId {
         ClassId(self.0.len().saturating_sub(1))
+    }
+
+    /// How urgent requests of a class are: a lower number is of a better rank. It names the class, too.
+    pub fn urgency(&self, class: ClassId) -> usize {
+        let rank = self.0.get(class.0).map_or(u8::MAX, |class| class.own.rank);
+        usize::from(rank) * URGENCY_STEP + class.0
+    }
+
+    /// The class that wants something so urgently, where its rank is better than that of `class`.
+    pub(super) fn more_urgent(&self, urgency: usize, class: usize) -> Option<usize> {
+        let other = urgency % URGENCY_STEP;
+        let rank = |class: usize| self.0.get(class).map(|class| class.own.rank);
+        rank(other).filter(|other| rank(class).is_some_and(|own| *other < own)).map(|_| other)
     }
 
     /// The class of a request, as far as that can be said without knowing who asks.
@@ -229,20 +244,38 @@ mod tests {
             ("GET", "/health_check.php", "callbacks"),
             ("POST", "/customer/account/loginPost/", "account"),
             ("POST", "/graphql", "account"),
+            ("POST", "/rest/default/V1/products", "apis"),
+            ("POST", "/soap/default", "apis"),
             ("GET", "/admin/sales/order/", "admin"),
+            ("GET", "/admin_1x2y3z/sales/order/", "admin"),
             ("GET", "/administration.html", "pages"),
         ] {
             assert_eq!(name_of(method, target, browser, None), class, "{target}");
         }
         let bot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
         assert_eq!(name_of("GET", "/x.html?color=1", bot, None), "bots");
+        for target in ["/customer/account/login/referer/x/", "/checkout/cart/", "/wishlist/"] {
+            assert_eq!(name_of("GET", target, bot, None), "bots", "{target}");
+        }
         assert_eq!(name_of("POST", "/paypal/ipn/", bot, None), "callbacks");
+        assert_eq!(name_of("POST", "/checkout/cart/add/", bot, None), "cart");
         for buyer in [VisitorKind::Cart, VisitorKind::Customer] {
             assert_eq!(name_of("GET", "/x.html?color=1", browser, Some(buyer)), "buyers");
         }
         for other in [VisitorKind::New, VisitorKind::Guest] {
             assert_eq!(name_of("GET", "/x.html", browser, Some(other)), "pages");
         }
+    }
+
+    #[test]
+    fn the_more_urgent_class_is_the_one_of_the_better_rank() {
+        let class = |rank| AdmissionClass { rank, ..AdmissionClass::default() };
+        let classes = Classes::new(&[class(9), class(5), class(5)]);
+        let [bots, pages, other] = [0, 1, 2];
+        assert_eq!(classes.more_urgent(classes.urgency(ClassId(pages)), bots), Some(pages));
+        assert_eq!(classes.more_urgent(classes.urgency(ClassId(bots)), pages), None);
+        assert_eq!(classes.more_urgent(classes.urgency(ClassId(other)), pages), None);
+        assert_eq!(classes.more_urgent(usize::MAX, bots), None, "nobody follows");
     }
 
     #[test]

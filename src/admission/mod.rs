@@ -70,11 +70,13 @@ pub struct Ticket {
     pub class: Option<ClassId>,
     /// Who waits with it.
     pub followers: Option<Followers>,
+    /// How urgent it is to them ([`Classes::urgency`]): who follows lifts the seat to its own class.
+    pub urgency: Option<Followers>,
     /// Where the milliseconds are added for which it has waited.
     pub waited_milliseconds: Arc<AtomicU64>,
 }
 
-/// Says how many wait with a request.
+/// Says how many wait with a request, or how urgent it is to them.
 pub type Followers = Arc<dyn Fn() -> usize + Send + Sync>;
 
 impl std::fmt::Debug for Ticket {
@@ -169,19 +171,20 @@ pub struct Place {
     admission: Arc<Admission>,
     class: usize,
     since: Duration,
-    answered: bool,
+    /// How long PHP took until it answered.
+    took: Option<Duration>,
 }
 
 impl Place {
-    /// PHP has answered, so that how long it took says something.
+    /// PHP has answered. How long it took until now says something of PHP; what follows, of the client.
     pub fn answered(&mut self) {
-        self.answered = true;
+        self.took = Some(self.admission.clock.elapsed().saturating_sub(self.since));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.admission.ended(self.class, self.since, self.answered);
+        self.admission.ended(self.class, self.since, self.took);
     }
 }
 
@@ -275,7 +278,7 @@ impl Admission {
     /// # Errors
     /// [`Refused`]
     pub async fn enter(self: &Arc<Self>, ticket: &Ticket) -> Result<Place, Refused> {
-        let class = ticket.class.unwrap_or(self.classes.last()).0;
+        let mut class = ticket.class.unwrap_or(self.classes.last()).0;
         let now = self.clock.elapsed();
         let mut called = match self.come(class, ticket, now) {
             Came::Goes(place) => return Ok(place),
@@ -295,6 +298,22 @@ impl Admission {
                 }
                 () = tokio::time::sleep(LOOK) => self.look(),
             }
+            let urgency = ticket.urgency.as_ref().map_or(usize::MAX, |urgency| urgency());
+            let Some(better) = self.classes.more_urgent(urgency, class) else { continue };
+            // Who finds no seat there keeps its own.
+            match self.come(better, ticket, self.clock.elapsed()) {
+                Came::Goes(place) => {
+                    called.is_lifted = true;
+                    break Ok(place);
+                }
+                Came::Refused(_) => {}
+                Came::Waits(seat) => {
+                    called.is_lifted = true;
+                    (called, class) = (seat, better);
+                    let patience = self.queue_timeout.get(class).copied().unwrap_or_default();
+                    over.as_mut().reset(tokio::time::Instant::now() + patience);
+                }
+            }
         };
         let waited = milliseconds(self.clock.elapsed().saturating_sub(now));
         ticket.waited_milliseconds.fetch_add(waited, Ordering::Relaxed);
@@ -311,10 +330,11 @@ impl Admission {
         may
     }
 
-    /// Would a request have to wait now?
-    pub fn must_wait(&self) -> bool {
+    /// Would a request of this class have to wait now?
+    pub fn must_wait(&self, class: ClassId) -> bool {
         let state = self.state.lock();
-        state.line.waiting() > 0 || state.limit.in_use() >= state.limit.places()
+        let may = |class| state.has_place(class, &self.places_percent);
+        !may(class.0) || state.line.has_next(may)
     }
 
     /// What PHP-FPM has children for, as far as they are not busy with what others ask for.
@@ -384,7 +404,14 @@ impl Admission {
         }
         self.call(next);
         let admission = Arc::clone(self);
-        Came::Waits(Seat { admission, class, number, told: seat, is_too_long: false })
+        Came::Waits(Seat {
+            admission,
+            class,
+            number,
+            told: seat,
+            is_too_long: false,
+            is_lifted: false,
+        })
     }
 
     /// Nothing may have ended for long.
@@ -397,14 +424,13 @@ impl Admission {
         self.call(next);
     }
 
-    fn ended(self: &Arc<Self>, class: usize, since: Duration, answered: bool) {
+    fn ended(self: &Arc<Self>, class: usize, since: Duration, took: Option<Duration>) {
         let now = self.clock.elapsed();
-        let took = now.saturating_sub(since);
         let mut state = self.state.lock();
-        state.limit.end(class, answered.then_some(took), now);
+        state.limit.end(class, took, now);
         if let Some(figures) = state.figures.get_mut(class) {
             figures.in_php = figures.in_php.saturating_sub(1);
-            figures.php_milliseconds += milliseconds(took);
+            figures.php_milliseconds += milliseconds(now.saturating_sub(since));
         }
         let next = state.next(&self.places_percent, now);
         drop(state);
@@ -420,7 +446,7 @@ impl Admission {
     }
 
     fn place(self: &Arc<Self>, class: usize, since: Duration) -> Place {
-        Place { admission: Arc::clone(self), class, since, answered: false }
+        Place { admission: Arc::clone(self), class, since, took: None }
     }
 }
 
@@ -438,6 +464,8 @@ struct Seat {
     number: u64,
     told: oneshot::Receiver<Result<Place, Refused>>,
     is_too_long: bool,
+    /// Its request has another seat, or a place, for who waits with it.
+    is_lifted: bool,
 }
 
 impl Drop for Seat {
@@ -445,6 +473,9 @@ impl Drop for Seat {
         let mut state = self.admission.state.lock();
         // Who was called or put out has no seat any more.
         if !state.line.leave(self.class, self.number) {
+            return;
+        }
+        if self.is_lifted {
             return;
         }
         if let Some(figures) = state.figures.get_mut(self.class) {

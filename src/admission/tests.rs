@@ -108,6 +108,19 @@ async fn a_class_leaves_the_places_that_are_not_its_own_to_others() {
 }
 
 #[tokio::test]
+async fn who_has_to_wait_depends_on_the_class() {
+    let admission = admission(4, 9, LONG);
+    let _pages = [
+        admission.enter(&ticket(PAGES)).await.expect("free"),
+        admission.enter(&ticket(PAGES)).await.expect("free"),
+    ];
+    let page = waiter(&admission, PAGES).await;
+    assert!(admission.must_wait(ClassId(PAGES)));
+    assert!(!admission.must_wait(ClassId(ORDERS)), "a page waits for one of its own places");
+    page.abort();
+}
+
+#[tokio::test]
 async fn a_place_more_lets_who_waits_in() {
     let admission = admission(2, 9, LONG);
     admission.set_children(1);

@@ -22,6 +22,8 @@ pub struct Flight {
     started: Moment,
     phase: watch::Sender<Phase>,
     waiters: AtomicUsize,
+    /// How urgent it is to the one of them to whom it is most; lower is more.
+    urgency: AtomicUsize,
     /// Does its leader ask another node?
     is_abroad: AtomicBool,
 }
@@ -103,6 +105,7 @@ impl Flight {
             started,
             phase,
             waiters: AtomicUsize::new(0),
+            urgency: AtomicUsize::new(usize::MAX),
             is_abroad: AtomicBool::new(false),
         }
     }
@@ -178,6 +181,12 @@ impl FillPermit {
     pub fn followers(&self) -> Arc<dyn Fn() -> usize + Send + Sync> {
         let flight = Arc::clone(&self.flight);
         Arc::new(move || flight.waiters())
+    }
+
+    /// Says how urgent it is to those who wait; lower is more ([`FillWait::want`]).
+    pub fn urgency(&self) -> Arc<dyn Fn() -> usize + Send + Sync> {
+        let flight = Arc::clone(&self.flight);
+        Arc::new(move || flight.urgency.load(Ordering::Relaxed))
     }
 
     /// Its leader asks another node, or has ended to.
@@ -293,6 +302,11 @@ impl FillWait {
         let before = flight.waiters.fetch_add(1, Ordering::Relaxed);
         let wait = Self { flight: Arc::clone(flight), counted: true };
         (before < waiters_max).then_some(wait)
+    }
+
+    /// So urgent it is; lower is more. It stays so when this one leaves.
+    pub fn want(&self, urgency: usize) {
+        self.flight.urgency.fetch_min(urgency, Ordering::Relaxed);
     }
 
     /// Does its leader ask another node? Whoever fetches for one does not wait for it then: a miss

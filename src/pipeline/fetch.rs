@@ -16,7 +16,7 @@ use super::turn::{NotFetched, Turn};
 use super::validate::Destination;
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
-use crate::admission::Followers;
+use crate::admission::{Followers, Ticket};
 use crate::body::{Body, BodyError, Spooled};
 use crate::exchange::Beside;
 use crate::fields::Fields;
@@ -97,6 +97,21 @@ pub(super) struct Asking {
     pub(super) turn: Turn,
     /// Who waits for the response besides the client whose request it is.
     pub(super) followers: Option<Followers>,
+    /// And how urgent it is to them.
+    pub(super) urgency: Option<Followers>,
+}
+
+impl Asking {
+    fn of_fill(permit: &FillPermit, hints: Hints, session: Session, turn: Option<Pass>) -> Self {
+        let is_shared = permit.can_be_joined();
+        Self {
+            hints,
+            session,
+            turn: Turn::of_fill(turn),
+            followers: is_shared.then(|| permit.followers()),
+            urgency: is_shared.then(|| permit.urgency()),
+        }
+    }
 }
 
 /// Who gets the origin's interim responses.
@@ -136,8 +151,7 @@ impl Node {
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
         let session = self.fill_session(&visit, &plan, &permit, stored.is_some());
-        let followers = (!for_one).then(|| permit.followers());
-        let asking = Asking { hints, session, turn: Turn::of_fill(turn), followers };
+        let asking = Asking::of_fill(&permit, hints, session, turn);
         let response = tokio::select! {
             response = self.ask_or_complete(&visit, &plan, asked, asking) => response,
             // What is likely uncacheable ends with the one who waits for it.
@@ -264,7 +278,8 @@ impl Node {
             }
             Prior::Nothing => {}
         }
-        request.ticket = self.ticket(visit, &request, asking.hints, asking.followers).await;
+        let ticket = self.ticket(visit, &request, asking.hints).await;
+        request.ticket = Ticket { followers: asking.followers, urgency: asking.urgency, ..ticket };
         let mut response = self.fetch_in_turn(visit, &request, asking.turn).await?;
         if asking.session == Session::Bots {
             visit.rules.policy.drop_session_cookies(&mut response.fields);
@@ -285,8 +300,8 @@ impl Node {
             return self.ask_origin(visit, plan, prior, asking).await;
         };
         let rest = Prior::Beginning(&entry, &bytes);
-        let followers = asking.followers.clone();
-        let again = Asking { turn: Turn::IfFree, followers, ..asking };
+        let (followers, urgency) = (asking.followers.clone(), asking.urgency.clone());
+        let again = Asking { turn: Turn::IfFree, followers, urgency, ..asking };
         let response = self.ask_origin(visit, plan, rest, asking).await?;
         let is_answer = matches!(response.status.as_u16(), 206 | 416);
         if !is_answer {
@@ -373,7 +388,8 @@ impl Node {
         let reason = Reason::FillAbandoned;
         let session = Self::own_session(visit);
         let turn = turn.map_or(Turn::InLine(Kind::Visitor), Turn::Has);
-        let asking = Asking { hints: Hints::ToClient, session, turn, followers: None };
+        let asking =
+            Asking { hints: Hints::ToClient, session, turn, followers: None, urgency: None };
         match self.ask_origin(visit, plan, Prior::Nothing, asking).await {
             Ok(response) => self.deliver_private(visit, response, Verdict::Miss, reason).await,
             Err(error) => failure(error.reason(), error.status()),
@@ -393,7 +409,7 @@ impl Node {
         let mut request = visit.for_origin(method, target, Purpose::Pass, spooled);
         let session = Self::own_session(visit);
         self.give_session(visit, session, &mut request.fields);
-        request.ticket = self.ticket(visit, &request, Hints::ToClient, None).await;
+        request.ticket = self.ticket(visit, &request, Hints::ToClient).await;
         match self.fetch_in_turn(visit, &request, Turn::InLine(Kind::Visitor)).await {
             Ok(mut response) => {
                 if session == Session::Bots {

@@ -43,7 +43,7 @@ pub(super) struct Missed {
 
 impl Missed {
     /// What may be served where the origin cannot be reached.
-    fn for_failure(&self) -> Option<&Arc<Entry>> {
+    pub(super) fn for_failure(&self) -> Option<&Arc<Entry>> {
         self.stale.as_ref().filter(|stale| stale.for_failure).map(|stale| &stale.entry)
     }
 }
@@ -289,9 +289,12 @@ impl Node {
         permit: FillPermit,
         abroad: Abroad,
     ) -> Outcome {
+        if self.has_stale_and_no_place(visit, &plan, &missed) {
+            self.refresh_when_there_is_a_place(visit, plan, &mut missed, permit, abroad);
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return self.fail(visit, &missed, Reason::OriginBusy, status).await;
+        }
         let patience = patience(visit, &missed);
-        let is_busy = self.has_stale_and_no_place(&missed);
-        let hints = if is_busy { Hints::Unwanted } else { Hints::ToClient };
         let (task_visit, stale) = (Arc::clone(visit), missed.stale.clone());
         let (place, turn) = (None, missed.turn.take());
         let answer = self.spawn_fill(FillTask {
@@ -302,12 +305,8 @@ impl Node {
             place,
             abroad,
             turn,
-            hints,
+            hints: Hints::ToClient,
         });
-        if is_busy {
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            return self.fail(visit, &missed, Reason::OriginBusy, status).await;
-        }
         let answer = if missed.for_failure().is_some() {
             tokio::time::timeout(patience, answer).await
         } else {
@@ -390,10 +389,11 @@ impl Node {
         mut missed: Missed,
         wait: FillWait,
     ) -> Outcome {
-        if self.has_stale_and_no_place(&missed) {
+        if self.has_stale_and_no_place(visit, &plan, &missed) {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             return self.fail(visit, &missed, Reason::OriginBusy, status).await;
         }
+        wait.want(self.wants(visit, &plan));
         let began = self.parts.clock.now();
         let waited = wait.outcome(patience(visit, &missed).saturating_sub(missed.followed)).await;
         missed.followed += self.parts.clock.now().since(began);
@@ -417,6 +417,13 @@ impl Node {
             Waited::Released(Release::MustWait) => self.look_again(visit, plan, missed).await,
             Waited::Released(Release::Uncacheable(reason)) => {
                 self.lead_alone(visit, plan, Missed { reason, ..missed }).await
+            }
+            // Its leader's seat was worse than its own may be, or it has waited for longer.
+            Waited::Released(Release::Failed { reason, .. })
+                if reason.is_of_queue() && missed.looks < LOOKS_MAX =>
+            {
+                let missed = Missed { looks: missed.looks + 1, ..missed };
+                self.look_again(visit, plan, missed).await
             }
             Waited::Released(Release::Failed { reason, status }) => {
                 self.fail(visit, &missed, reason, status).await
@@ -491,13 +498,6 @@ impl Node {
         }
     }
 
-    /// What is stale is there at once, and a place in PHP is not.
-    fn has_stale_and_no_place(&self, missed: &Missed) -> bool {
-        missed.for_failure().is_some()
-            && missed.reason != Reason::Forced
-            && self.parts.origin.admission().must_wait()
-    }
-
     /// Nothing came from the origin: the stale response, if there is one, else an error.
     async fn fail(
         &self,
@@ -533,7 +533,7 @@ impl Node {
 
     /// What may have missed purges is refreshed within a share of PHP's places: there is a lot of it
     /// at once.
-    fn refresh_places(&self, entry: &Entry) -> &Arc<Semaphore> {
+    pub(super) fn refresh_places(&self, entry: &Entry) -> &Arc<Semaphore> {
         let is_soft = self.parts.fleet.trust().softened_since(entry)
             || entry.is_restored()
             || self.doubts(entry, self.parts.clock.now());

@@ -194,8 +194,8 @@ impl Node {
             self.parts.private_parts.note(visit, plan, until);
         }
         let turn = Turn::InLine(Kind::Visitor);
-        let (session, followers) = (Session::Visitors, None);
-        let asking = Asking { hints: Hints::ToClient, session, turn, followers };
+        let (session, followers, urgency) = (Session::Visitors, None, None);
+        let asking = Asking { hints: Hints::ToClient, session, turn, followers, urgency };
         let told = tokio::select! {
             biased;
             // A refresh in the background, or a page for another node: nobody waits for it.

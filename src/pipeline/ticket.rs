@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use http::{Method, StatusCode};
+
 use super::Node;
-use super::fetch::Hints;
+use super::fetch::{Abroad, FillTask, Hints};
+use super::lookup::Missed;
 use super::visit::Visit;
-use crate::admission::{Classified, Facts, Followers, Ticket};
+use crate::admission::{ClassId, Classified, Facts, Ticket};
 use crate::exchange::split_target;
+use crate::fill::{FillPermit, Release};
 use crate::origin::OriginRequest;
-use crate::policy;
+use crate::policy::{self, LookupPlan};
+use crate::reason::Reason;
 use crate::sessions::visitors::Class;
 use crate::settings::VisitorKind;
 
@@ -20,7 +25,6 @@ impl Node {
         visit: &Visit,
         request: &OriginRequest,
         hints: Hints,
-        followers: Option<Followers>,
     ) -> Ticket {
         let waited_milliseconds = Arc::clone(&visit.queued_milliseconds);
         let classes = self.parts.origin.admission().classes();
@@ -39,7 +43,73 @@ impl Node {
                 classes.of_visitor(&facts, self.visitor_kind(visit, &request.target).await)
             }
         };
-        Ticket { class: Some(class), followers, waited_milliseconds }
+        Ticket { class: Some(class), waited_milliseconds, ..Ticket::default() }
+    }
+
+    /// The class of a request that may be answered from the store, without asking who sends it.
+    fn class_of(&self, visit: &Visit, plan: &LookupPlan) -> ClassId {
+        let (path, query) = split_target(&plan.target);
+        let user_agent = visit.request.fields.first("User-Agent");
+        let facts = Facts {
+            method: &Method::GET,
+            path,
+            query,
+            user_agent: user_agent.map_or(&[], |agent| &agent[..]),
+            is_refresh: false,
+        };
+        self.parts.origin.admission().classes().of_visitor(&facts, None)
+    }
+
+    /// How urgently it is wanted, for a fetch that it follows.
+    pub(super) fn wants(&self, visit: &Visit, plan: &LookupPlan) -> usize {
+        let class = self.class_of(visit, plan);
+        self.parts.origin.admission().classes().urgency(class)
+    }
+
+    /// What is stale is there at once, and a place in PHP is not.
+    pub(super) fn has_stale_and_no_place(
+        &self,
+        visit: &Visit,
+        plan: &LookupPlan,
+        missed: &Missed,
+    ) -> bool {
+        missed.for_failure().is_some()
+            && missed.reason != Reason::Forced
+            && self.parts.origin.admission().must_wait(self.class_of(visit, plan))
+    }
+
+    /// Leads a fetch for nobody, as one of the refreshes: at most `fill.refreshes_max`, and not right after one
+    /// that failed.
+    pub(super) fn refresh_when_there_is_a_place(
+        &self,
+        visit: &Arc<Visit>,
+        plan: LookupPlan,
+        missed: &mut Missed,
+        permit: FillPermit,
+        abroad: Abroad,
+    ) {
+        // Nobody's next request is to wait in its session for a refresh.
+        missed.turn = None;
+        let now = self.parts.clock.now();
+        let due = missed.stale.clone().filter(|stale| stale.entry.is_refresh_due(now));
+        let place = due.and_then(|stale| {
+            let place = Arc::clone(self.refresh_places(&stale.entry)).try_acquire_owned();
+            Some((place.ok()?, stale))
+        });
+        let Some((place, stale)) = place else {
+            let (reason, status) = (Reason::OriginBusy, StatusCode::SERVICE_UNAVAILABLE);
+            return permit.release(Release::Failed { reason, status });
+        };
+        drop(self.spawn_fill(FillTask {
+            visit: Arc::clone(visit),
+            plan,
+            permit,
+            stale: Some(stale),
+            place: Some(place),
+            abroad,
+            turn: None,
+            hints: Hints::Unwanted,
+        }));
     }
 
     /// Who asks; `None`: that cannot be told.

@@ -29,7 +29,7 @@ impl Node {
     pub(super) async fn switch(&self, visit: &Arc<Visit>) -> Outcome {
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
         let mut request = visit.for_origin(method, target, Purpose::Pass, Spooled::default());
-        request.ticket = self.ticket(visit, &request, Hints::ToClient, None).await;
+        request.ticket = self.ticket(visit, &request, Hints::ToClient).await;
         match self.parts.origin.switch(&request).await {
             Ok(Switched::Response(response)) => {
                 self.deliver_private(visit, response, Verdict::Pass, Reason::Upgrade).await

@@ -126,24 +126,32 @@ fn default_classes() -> Vec<AdmissionClass> {
             places_percent: 50,
             queue_timeout: seconds(10),
             refreshes: true,
-            ..class("refreshes", 7)
+            ..class("refreshes", 9)
         },
         AdmissionClass { paths: texts(CALLBACK_PATHS), ..class("callbacks", 1) },
         AdmissionClass {
             share_percent: 3,
             places_percent: 50,
-            paths: texts(["/admin", "/*/admin"]),
+            paths: texts(["/admin", "/*/admin", "/admin_*", "/*/admin_*"]),
             ..class("admin", 4)
+        },
+        // Crawlers follow links to carts and log-ins; they place no orders.
+        AdmissionClass {
+            share_percent: 1,
+            places_percent: 50,
+            queue_timeout: seconds(10),
+            methods: texts(["GET", "HEAD"]),
+            user_agents: texts(BOT_AGENTS),
+            ..class("bots", 9)
         },
         AdmissionClass { share_percent: 10, paths: texts(CART_PATHS), ..class("cart", 3) },
         AdmissionClass { paths: texts(CHECKOUT_PATHS), ..class("checkout", 2) },
         AdmissionClass { share_percent: 5, paths: texts(ACCOUNT_PATHS), ..class("account", 3) },
         AdmissionClass {
-            share_percent: 1,
+            share_percent: 5,
             places_percent: 50,
-            queue_timeout: seconds(10),
-            user_agents: texts(BOT_AGENTS),
-            ..class("bots", 9)
+            paths: texts(["/rest", "/soap"]),
+            ..class("apis", 6)
         },
         AdmissionClass {
             share_percent: 5,
@@ -223,19 +231,10 @@ const CHECKOUT_PATHS: [&str; 17] = [
     "/rest/V1/guest-carts",
 ];
 
-const ACCOUNT_PATHS: [&str; 9] = [
-    "/customer",
-    "/*/customer",
-    "/sales",
-    "/*/sales",
-    "/wishlist",
-    "/*/wishlist",
-    "/graphql",
-    "/rest",
-    "/soap",
-];
+const ACCOUNT_PATHS: [&str; 7] =
+    ["/customer", "/*/customer", "/sales", "/*/sales", "/wishlist", "/*/wishlist", "/graphql"];
 
-/// The words of `sessions.bot_agents` that stand in no browser's name.
+/// The words of `sessions.bot_agents`. As there, `bot` also stands in the name of CUBOT's phones.
 const BOT_AGENTS: [&str; 10] = [
     "bot",
     "crawl",
@@ -266,8 +265,11 @@ impl AdmissionClass {
         let visitors = self.visitors.is_empty()
             || (!other.visitors.is_empty()
                 && other.visitors.iter().all(|its| self.visitors.contains(its)));
+        // All refreshes are GET requests.
+        let get = ["GET".to_owned()];
+        let methods = if other.refreshes { &get } else { &other.methods[..] };
         (!self.refreshes || other.refreshes)
-            && all(&self.methods, &other.methods, |own, its| own == its)
+            && all(&self.methods, methods, |own, its| own == its)
             && all(&self.paths, &other.paths, covers_path)
             && all(&self.query, &other.query, covers_name)
             && all(&self.user_agents, &other.user_agents, |own, its| its.contains(own))
@@ -280,6 +282,12 @@ impl AdmissionClass {
         let is_read = |method: &String| matches!(method.as_str(), "GET" | "HEAD");
         if self.refreshes && !self.methods.is_empty() && !self.methods.iter().any(is_read) {
             return Some("refreshes are GET requests, and methods has none".to_owned());
+        }
+        let is_below_index = |path: &String| covers_path("/index.php", path);
+        if let Some(path) = self.paths.iter().find(|path| is_below_index(path)) {
+            return Some(format!(
+                "paths are compared without index.php in front: leave it out of {path}"
+            ));
         }
         if self.refreshes && !self.visitors.is_empty() {
             return Some("nobody waits for refreshes, so that they have no visitors".to_owned());
@@ -518,6 +526,11 @@ mod tests {
         let wrong = [
             (class("a", "refreshes = true\nmethods = [\"POST\"]"), "can never match"),
             (class("a", "refreshes = true\nvisitors = [\"cart\"]"), "can never match"),
+            (class("a", "paths = [\"/index.php/checkout\"]"), "can never match"),
+            (
+                class("a", "methods = [\"GET\"]") + &class("b", "refreshes = true"),
+                "can never match",
+            ),
             (class("rest", "paths = [\"/x\"]"), "another class's"),
             (class("A", ""), "no name"),
             (class("a", "paths = [\"/\"]"), "every path"),

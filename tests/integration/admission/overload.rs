@@ -96,6 +96,43 @@ fn who_waits_too_long_is_told_so_and_so_is_who_finds_the_queue_full() {
     });
 }
 
+const BOTS_FIRST_OUT: &str = "[[admission.class]]\nname = \"bots\"\nrank = 9\nqueue_timeout = \"BOTS\"\n\
+    user_agents = [\"bot\"]\n[[admission.class]]\nname = \"pages\"\nrank = 5\n";
+
+/// A bot waits for a page for as long as its class may; with a visitor who follows it, or none. What both got.
+fn bot_and_visitor(bots_wait: &str, with_visitor: bool) -> (u16, Option<u16>) {
+    let php = Php::with_front_controller("work.php", 1);
+    let classes = BOTS_FIRST_OUT.replace("BOTS", bots_wait);
+    let parvis = before(&php, 1).with_toml(&classes).start();
+    let busy = occupy(&parvis, 4_000);
+    let port = parvis.port;
+    let bot = thread::spawn(move || client::get(port, "/page", &[("User-Agent", "a bot")]));
+    wait_until("the bot in the queue", Duration::from_secs(10), || {
+        parvis.metric("parvis_origin_queued ") == Some(1.0)
+    });
+    let visitor = with_visitor.then(|| ask_beside(&parvis, "/page"));
+    let bot = bot.join().expect("no panic").status;
+    let visitor = visitor.map(|visitor| visitor.join().expect("no panic").status);
+    busy.join().expect("no panic");
+    (bot, visitor)
+}
+
+#[test]
+fn who_follows_a_bot_that_waited_too_long_asks_for_a_seat_of_its_own() {
+    // A seat is lifted each half second: not before this.
+    assert_eq!(bot_and_visitor("300ms", true), (503, Some(200)));
+}
+
+#[test]
+fn who_follows_a_bot_lifts_its_seat() {
+    assert_eq!(bot_and_visitor("2s", true), (200, Some(200)));
+}
+
+#[test]
+fn a_bot_that_nobody_follows_waits_for_as_long_as_bots_do() {
+    assert_eq!(bot_and_visitor("2s", false), (503, None));
+}
+
 #[test]
 fn a_client_that_leaves_gives_its_seat_up() {
     let php = Php::with_front_controller("work.php", 1);
