@@ -66,14 +66,15 @@ impl Node {
         self.parts.origin.admission().classes().urgency(class)
     }
 
-    /// What is stale is there at once, and a place in PHP is not.
+    /// What is stale is there at once, and a place in PHP is not. A queue is no disconnection (RFC 9111 4.2.4), so
+    /// it has to be what may stand in for an error (RFC 5861 4).
     pub(super) fn has_stale_and_no_place(
         &self,
         visit: &Visit,
         plan: &LookupPlan,
         missed: &Missed,
     ) -> bool {
-        missed.for_failure().is_some()
+        missed.stale.as_ref().is_some_and(|stale| stale.for_error)
             && missed.reason != Reason::Forced
             && self.parts.origin.admission().must_wait(self.class_of(visit, plan))
     }
