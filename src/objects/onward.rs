@@ -95,6 +95,8 @@ pub(super) fn greeting(session: &Session, begun: &[Request]) -> Greeting {
     commands.push(Request::pack(&[b"PARVIS.BEGAN"]));
     commands.extend_from_slice(amid);
     let mut out = BytesMut::new();
-    commands.iter().for_each(|command| out.extend_from_slice(command.raw()));
+    for command in &commands {
+        out.extend_from_slice(command.raw());
+    }
     (out, commands.len() - usize::from(session.is_silent()))
 }
