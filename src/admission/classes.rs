@@ -1,6 +1,7 @@
 //! Which class a request is of.
 
 use http::Method;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::settings::{AdmissionClass, VisitorKind};
 
@@ -41,6 +42,8 @@ pub struct Classes(Vec<Class>);
 struct Class {
     own: AdmissionClass,
     paths: Vec<Vec<Name>>,
+    /// Finds any of its names of clients, in one walk.
+    agents: Option<Regex>,
 }
 
 /// A name, or what names begin with.
@@ -75,6 +78,7 @@ impl Classes {
         let class = |own: &AdmissionClass| Class {
             own: own.clone(),
             paths: own.paths.iter().map(names).collect(),
+            agents: any_of(&own.user_agents),
         };
         Self(classes.iter().map(class).collect())
     }
@@ -135,8 +139,6 @@ struct Seen<'a> {
     /// Of its path, without `index.php` in front, which some shops have.
     segments: [&'a [u8]; SEGMENTS_MAX],
     count: usize,
-    /// In lower case.
-    user_agent: Vec<u8>,
 }
 
 impl<'a> Seen<'a> {
@@ -152,7 +154,7 @@ impl<'a> Seen<'a> {
             *place = segment;
             count += 1;
         }
-        Self { segments, count, user_agent: facts.user_agent.to_ascii_lowercase() }
+        Self { segments, count }
     }
 
     fn is_within(&self, path: &[Name]) -> bool {
@@ -164,14 +166,15 @@ impl<'a> Seen<'a> {
 
 /// Does a request match, as far as that does not depend on who asks?
 fn is_of(class: &Class, facts: &Facts<'_>, seen: &Seen<'_>) -> bool {
-    let AdmissionClass { methods, query, query_besides, user_agents, refreshes, .. } = &class.own;
+    let AdmissionClass { methods, query, query_besides, refreshes, .. } = &class.own;
     (!refreshes || facts.is_refresh)
         && (methods.is_empty() || methods.iter().any(|own| own == facts.method.as_str()))
         && (class.paths.is_empty() || class.paths.iter().any(|own| seen.is_within(own)))
         && (query.is_empty() || parameters(facts.query).any(|name| is_one_of(query, name)))
         && (query_besides.is_empty()
             || parameters(facts.query).any(|name| !is_one_of(query_besides, name)))
-        && (user_agents.is_empty() || names_one_of(user_agents, &seen.user_agent))
+        && (class.own.user_agents.is_empty()
+            || class.agents.as_ref().is_some_and(|agents| agents.is_match(facts.user_agent)))
 }
 
 /// The names of the parameters, raw.
@@ -192,9 +195,19 @@ fn is_named(pattern: &str, name: &[u8]) -> bool {
     }
 }
 
-/// Both are in lower case.
-fn names_one_of(texts: &[String], user_agent: &[u8]) -> bool {
-    texts.iter().any(|text| memchr::memmem::find(user_agent, text.as_bytes()).is_some())
+/// What finds any of these texts, in any case.
+fn any_of(texts: &[String]) -> Option<Regex> {
+    if texts.is_empty() {
+        return None;
+    }
+    let texts: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();
+    // Escaped texts are always a regex, and there is room for as many as the settings take.
+    RegexBuilder::new(&texts.join("|"))
+        .unicode(false)
+        .case_insensitive(true)
+        .size_limit(usize::MAX)
+        .build()
+        .ok()
 }
 
 #[cfg(test)]
