@@ -69,10 +69,8 @@ fn write(port: u16, writer: usize, begins: u64, stop: &AtomicBool) -> Told {
             told.0.push((number, reply[0] == b':'));
         } else {
             told.0.push((number, false));
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-                break;
-            }
-            client = Client::connect(port);
+            let Some(next) = Client::try_connect(port) else { break };
+            client = next;
         }
         thread::sleep(Duration::from_millis(2));
     }

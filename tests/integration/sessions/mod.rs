@@ -60,10 +60,15 @@ struct Client {
 
 impl Client {
     fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        Self::try_connect(port).expect("it listens")
+    }
+
+    /// `None`: nobody listens there any more.
+    fn try_connect(port: u16) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");
-        Self { stream, input: BytesMut::new(), state: ReplyState::default() }
+        Some(Self { stream, input: BytesMut::new(), state: ReplyState::default() })
     }
 
     fn send(&mut self, bytes: &[u8]) {
