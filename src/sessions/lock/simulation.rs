@@ -146,8 +146,9 @@ impl World {
 
     fn got(&self, key: &Bytes, client: u64) {
         let mut redis = self.redis.lock();
-        // PHP's rule goes by the pid, which this one has not written yet.
-        let breakers_see = Duration::from_millis(LATENCY_MILLISECONDS);
+        // PHP's rule goes by the pid, which one that breaks a lock writes a while later; who has taken it in
+        // between hears of that a while later, too.
+        let breakers_see = Duration::from_millis(3 * LATENCY_MILLISECONDS);
         let broken = redis.broken.get(key).copied();
         let is_broken = broken.is_some_and(|at| self.clock.now().since(at) <= breakers_see);
         let holders = redis.holders.entry(key.clone()).or_default();
