@@ -82,8 +82,9 @@ fn the_bound_of_memory_holds_for_the_process_with_forty_tags_on_each_key() {
         grown * 100 / limit as u64,
         kept.metric("resets_total")
     );
-    // What all processes have grown by in such a time is no part of the bound: buffers, threads.
-    assert!(grown <= limit as u64 / 100 * 115 + 8 * MIB, "{grown} of {limit}");
+    // What all processes have grown by in such a time is no part of the bound: buffers, threads, and the table of
+    // cleans, which has a bound of its own.
+    assert!(grown <= limit as u64 / 100 * 115 + 16 * MIB, "{grown} of {limit}");
     assert_eq!(named_by_all_tags(&kept.socket(), 200), Some(0));
 }
 
