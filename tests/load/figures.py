@@ -35,7 +35,7 @@ def answered(phase, kinds=None):
 
 def uncacheable(phase):
     """The share of requests that no cache may answer, of visitors."""
-    bots = ("facet", "abuse", "goodbot")
+    bots = ("facet", "crawler", "abuse", "goodbot")
     everything = sum(entry["times"]["count"] for entry in phase["kinds"] if entry["kind"] not in bots)
     private = sum(entry["times"]["count"] for entry in phase["kinds"] if entry["kind"] not in (*bots, *FILES, *CACHEABLE, "filter", "raresearch"))
     return private / everything if everything else 0.0
@@ -50,6 +50,11 @@ def goodput(run, name):
     """Children whose work visitors and bots got in time, on average."""
     phase = phase_of(run, name)
     return phase["php_ms"] / 1000 / measured_seconds(run, name)
+
+
+def php_for_bots(phase):
+    """The share of PHP's time that bots had."""
+    return phase["php_ms_of"].get("bot", 0) / phase["php_ms"] if phase["php_ms"] else 0.0
 
 
 CHECKOUT_KINDS = ("checkout", "estimate", "address", "payment", "success")

@@ -46,6 +46,10 @@ def bots(rate):
     return {"facet": 0.6 * rate, "abuse": 0.25 * rate, "goodbot": 0.15 * rate}
 
 
+# Requests in a second, several times what PHP can do.
+CRAWLER_RATE = 500
+
+
 def sale(options, described):
     users = options.users or (60 if options.quick else 10_000)
     think = 1.0 if options.quick else 10.0
@@ -112,14 +116,18 @@ def with_bots(options, described):
     children = options.children or math.ceil(rate * seconds_of(described, "buyers") / USED) + 2
     on_top = bots((options.bots or 0.3) * rate * asked(described, "buyers"))
     ramp = 2 if options.quick else round(users / rate)
-    visitors = {"users": users, "ramp_seconds": ramp}
+    come, stay = {"users": users, "ramp_seconds": ramp}, {"users": users}
+    crawler = {"crawler": 40 if options.quick else CRAWLER_RATE}
     phases = [
-        {**phase(options, "visitors", ramp + 60, visitors), **({} if options.quick else {"settle_seconds": ramp + 15})},
-        phase(options, "with bots", options.seconds, {**visitors, **on_top}),
-        phase(options, "bots gone", 45, visitors),
+        {**phase(options, "visitors", ramp + 60, come), **({} if options.quick else {"settle_seconds": ramp + 15})},
+        phase(options, "with bots", options.seconds, {**stay, **on_top}),
+        phase(options, "bots gone", 45, stay),
+        phase(options, "with crawler", options.seconds, {**stay, **crawler}),
+        phase(options, "crawler gone", 45, stay),
     ]
     about = (f"{users:,} visitors, {children} children, and then {options.bots or 0.3:.0%} bots on top of what visitors ask for besides files: "
-             "facet crawler, abuser, search engine")
+             "facet crawler, abuser, search engine; later on, a crawler of 200 addresses that looks like a browser and asks for "
+             f"{crawler['crawler']} random filters in a second")
     return Scenario("bots", children, int(think * 1000), small(options), phases, users_max=users + 100, about=about)
 
 

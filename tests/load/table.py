@@ -88,11 +88,11 @@ def bots(runs):
             lines.append([
                 name_of(server), phase["name"], share(figures.success(phase, people), 3), number(figures.percentile(phase, "hit", "p99"), 1),
                 number(figures.percentile(phase, "private", "p95")), number(figures.percentile(phase, "checkout", "p95")),
-                share(figures.success(phase, ("goodbot",))), share(figures.success(phase, ("facet",))), share(figures.success(phase, ("abuse",))),
-                number(figures.goodput(run, phase["name"]), 2),
+                share(figures.success(phase, ("goodbot",))), share(figures.success(phase, ("facet", "crawler"))), share(figures.success(phase, ("abuse",))),
+                number(figures.goodput(run, phase["name"]), 2), share(figures.php_for_bots(phase)),
             ])
     head = ["server", "phase", "visitors' requests came", "hit p99 ms", "cart, account p95 ms", "checkout p95 ms", "search engine's came", "facet crawler's", "abuser's",
-            "children's useful work"]
+            "children's useful work", "of it for bots"]
     return rows(head, lines)
 
 

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::visitor::request;
 use crate::world::{Asking, World, judge};
 
-/// Three kinds.
+/// Four kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Follows the links of layered navigation, from many addresses, as a browser.
@@ -21,8 +21,12 @@ pub enum Kind {
     Abuse,
     /// A search engine that says who it is.
     Good,
+    /// Follows the links of layered navigation as a browser, from 200 addresses of 200 networks.
+    Crawler,
 }
 
+/// From how many addresses a crawler comes.
+const CRAWLER_ADDRESSES: u8 = 200;
 const BROWSER: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
 const SCRIPT: &str = "python-requests/2.31.0";
 const SEARCH_ENGINE: &str =
@@ -37,6 +41,10 @@ impl Kind {
                 let address =
                     format!("45.{}.{}.{}", random.u8(..16), random.u8(..), random.u8(1..255));
                 (get("facet", filtered(random, catalogue)), address, BROWSER)
+            }
+            Self::Crawler => {
+                let address = format!("45.40.{}.9", random.u8(..CRAWLER_ADDRESSES));
+                (get("crawler", filtered(random, catalogue)), address, BROWSER)
             }
             Self::Abuse => {
                 let address = format!("193.32.7.{}", random.u8(1..50));

@@ -50,7 +50,7 @@ impl Group {
 
     fn of(kind: &str, verdict: Option<Verdict>) -> Self {
         match kind {
-            "facet" | "abuse" | "goodbot" => Self::Bot,
+            "facet" | "crawler" | "abuse" | "goodbot" => Self::Bot,
             "checkout" | "estimate" | "address" | "payment" | "success" => Self::Checkout,
             "static" | "image" => Self::File,
             "section" | "add" | "cart" | "totals" | "login" | "account" | "orders" => Self::Private,
@@ -87,13 +87,22 @@ struct Second {
 
 type Counted = BTreeMap<String, u64>;
 
+/// What PHP did for answers that came.
+#[derive(Default)]
+struct Worked {
+    answers: u64,
+    ms: u64,
+    /// Of these, by group.
+    of_groups: BTreeMap<Group, u64>,
+}
+
 /// All figures of a run.
 #[derive(Default)]
 pub struct Figures {
     latencies: BTreeMap<(usize, &'static str, Verdict), Histogram<u64>>,
     grouped: BTreeMap<(usize, Group), Histogram<u64>>,
     errors: BTreeMap<(usize, &'static str), Counted>,
-    php: BTreeMap<usize, (u64, u64)>,
+    php: BTreeMap<usize, Worked>,
     current: Second,
     second: u64,
     rows: Vec<Value>,
@@ -134,7 +143,9 @@ impl Figures {
                 let Some(phase) = sample.phase else { return };
                 if asked_php {
                     let php = self.php.entry(phase).or_default();
-                    *php = (php.0 + 1, php.1 + u64::from(php_ms));
+                    php.answers += 1;
+                    php.ms += u64::from(php_ms);
+                    *php.of_groups.entry(group).or_default() += u64::from(php_ms);
                 }
                 if !self.latencies.contains_key(&(phase, sample.kind, verdict))
                     && let Some(made) = histogram(DIGITS)
@@ -212,8 +223,10 @@ impl Figures {
                 .map(|((_, group), times)| (group.name(), summary(times))).collect();
             let errors: BTreeMap<&str, &Counted> =
                 self.errors.iter().filter(|((of, _), _)| *of == phase).map(|((_, kind), counts)| (*kind, counts)).collect();
-            let (answers, ms) = self.php.get(&phase).copied().unwrap_or_default();
-            json!({ "name": name, "kinds": kinds, "groups": groups, "errors": errors, "php_answers": answers, "php_ms": ms })
+            let nothing = Worked::default();
+            let php = self.php.get(&phase).unwrap_or(&nothing);
+            let of_groups: BTreeMap<&str, u64> = php.of_groups.iter().map(|(group, ms)| (group.name(), *ms)).collect();
+            json!({ "name": name, "kinds": kinds, "groups": groups, "errors": errors, "php_answers": php.answers, "php_ms": php.ms, "php_ms_of": of_groups })
         });
         let told: Vec<Value> = told.collect();
         json!({ "phases": told, "seconds": self.rows, "lag": self.lag.as_ref().map(summary) })
@@ -254,6 +267,7 @@ mod tests {
         let told = figures.results(&["all".to_owned()]);
         let phase = &told["phases"][0];
         assert_eq!((&phase["php_answers"], &phase["php_ms"]), (&json!(1), &json!(200)));
+        assert_eq!(phase["php_ms_of"], json!({ "private": 200 }));
         assert_eq!(phase["errors"]["cart"]["status 503"], 1);
         let hits = &phase["groups"]["hit"];
         assert_eq!(hits["count"], 100);

@@ -77,6 +77,9 @@ pub struct Phase {
     /// Requests in a second of bots that follow the links of layered navigation.
     #[serde(default)]
     pub facet: f64,
+    /// Requests in a second of a bot that does so from 200 addresses.
+    #[serde(default)]
+    pub crawler: f64,
     /// Requests in a second of bots that search, fill carts and try passwords.
     #[serde(default)]
     pub abuse: f64,
@@ -92,8 +95,9 @@ impl Plan {
         let seconds: f64 = plan.phases.iter().map(|phase| phase.seconds).sum();
         let too_long = !(seconds > 0.0 && seconds <= SECONDS_MAX);
         let wrong = |phase: &Phase| {
-            let rates = [phase.buyers, phase.browsers, phase.facet, phase.abuse, phase.goodbot];
-            rates.iter().any(|rate| !(0.0..=RATE_MAX).contains(rate))
+            let bots = [phase.facet, phase.crawler, phase.abuse, phase.goodbot];
+            let rates = [phase.buyers, phase.browsers].into_iter().chain(bots);
+            rates.into_iter().any(|rate| !(0.0..=RATE_MAX).contains(&rate))
                 || !(0.0..phase.seconds).contains(&phase.settle_seconds)
                 || !(0.0..=phase.seconds).contains(&phase.ramp_seconds)
                 || phase.users > plan.users_max

@@ -80,6 +80,7 @@ impl Phase {
             buyers: 0.0,
             browsers: 0.0,
             facet: 0.0,
+            crawler: 0.0,
             abuse: 0.0,
             goodbot: 0.0,
         }
@@ -121,9 +122,13 @@ fn enter(world: &Rc<World>, before: &Phase, phase: &Phase, begin: Instant, rando
             ));
         }
     }
-    for (kind, rate) in
-        [(Kind::Facet, phase.facet), (Kind::Abuse, phase.abuse), (Kind::Good, phase.goodbot)]
-    {
+    let bots = [
+        (Kind::Facet, phase.facet),
+        (Kind::Crawler, phase.crawler),
+        (Kind::Abuse, phase.abuse),
+        (Kind::Good, phase.goodbot),
+    ];
+    for (kind, rate) in bots {
         if rate > 0.0 {
             spawn_local(bots::crawl(
                 Rc::clone(world),
