@@ -1,25 +1,18 @@
 //! What keeps a cache coherent with those of other nodes: cleans are noticed where a client does them, and
 //! told; those of others are done here. What was cleaned when is the fence's to know, for [`super::guard`].
 
-use std::collections::{HashSet, VecDeque};
-
 use bytes::Bytes;
 
 use super::clean::Clean;
-use super::command::Call;
-use super::fence::{Fence, Name};
+use super::fence::Fence;
 use super::layout::TagSets;
 use super::own::{self, Covered, Look, Own};
-use super::value::{Hash, Value};
 use super::view::View;
+use super::young::Young;
 use super::{Keyspace, glob};
 
 /// One clean has so many bytes as text, but for a key that alone has more.
 const TOLD_AT_ONCE_MAX_BYTES: usize = 64 << 10;
-/// So many values are remembered whose tags may still be on their way.
-const YOUNG_MAX: usize = 1_024;
-/// And for so long, in milliseconds: between a value and its tags are two commands of one client.
-const YOUNG_MS: u64 = 10_000;
 
 /// How a cache is kept coherent.
 #[derive(Clone, Debug, Default)]
@@ -63,18 +56,6 @@ impl Rules {
     }
 }
 
-/// A value that was written a moment ago.
-#[derive(Debug)]
-struct Young {
-    name: Name,
-    database: usize,
-    key: Box<[u8]>,
-    /// Its tags stand in it, or all have named it.
-    is_known: bool,
-    /// When, in milliseconds since 1970.
-    since_ms: i64,
-}
-
 /// What is cleaned, was cleaned, and is to be told.
 #[derive(Debug)]
 pub(super) struct Coherence {
@@ -82,7 +63,9 @@ pub(super) struct Coherence {
     pub fence: Fence,
     told: Vec<Clean>,
     told_bytes: usize,
-    young: VecDeque<Young>,
+    pub young: Young,
+    /// Copies that were begun: what was told before one is told again.
+    pub copies: u64,
     /// Values that were not kept.
     pub unkept: u64,
     /// Cleans that were done, those of other nodes included.
@@ -98,7 +81,8 @@ impl Keyspace {
             fence,
             told: Vec::new(),
             told_bytes: 0,
-            young: VecDeque::new(),
+            young: Young::default(),
+            copies: 0,
             unkept: 0,
             cleans: 0,
         }));
@@ -159,6 +143,29 @@ impl Keyspace {
     }
 }
 
+impl Keyspace {
+    /// Values which a tag of theirs does not name, or not yet, and in which database.
+    pub(super) fn unnamed_values(&mut self, now_ms: i64) -> Vec<(usize, Vec<u8>)> {
+        let Some(coherence) = &mut self.coherence else { return Vec::new() };
+        coherence.young.unnamed(&self.databases, &coherence.rules.tag_sets, now_ms)
+    }
+
+    /// Removes what is one server's own, of which nobody tells what became of it.
+    pub fn forget_own(&mut self, now_ms: i64) {
+        for at in 0..self.databases.len() {
+            let mut view = View { keyspace: self, at, now_ms };
+            with(&mut view, |coherence, view| {
+                let entries = &view.database_ref().entries;
+                let own = entries
+                    .iter()
+                    .filter(|(key, entry)| entry.is_own || coherence.rules.is_private(key));
+                let own: Vec<Box<[u8]>> = own.map(|(key, _)| key.into()).collect();
+                own.iter().for_each(|key| drop(view.remove(key)));
+            });
+        }
+    }
+}
+
 /// Does something with what keeps the cache coherent, where it is kept so.
 pub(super) fn with(view: &mut View<'_>, act: impl FnOnce(&mut Coherence, &mut View<'_>)) {
     if let Some(mut coherence) = view.keyspace.coherence.take() {
@@ -168,6 +175,11 @@ pub(super) fn with(view: &mut View<'_>, act: impl FnOnce(&mut Coherence, &mut Vi
 }
 
 impl Coherence {
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.fence.bytes() + self.young.bytes()
+    }
+
     fn begin(&mut self) -> u64 {
         self.cleans += 1;
         self.fence.begin()
@@ -210,7 +222,7 @@ impl Coherence {
         }
     }
 
-    fn remove_all(&self, view: &mut View<'_>, keys: &[Vec<u8>]) {
+    pub fn remove_all(&self, view: &mut View<'_>, keys: &[Vec<u8>]) {
         for key in keys.iter().filter(|key| !self.rules.is_private(key)) {
             // No command says that this goes, too.
             view.keyspace.effects.push(view.at, &[b"DEL", key]);
@@ -227,41 +239,8 @@ impl Coherence {
         if sets.is_empty() || !self.rules.is_fenced {
             return Vec::new();
         }
-        self.age(view.now_ms);
-        // One walk, however many they are.
-        let cleaned: HashSet<&[u8]> = sets.iter().copied().collect();
-        let layout = &self.rules.tag_sets;
-        let young = self.young.iter().filter(|young| {
-            young.database == view.at
-                && layout.iter().any(|pair| may_have(view, pair, sets, &cleaned, young))
-        });
-        young.map(|it| it.key.to_vec()).collect()
-    }
-
-    /// A value was written; its tags' sets may name it only later. Does nothing else say which tags it
-    /// has?
-    pub fn is_young(&mut self, view: &View<'_>, key: &[u8], name: Name) -> bool {
-        let Some(entry) = view.database_ref().entries.get(key) else { return false };
-        let is_known = matches!(&entry.value, Value::Hash(fields) if tags_of(fields).is_some());
-        self.age(view.now_ms);
-        if self.young.len() == YOUNG_MAX {
-            self.young.pop_front();
-        }
-        let (database, since_ms) = (view.at, view.now_ms);
-        self.young.push_back(Young { name, database, key: key.into(), is_known, since_ms });
-        !is_known
-    }
-
-    /// Forgets those that are no longer young.
-    fn age(&mut self, now_ms: i64) {
-        while self.young.pop_front_if(|it| it.since_ms.abs_diff(now_ms) > YOUNG_MS).is_some() {}
-    }
-
-    /// All tags of these values have named them.
-    pub fn settle(&mut self, names: &[Name]) {
-        for young in self.young.iter_mut().filter(|young| names.contains(&young.name)) {
-            young.is_known = true;
-        }
+        let entries = &view.database_ref().entries;
+        self.young.with_tags(entries, &self.rules.tag_sets, (view.at, sets), view.now_ms)
     }
 
     /// Tells that keys of a database were cleaned.
@@ -294,7 +273,7 @@ impl Coherence {
     }
 
     /// A client deletes keys. What is left of what their tags name, to be removed once that is done.
-    fn deletes(&mut self, view: &mut View<'_>, own: &mut Own, keys: &[&[u8]]) -> Vec<Vec<u8>> {
+    pub fn deletes(&mut self, view: &mut View<'_>, own: &mut Own, keys: &[&[u8]]) -> Vec<Vec<u8>> {
         let (at, layout) = (view.at, &self.rules.tag_sets);
         let entries = &view.keyspace.databases[at].entries;
         let theirs = keys.iter().copied().filter(|key| {
@@ -308,7 +287,8 @@ impl Coherence {
             own.collects(entries, layout, at, set) || own.is_collecting() && !entries.contains(set)
         };
         let tags: Vec<&[u8]> = tags.into_iter().filter(|set| !is_garbage(set)).collect();
-        let Covered { left: plain, fenced, told } = own.cover(entries, layout, at, plain);
+        let Covered { left: plain, fenced, told } =
+            own.cover((entries, layout), at, plain, self.copies);
         let mut left: Vec<Vec<u8>> =
             tags.iter().flat_map(|set| own::values(entries, layout, set)).collect();
         if tags.is_empty() && plain.is_empty() && fenced.is_empty() {
@@ -330,7 +310,7 @@ impl Coherence {
     }
 
     /// A client empties databases.
-    fn flushes(&mut self, own: &mut Own, databases: &[usize], is_everything: bool) {
+    pub fn flushes(&mut self, own: &mut Own, databases: &[usize], is_everything: bool) {
         let number = self.begin();
         for at in databases {
             own.forgive_flush(&self.fence, *at, number);
@@ -347,7 +327,7 @@ impl Coherence {
     }
 
     /// A client cleans tags with a command that names them.
-    fn cleans_tags(&mut self, view: &mut View<'_>, own: &mut Own, sets: &[&[u8]]) {
+    pub fn cleans_tags(&mut self, view: &mut View<'_>, own: &mut Own, sets: &[&[u8]]) {
         let gone = self.cleans(view, own, sets);
         self.remove_all(view, &gone);
     }
@@ -365,7 +345,7 @@ impl Coherence {
     /// A client looks at sets of tags before it deletes what they name. Where nothing is named here, nothing
     /// will be deleted, so that this is the clean; so it is where it asks for those of several tags, which
     /// nobody does but to delete them.
-    fn looks(
+    pub fn looks(
         &mut self,
         view: &mut View<'_>,
         own: &mut Own,
@@ -393,142 +373,6 @@ impl Coherence {
             let gone: Vec<Vec<u8>> = gone.into_iter().map(<[u8]>::to_vec).collect();
             self.remove_all(view, &gone);
         }
-        own.look(view.at, sets, &named, how);
-    }
-}
-
-/// May a value have one of the tags with these sets, which has not named it yet?
-fn may_have(
-    view: &View<'_>,
-    pair: &TagSets,
-    sets: &[&[u8]],
-    cleaned: &HashSet<&[u8]>,
-    young: &Young,
-) -> bool {
-    let Some(value) = pair.of_value(&young.key) else { return false };
-    let Some(entry) = view.database_ref().entries.get(&young.key) else { return false };
-    let tags = match &entry.value {
-        Value::Hash(fields) => tags_of(fields),
-        _ => None,
-    };
-    let entries = &view.database_ref().entries;
-    let names = |set: &[u8]| own::members(entries, set).is_some_and(|it| it.contains(value.name));
-    match tags {
-        Some(tags) => {
-            tags.split(|byte| *byte == b',').any(|tag| cleaned.contains(&*pair.set(&value, tag)))
-        }
-        None => sets.iter().any(|set| {
-            pair.of_set(set).is_some_and(|tag| TagSets::are_of_one(&tag, &value))
-                && (!young.is_known || names(set))
-        }),
-    }
-}
-
-/// The field in which `Cm_Cache_Backend_Redis` keeps the tags of a value.
-pub(super) const TAGS: &[u8] = b"t";
-
-/// The tags that stand in a value, with commas between them.
-pub(super) fn tags_of(fields: &Hash) -> Option<&[u8]> {
-    fields.get(TAGS).map(|tags| &**tags)
-}
-
-/// What commands say of cleans.
-impl Call<'_> {
-    fn cleans(&mut self, act: impl FnOnce(&mut Coherence, &mut View<'_>, &mut Own)) {
-        let own = &mut self.client.own;
-        with(&mut self.view, |coherence, view| act(coherence, view, own));
-    }
-
-    /// The client deletes keys, before it does. What is left of what their tags name, for
-    /// [`Call::remove_left`].
-    pub fn deletes(&mut self, keys: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut left = Vec::new();
-        self.cleans(|coherence, view, own| left = coherence.deletes(view, own, keys));
-        left
-    }
-
-    /// Removes what came between the client's look at a tag and its clean.
-    pub fn remove_left(&mut self, left: &[Vec<u8>]) {
-        if !left.is_empty() {
-            self.cleans(|coherence, view, _| coherence.remove_all(view, left));
-        }
-    }
-
-    /// The client empties databases, each for itself.
-    pub fn flushes(&mut self, databases: &[usize]) {
-        self.cleans(|coherence, _, own| coherence.flushes(own, databases, false));
-    }
-
-    /// The client empties all databases.
-    pub fn flushes_everything(&mut self) {
-        let all: Vec<usize> = (0..self.view.keyspace.databases.len()).collect();
-        self.cleans(|coherence, _, own| coherence.flushes(own, &all, true));
-    }
-
-    /// The client cleans tags as a whole. Where the settings do not lead from their sets to what they name,
-    /// other nodes cannot know what has them: they clean the database.
-    pub fn cleans_tags(&mut self, sets: &[&[u8]]) {
-        if sets.is_empty() {
-            return;
-        }
-        self.cleans(|coherence, view, own| {
-            if sets.iter().all(|set| coherence.rules.is_tag(set)) {
-                coherence.cleans_tags(view, own, sets);
-            } else {
-                coherence.flushes(own, &[view.at], false);
-            }
-        });
-    }
-
-    /// Was this key's value, which the client deletes, not kept, and what stands there is another's?
-    pub fn spares(&self, key: &[u8]) -> bool {
-        let (own, at) = (&self.client.own, self.view.at);
-        let fence = self.view.keyspace.coherence.as_deref().map(|coherence| &coherence.fence);
-        fence.is_some_and(|fence| {
-            let name = fence.name(at, key);
-            own.misses(name) && own.is_unkept(name)
-        })
-    }
-
-    /// Is the value that a member of a tag's set names another's, where the client's own was not kept?
-    pub fn spares_member(&self, set: &[u8], member: &[u8]) -> bool {
-        let Some(coherence) = self.view.keyspace.coherence.as_deref() else { return false };
-        let mut pairs = coherence.rules.tag_sets.iter();
-        self.client.own.has_unkept()
-            && pairs.any(|pair| {
-                pair.of_set(set).is_some_and(|tag| {
-                    let name = coherence.fence.name(self.view.at, &pair.value(&tag, member));
-                    self.client.own.is_unkept(name)
-                })
-            })
-    }
-
-    /// The client looks at these sets; `finds`: something is in what it asks for.
-    pub fn looks(&mut self, sets: &[&[u8]], how: Look, finds: bool) {
-        let Some(coherence) = &self.view.keyspace.coherence else { return };
-        let is_list = |set: &&[u8]| coherence.rules.is_list(set);
-        if sets.iter().all(|set| coherence.rules.is_tag(set)) {
-            // Of a tag that names nothing any more, who collects garbage cleans nothing.
-            if finds || how != Look::Members || !self.client.own.is_collecting() {
-                self.cleans(|coherence, view, own| coherence.looks(view, own, sets, how, finds));
-            }
-        } else if how == Look::Members && sets.iter().any(is_list) {
-            self.client.own.lists();
-        }
-    }
-
-    /// A tag's set moves to where no clean finds it: what it names is about to be deleted.
-    pub fn moves(&mut self, set: &[u8]) {
-        self.cleans(|coherence, view, own| {
-            if coherence.rules.is_tag(set) && view.contains(set) {
-                coherence.cleans_tags(view, own, &[set]);
-            }
-        });
-    }
-
-    /// The client begins anew.
-    pub fn begins(&mut self) {
-        let last = self.view.keyspace.last_clean();
-        self.client.own.begin(last);
+        own.look(view.at, (sets, &named), how, self.copies);
     }
 }

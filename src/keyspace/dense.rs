@@ -50,10 +50,17 @@ pub fn allocated(bytes: usize) -> usize {
 }
 
 #[derive(Clone, Debug)]
-struct Slot<V> {
+pub struct Slot<V> {
     key: Box<[u8]>,
     hash: u64,
-    value: V,
+    pub value: V,
+}
+
+impl<V: Heap> Slot<V> {
+    /// What it takes in memory, roughly.
+    pub fn cost(&self) -> usize {
+        Dense::cost(&self.key, &self.value)
+    }
 }
 
 /// The map.
@@ -187,6 +194,16 @@ impl<V: Heap> Dense<V> {
         self.bytes -= Self::cost(&slot.key, &slot.value);
         self.shrink();
         (slot.key, slot.value)
+    }
+
+    /// The same row, which is to be taken apart from its end alone.
+    pub fn without_index(self) -> Self {
+        Self { index: None, ..self }
+    }
+
+    /// Takes the last of a row without an index.
+    pub fn pop(&mut self) -> Option<Slot<V>> {
+        self.slots.pop()
     }
 
     /// Gives memory back once most of the row is gone.

@@ -44,6 +44,13 @@ impl Fence {
         }
     }
 
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        // A table is at most seven eighths full, with a byte beside each place.
+        let names = self.names.capacity() * 8 / 7 * (size_of::<(u64, u64)>() + 1);
+        names + self.order.capacity() * size_of::<(u64, u64)>()
+    }
+
     /// The number of the last clean.
     pub fn last(&self) -> u64 {
         self.last

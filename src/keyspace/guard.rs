@@ -1,20 +1,42 @@
 //! What a client writes that is older than a clean is not kept: it is written, answered as always, and what
-//! stood there before is put back, all before anybody else has a turn.
+//! stood there before is put back, all before anybody else has a turn. [`before`] and [`after`] stand around each
+//! command; what else the fence needs to know of it is learned there, too.
 
-use super::coherence::{Coherence, TAGS, tags_of, with};
+use super::coherence::{Coherence, with};
+use super::layout::{self, TAGS, tags_of};
 use super::own::{Own, Shadow};
 use super::table::{Command, Flags};
 use super::value::{Entry, Value};
 use super::view::View;
 use crate::resp::Request;
 
+/// What is known before a command for after it.
+#[derive(Debug)]
+pub(super) enum Guarded {
+    /// Nobody wants a coherent cache.
+    Free,
+    /// What it writes stays as it is.
+    Kept,
+    /// It is looked at what it wrote.
+    Watched(Watched),
+    /// It is done with what its client alone sees, instead of what stands there.
+    Shown(Box<Shown>),
+}
+
 /// What becomes of what a command writes.
 #[derive(Debug, Default)]
-pub(super) struct Guarded {
+pub(super) struct Watched {
     /// Keys whose value is not kept, with what stands there.
     back: Vec<(Box<[u8]>, Option<Entry>)>,
     /// The tag was cleaned whose set gets members.
     is_late_tag: bool,
+}
+
+/// A client's own value, and what stands under its key for the others.
+#[derive(Debug)]
+pub(super) struct Shown {
+    shadow: Shadow,
+    stands: Option<Entry>,
 }
 
 /// How a value's tags stand to the fence.
@@ -50,15 +72,82 @@ fn is_any_late(view: &View<'_>, own: &Own) -> bool {
     own.mark() < view.keyspace.last_clean()
 }
 
-/// While a client's command is done, what it wrote under the key and was not kept stands there for it: who
-/// reads back what it wrote finds it. What stands there for the others.
-pub(super) fn show(
+/// Before a command.
+pub(super) fn before(
     view: &mut View<'_>,
     own: &mut Own,
     command: &Command,
     request: &Request,
-) -> Option<(Shadow, Option<Entry>)> {
-    if !own.may_miss() || command.keys != (1, 1, 1) || command.flags.contains(Flags::CLEANS) {
+) -> Guarded {
+    if view.keyspace.coherence.is_none() {
+        return Guarded::Free;
+    }
+    if own.may_miss()
+        && let Some(shown) = show(view, own, command, request)
+    {
+        return Guarded::Shown(Box::new(shown));
+    }
+    if !command.flags.contains(Flags::WRITES) {
+        return Guarded::Kept;
+    }
+    match watch(view, own, command, request) {
+        Some(watched) => Guarded::Watched(watched),
+        None => Guarded::Kept,
+    }
+}
+
+/// After it; `is_done`: it was not refused.
+pub(super) fn after(
+    guarded: Guarded,
+    view: &mut View<'_>,
+    own: &mut Own,
+    (command, request): (&Command, &Request),
+    is_done: bool,
+) {
+    let (at, now_ms) = (view.at, view.now_ms);
+    // No command says what is done here.
+    let mut portraying = |act: &mut dyn FnMut(&mut View<'_>)| {
+        view.keyspace.portraying(|keyspace| act(&mut View { keyspace, at, now_ms }));
+    };
+    let is_shown = matches!(guarded, Guarded::Shown(_));
+    match guarded {
+        Guarded::Free => return,
+        Guarded::Kept => {}
+        Guarded::Watched(watched) => {
+            let mut watched = Some(watched);
+            portraying(&mut |view| {
+                if let Some(watched) = watched.take() {
+                    watched.settle(view, own, (command, request), is_done);
+                }
+            });
+        }
+        Guarded::Shown(shown) => {
+            let mut shown = Some(shown);
+            portraying(&mut |view| {
+                if let Some(shown) = shown.take() {
+                    hide(*shown, view, own);
+                }
+            });
+        }
+    }
+    let (writes, cleans) =
+        (command.flags.contains(Flags::WRITES), command.flags.contains(Flags::CLEANS));
+    if cleans {
+        own.deleted();
+    } else if writes && !is_shown {
+        own.misses_nothing();
+    } else if !is_shown && own.may_miss() {
+        reads(view, own, command, request);
+    }
+    if !cleans && own.is_collecting() && !layout::collects(command.name) {
+        own.stops_collecting();
+    }
+}
+
+/// While a client's command is done, what it wrote under the key and was not kept stands there for it: who
+/// reads back what it wrote finds it.
+fn show(view: &mut View<'_>, own: &mut Own, command: &Command, request: &Request) -> Option<Shown> {
+    if command.keys != (1, 1, 1) || command.flags.contains(Flags::CLEANS) {
         return None;
     }
     let mut shadow = own.take_shadow(view.at, request.arg(1)?)?;
@@ -69,15 +158,12 @@ pub(super) fn show(
     }
     let entry = std::mem::replace(&mut shadow.entry, Entry::new(Value::String(Vec::new()), None));
     let stands = view.swap(&shadow.key, Some(entry));
-    Some((shadow, stands))
+    Some(Shown { shadow, stands })
 }
 
-/// After it.
-pub(super) fn hide(
-    (mut shadow, stands): (Shadow, Option<Entry>),
-    view: &mut View<'_>,
-    own: &mut Own,
-) {
+/// What stands there for the others, again.
+fn hide(shown: Shown, view: &mut View<'_>, own: &mut Own) {
+    let Shown { mut shadow, stands } = shown;
     if let Some(entry) = view.swap(&shadow.key, stands) {
         shadow.entry = entry;
         own.shade(shadow);
@@ -85,7 +171,7 @@ pub(super) fn hide(
 }
 
 /// A client has read a key, which is not what it wrote there.
-pub(super) fn reads(view: &View<'_>, own: &mut Own, command: &Command, request: &Request) {
+fn reads(view: &View<'_>, own: &mut Own, command: &Command, request: &Request) {
     let (Some(coherence), Some(key)) = (&view.keyspace.coherence, request.arg(1)) else { return };
     match command.keys {
         (1, 1, 1) => {
@@ -98,58 +184,34 @@ pub(super) fn reads(view: &View<'_>, own: &mut Own, command: &Command, request: 
     }
 }
 
-/// Before a command; `None`: what it writes is nobody's concern.
-pub(super) fn before(
+/// Before a write; `None`: what it writes is nobody's concern.
+fn watch(
     view: &mut View<'_>,
     own: &mut Own,
     command: &Command,
     request: &Request,
-) -> Option<Guarded> {
+) -> Option<Watched> {
     let coherence = view.keyspace.coherence.as_deref()?;
     if command.flags.contains(Flags::CLEANS) || command.keys.0 == 0 {
         return None;
     }
     let is_late = own.mark() < coherence.fence.last() && coherence.rules.is_fenced;
     if !is_late {
-        return command.flags.contains(Flags::GROWS).then(Guarded::default);
+        let names = command.name == "sadd";
+        let concerns =
+            if names { own.awaits_names() } else { command.flags.contains(Flags::GROWS) };
+        return concerns.then(Watched::default);
     }
     if is_promise(command, request) {
         return None;
     }
-    let mut guarded = Guarded::default();
+    let mut watched = Watched::default();
     with(view, |coherence, view| {
         for key in targets(command, request) {
-            guarded.judge(coherence, view, own, (command, request), key);
+            watched.judge(coherence, view, own, (command, request), key);
         }
     });
-    Some(guarded)
-}
-
-/// After it.
-pub(super) fn after(
-    guarded: Guarded,
-    view: &mut View<'_>,
-    own: &mut Own,
-    command: &Command,
-    request: &Request,
-) {
-    with(view, |coherence, view| {
-        if command.name == "sadd" {
-            name_members(coherence, view, own, request, guarded.is_late_tag);
-        } else if command.flags.contains(Flags::GROWS) {
-            for key in targets(command, request) {
-                if !coherence.rules.is_tagged(key) {
-                    continue;
-                }
-                let name = coherence.fence.name(view.at, key);
-                own.writes(name);
-                if coherence.is_young(view, key, name) {
-                    own.wrote(name);
-                }
-            }
-        }
-        put_back(coherence, view, own, guarded.back, command.flags.contains(Flags::GROWS));
-    });
+    Some(watched)
 }
 
 fn put_back(
@@ -182,7 +244,28 @@ fn not_kept(
     }
 }
 
-impl Guarded {
+impl Watched {
+    /// Once the command is done.
+    fn settle(
+        self,
+        view: &mut View<'_>,
+        own: &mut Own,
+        (command, request): (&Command, &Request),
+        is_done: bool,
+    ) {
+        with(view, |coherence, view| {
+            let makes = command.flags.contains(Flags::GROWS);
+            if command.name == "sadd" {
+                name_members(coherence, view, own, request, self.is_late_tag);
+            } else if makes && is_done {
+                for key in targets(command, request) {
+                    wrote(coherence, view, own, request, key);
+                }
+            }
+            put_back(coherence, view, own, self.back, makes);
+        });
+    }
+
     fn judge(
         &mut self,
         coherence: &Coherence,
@@ -221,21 +304,40 @@ impl Guarded {
     }
 }
 
+/// A value was written which tags may name.
+fn wrote(coherence: &mut Coherence, view: &View<'_>, own: &mut Own, request: &Request, key: &[u8]) {
+    if !coherence.rules.is_tagged(key) {
+        return;
+    }
+    let name = coherence.fence.name(view.at, key);
+    own.writes(name);
+    let is_known = told_tags(request).is_some() || {
+        let Some(entry) = view.database_ref().entries.get(key) else { return };
+        tags_of(entry).is_some()
+    };
+    coherence.young.add(name, view.at, key, is_known, view.now_ms);
+    if !is_known {
+        own.wrote(name);
+    }
+}
+
+/// The tags that a command writes into a hash.
+fn told_tags(request: &Request) -> Option<&[u8]> {
+    if !request.is("hset") && !request.is("hmset") {
+        return None;
+    }
+    let told = (2..request.len().saturating_sub(1)).step_by(2);
+    told.into_iter().find(|at| request.arg(*at) == Some(TAGS)).and_then(|at| request.arg(at + 1))
+}
+
 /// The tags of what is written under a key, from the command or from what it adds to.
 fn tags(coherence: &Coherence, view: &View<'_>, own: &Own, request: &Request, key: &[u8]) -> Tags {
     let mut found = Tags::Well;
     for pair in &coherence.rules.tag_sets {
         let Some(value) = pair.of_value(key) else { continue };
         let is_hash = request.is("hset") || request.is("hmset");
-        let told = (2..request.len().saturating_sub(1))
-            .step_by(2)
-            .find(|at| is_hash && request.arg(*at) == Some(TAGS));
-        let told = told.and_then(|at| request.arg(at + 1));
-        let there = match view.database_ref().entries.get(key).map(|entry| &entry.value) {
-            Some(Value::Hash(fields)) if is_hash => tags_of(fields),
-            _ => None,
-        };
-        let Some(tags) = told.or(there) else {
+        let there = || view.database_ref().entries.get(key).filter(|_| is_hash).and_then(tags_of);
+        let Some(tags) = told_tags(request).or_else(there) else {
             found = Tags::Unknown;
             continue;
         };
@@ -289,7 +391,7 @@ pub(super) fn before_save(
     own: &Own,
     key: &[u8],
     sets: &[Vec<u8>],
-) -> Option<Guarded> {
+) -> Option<Watched> {
     let coherence = view.keyspace.coherence.as_deref()?;
     let (fence, at) = (&coherence.fence, view.at);
     if own.mark() >= fence.last() || !coherence.rules.is_fenced || coherence.rules.is_private(key) {
@@ -299,14 +401,14 @@ pub(super) fn before_save(
         || sets.iter().any(|set| own.is_late(fence, at, fence.name(at, set)));
     is_late.then(|| {
         let before = view.entry(key).cloned();
-        Guarded { back: vec![(key.into(), before)], is_late_tag: false }
+        Watched { back: vec![(key.into(), before)], is_late_tag: false }
     })
 }
 
 /// Puts it back.
-pub(super) fn after_save(guarded: Option<Guarded>, view: &mut View<'_>, own: &mut Own) {
-    if let Some(guarded) = guarded {
-        with(view, |coherence, view| put_back(coherence, view, own, guarded.back, true));
+pub(super) fn after_save(watched: Option<Watched>, view: &mut View<'_>, own: &mut Own) {
+    if let Some(watched) = watched {
+        with(view, |coherence, view| put_back(coherence, view, own, watched.back, true));
     }
 }
 
@@ -314,7 +416,7 @@ pub(super) fn after_save(guarded: Option<Guarded>, view: &mut View<'_>, own: &mu
 pub(super) fn end_turn(view: &mut View<'_>, own: &mut Own) {
     let settled = own.take_settled();
     if !settled.is_empty() {
-        with(view, |coherence, _| coherence.settle(&settled));
+        with(view, |coherence, _| coherence.young.settle(&settled));
     }
     for (at, key) in own.take_unnamed() {
         let mut view = View { keyspace: view.keyspace, at, now_ms: view.now_ms };

@@ -18,6 +18,7 @@
 //! commands that do the same at any time ([`Keyspace::take_effects`]).
 
 mod clean;
+mod cleaning;
 #[cfg(test)]
 mod cleans_tests;
 mod coherence;
@@ -30,6 +31,7 @@ mod error;
 mod eviction;
 mod fence;
 mod float;
+mod garbage;
 mod glob;
 mod guard;
 mod largest;
@@ -45,6 +47,7 @@ mod touched;
 mod value;
 mod view;
 mod watch;
+mod young;
 
 use bytes::{Bytes, BytesMut};
 
@@ -52,6 +55,7 @@ use coherence::Coherence;
 use dense::Dense;
 use effects::Effects;
 use eviction::Sets;
+use garbage::Garbage;
 use value::Entry;
 use watch::Watches;
 
@@ -59,10 +63,11 @@ pub use clean::Clean;
 pub use coherence::Rules;
 pub use dump::{Copying, Part, Swapped};
 pub use eviction::Eviction;
+pub use garbage::Freed;
 pub use glob::matches;
 pub use largest::{Content, DatabaseFigures, Largest, Look, Sized};
 pub use layout::TagSets;
-pub use session::{After, Session};
+pub use session::{After, Anew, Session};
 pub use touched::Touched;
 
 /// What a keyspace and its clients may take.
@@ -101,8 +106,9 @@ impl Default for Bounds {
     }
 }
 
-/// Entries that take so much are not dropped while everybody waits.
-const FREED_AT_ONCE_MAX_BYTES: usize = 256 << 10;
+/// A command that grows drops so much more of what was emptied than twice its own size: what an entry takes
+/// beside its content, and for the garbage to end.
+const FREED_BESIDE_BYTES: usize = 512;
 
 /// One database.
 #[derive(Debug, Default)]
@@ -171,13 +177,9 @@ pub struct Keyspace {
     is_reading: bool,
     /// What keeps a cache coherent with those of other nodes; `None`: nothing does.
     coherence: Option<Box<Coherence>>,
-    /// Entries of databases that were emptied.
-    freed: Vec<Dense<Entry>>,
+    /// Databases that were emptied.
+    garbage: Garbage,
 }
-
-/// What was taken out of a keyspace as a whole, to be dropped where that keeps nobody waiting.
-#[derive(Debug, Default)]
-pub struct Freed(#[expect(dead_code, reason = "it is there to be dropped")] Vec<Dense<Entry>>);
 
 impl Keyspace {
     /// Empty databases. `seed` begins the choice of random keys and members.
@@ -200,7 +202,7 @@ impl Keyspace {
             misses: 0,
             is_reading: false,
             coherence: None,
-            freed: Vec::new(),
+            garbage: Garbage::default(),
         }
     }
 
@@ -254,16 +256,20 @@ impl Keyspace {
         self.bounds.memory_max_bytes
     }
 
-    /// What was emptied since the last time; `None`: nothing large.
-    pub fn take_freed(&mut self) -> Option<Freed> {
-        if self.freed.is_empty() { None } else { Some(Freed(std::mem::take(&mut self.freed))) }
+    /// Some of what was emptied, about so many bytes of it, to be dropped where that keeps nobody waiting.
+    /// `None`: there is nothing.
+    pub fn take_freed(&mut self, bytes: usize) -> Option<Freed> {
+        self.garbage.take(bytes)
     }
 
-    /// Few entries are dropped at once, many when who owns the keyspace asks for them.
-    fn free_later(&mut self, entries: Dense<Entry>) {
-        if entries.bytes() > FREED_AT_ONCE_MAX_BYTES {
-            self.freed.push(entries);
-        }
+    /// Drops more of what was emptied than a command takes.
+    fn free_some(&mut self, more_bytes: usize) {
+        drop(self.garbage.take(more_bytes.saturating_mul(2).saturating_add(FREED_BESIDE_BYTES)));
+    }
+
+    /// Grows with each change.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Counts a look at a key.
@@ -273,8 +279,13 @@ impl Keyspace {
         }
     }
 
-    /// Bytes which keys and values take in memory, with what holds them together.
+    /// Bytes which keys and values take in memory, with what holds them together, and with what is known of
+    /// cleans.
     pub fn memory_bytes(&self) -> usize {
+        self.entries_bytes() + self.coherence.as_ref().map_or(0, |coherence| coherence.bytes())
+    }
+
+    fn entries_bytes(&self) -> usize {
         self.databases.iter().map(|database| database.entries.bytes()).sum()
     }
 

@@ -39,8 +39,8 @@ struct Looked {
     /// Those that stand for what is cleaned.
     named: Vec<Box<[u8]>>,
     how: Look,
-    /// The other nodes know.
-    is_told: bool,
+    /// The other nodes know; so many copies were begun by then.
+    told: Option<u64>,
 }
 
 /// Keys that a client deletes, by what it looked at.
@@ -314,15 +314,21 @@ impl Own {
     }
 
     /// It looked at sets of tags, which are there.
-    pub fn look(&mut self, database: usize, sets: &[&[u8]], named: &[&[u8]], how: Look) {
-        let is_told = how != Look::Members;
+    pub fn look(
+        &mut self,
+        database: usize,
+        (sets, named): (&[&[u8]], &[&[u8]]),
+        how: Look,
+        copies: u64,
+    ) {
+        let told = (how != Look::Members).then_some(copies);
         let named = named.iter().map(|set| Box::from(*set)).collect();
         let sets = sets.iter().map(|set| Box::from(*set)).collect();
         let looks = &mut self.known().looks;
         if looks.len() == LOOKS_MAX {
             looks.pop_front();
         }
-        looks.push_back(Looked { database, sets, named, how, is_told });
+        looks.push_back(Looked { database, sets, named, how, told });
     }
 
     /// It looks at the set of all tags.
@@ -343,13 +349,13 @@ impl Own {
     }
 
     /// Of keys that it deletes those which no set names that it looked at, and the sets that stand for the
-    /// others, where the other nodes do not know yet.
+    /// others, where the other nodes do not know yet, or who reads a copy that was begun since.
     pub fn cover<'a>(
         &mut self,
-        entries: &Dense<Entry>,
-        layout: &[TagSets],
+        (entries, layout): (&Dense<Entry>, &[TagSets]),
         database: usize,
         keys: Vec<&'a [u8]>,
+        copies: u64,
     ) -> Covered<'a> {
         let mut covered = Covered { left: keys, fenced: Vec::new(), told: Vec::new() };
         let Some(known) = self.known.as_deref_mut() else { return covered };
@@ -364,7 +370,7 @@ impl Own {
             covered.left = look.leave(entries, layout, std::mem::take(&mut covered.left));
             if covered.left.len() < before {
                 covered.fenced.extend(look.named.iter().cloned());
-                if !std::mem::replace(&mut look.is_told, true) {
+                if look.told.replace(copies) != Some(copies) {
                     covered.told.extend(look.named.iter().cloned());
                 }
             }
@@ -385,7 +391,7 @@ impl Own {
             look.database == database && look.how == Look::Members && *look.sets[0] == *set
         };
         let looked = known.looks.iter().rev().find(is_it);
-        looked.is_some_and(|look| !look.is_told) && !names_any(entries, layout, set)
+        looked.is_some_and(|look| look.told.is_none()) && !names_any(entries, layout, set)
     }
 }
 
@@ -397,7 +403,7 @@ pub(super) fn unnamed<'a>(
     keys: Vec<&'a [u8]>,
 ) -> Vec<&'a [u8]> {
     let sets = sets.iter().map(|set| Box::from(*set)).collect();
-    Looked { database: 0, sets, named: Vec::new(), how, is_told: true }.leave(entries, layout, keys)
+    Looked { database: 0, sets, named: Vec::new(), how, told: None }.leave(entries, layout, keys)
 }
 
 impl Looked {

@@ -78,6 +78,17 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub struct Session(Client);
 
+/// Commands that make a session what another one is, but for what it knows of cleans, and for what was changed of what it
+/// watches ([`Session::overtake`]). A session that passes for a client says PARVIS.BEGAN between the two parts:
+/// SELECT would have it begin anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Anew {
+    /// Protocol, name, what it watches, database. Each has a reply.
+    pub is: Vec<Request>,
+    /// The transaction. Where it wants no replies it begins with a command that says so, and none of it has one.
+    pub amid: Vec<Request>,
+}
+
 impl Session {
     /// A client that has just connected. `id` is what CLIENT ID says.
     pub fn new(id: u64) -> Self {
@@ -120,38 +131,43 @@ impl Session {
         self.0.transaction.is_some()
     }
 
-    /// The commands that begin on another connection what this one is amid, the last of which may have no
-    /// reply. `None`: a watched key was changed already, or there are two things at once that none can begin.
-    pub fn begun(&self) -> Option<Vec<Request>> {
+    /// The commands by which a new session becomes what this one is.
+    pub fn anew(&self) -> Anew {
         let client = &self.0;
-        if client.mark.load(Ordering::Relaxed) {
-            return None;
+        let (mut is, mut amid) = (Vec::new(), Vec::new());
+        if client.protocol == Protocol::Resp3 {
+            is.push(Request::pack(&[b"HELLO", b"3"]));
         }
-        let mut commands = Vec::new();
-        let mut at = client.database;
-        for (database, key) in &client.watched {
-            commands.push(Request::pack(&[b"SELECT", database.to_string().as_bytes()]));
-            commands.push(Request::pack(&[b"WATCH", key]));
-            at = *database;
+        if !client.name.is_empty() {
+            is.push(Request::pack(&[b"CLIENT", b"SETNAME", &client.name]));
         }
-        if at != client.database {
-            commands.push(Request::pack(&[b"SELECT", client.database.to_string().as_bytes()]));
+        let select = |at: usize| Request::pack(&[b"SELECT", at.to_string().as_bytes()]);
+        for (at, key) in &client.watched {
+            is.extend([select(*at), Request::pack(&[b"WATCH", key])]);
         }
-        if let Some(transaction) = &client.transaction {
-            commands.push(Request::pack(&[b"MULTI"]));
-            commands.extend(transaction.queue.iter().map(|(request, _)| request.clone()));
-            if transaction.is_broken {
-                // As it is here, EXEC is to do none.
-                commands.push(Request::pack(&[b"GET"]));
+        is.push(select(client.database));
+        // Amid a transaction it can only be that all are off: MULTI's reply would have been the one to skip.
+        match client.replies {
+            Replies::All => {}
+            Replies::None => amid.push(Request::pack(&[b"CLIENT", b"REPLY", b"OFF"])),
+            Replies::SkipThis | Replies::SkipNext => {
+                amid.push(Request::pack(&[b"CLIENT", b"REPLY", b"SKIP"]));
             }
         }
-        match (client.replies, &client.transaction) {
-            (Replies::All, _) => {}
-            (_, Some(_)) => return None,
-            (Replies::None, None) => commands.push(Request::pack(&[b"CLIENT", b"REPLY", b"OFF"])),
-            (_, None) => commands.push(Request::pack(&[b"CLIENT", b"REPLY", b"SKIP"])),
+        if let Some(transaction) = &client.transaction {
+            amid.push(Request::pack(&[b"MULTI"]));
+            amid.extend(transaction.queue.iter().map(|(request, _)| request.clone()));
+            if transaction.is_broken {
+                // It has no key, so it breaks the new one as well, and EXEC does none.
+                amid.push(Request::pack(&[b"GET"]));
+            }
         }
-        Some(commands)
+        Anew { is, amid }
+    }
+
+    /// Was a key changed that it watches?
+    pub fn is_overtaken(&self) -> bool {
+        self.0.mark.load(Ordering::Relaxed)
     }
 
     /// Does it get no replies, to the next command at least?
@@ -185,33 +201,6 @@ impl Session {
     /// It had to wait until then.
     pub fn waited(&mut self, monotonic_ms: u64) {
         self.0.own.heard(monotonic_ms);
-    }
-
-    /// The commands by which a new session becomes what this one is; their replies are nobody's. One that watches
-    /// keys is to be told then that they were changed ([`Session::overtake`]).
-    pub fn resume_commands(&self) -> Vec<Request> {
-        let client = &self.0;
-        let mut begun = Vec::new();
-        if client.protocol == Protocol::Resp3 {
-            begun.push(Request::pack(&[b"HELLO", b"3"]));
-        }
-        if !client.name.is_empty() {
-            begun.push(Request::pack(&[b"CLIENT", b"SETNAME", &client.name]));
-        }
-        let select = |at: usize| Request::pack(&[b"SELECT", at.to_string().as_bytes()]);
-        for (at, key) in &client.watched {
-            begun.extend([select(*at), Request::pack(&[b"WATCH", key])]);
-        }
-        begun.push(select(client.database));
-        if let Some(transaction) = &client.transaction {
-            begun.push(Request::pack(&[b"MULTI"]));
-            begun.extend(transaction.queue.iter().map(|(request, _)| request.clone()));
-            if transaction.is_broken {
-                // No command, so it breaks the new one as well.
-                begun.push(Request::pack(&[b""]));
-            }
-        }
-        begun
     }
 
     /// What it watches counts as changed.
@@ -354,12 +343,7 @@ impl Client {
             keyspace.keep_touched(true);
         }
         let mut view = View { keyspace, at, now_ms };
-        let shown = guard::show(&mut view, &mut self.own, command, request);
-        let guarded = if writes && shown.is_none() {
-            guard::before(&mut view, &mut self.own, command, request)
-        } else {
-            None
-        };
+        let guarded = guard::before(&mut view, &mut self.own, command, request);
         let begins = out.len();
         let mut call = Call { view, client: self, request, command, out, begins, is_told: false };
         let done = (command.run)(&mut call);
@@ -369,27 +353,8 @@ impl Client {
         } else if keyspace.changes != changes && !is_told {
             keyspace.effects.push_raw(at, request.raw());
         }
-        // What is not kept was done above all the same.
-        keyspace.portraying(|keyspace| {
-            let mut view = View { keyspace, at, now_ms };
-            if let Some(guarded) = guarded {
-                guard::after(guarded, &mut view, &mut self.own, command, request);
-            }
-            if let Some(shown) = shown {
-                guard::hide(shown, &mut view, &mut self.own);
-            } else if writes && !command.flags.contains(Flags::CLEANS) {
-                self.own.misses_nothing();
-            } else if !writes && self.own.may_miss() {
-                guard::reads(&view, &mut self.own, command, request);
-            }
-        });
-        if command.flags.contains(Flags::CLEANS) {
-            self.own.deleted();
-        } else if self.own.is_collecting()
-            && !["smembers", "exists", "srem", "exec"].contains(&command.name)
-        {
-            self.own.stops_collecting();
-        }
+        let mut view = View { keyspace, at, now_ms };
+        guard::after(guarded, &mut view, &mut self.own, (command, request), done.is_ok());
         // A short command can take much: COPY, SUNIONSTORE, APPEND to what has little room left.
         let grows = command.flags.contains(Flags::GROWS);
         if grows && keyspace.bounds.eviction == Eviction::LeastRecentlyUsed {
@@ -483,6 +448,9 @@ const SEARCHED_FOR_ROOM: usize = 1_000;
 impl Keyspace {
     /// Is there room for more, where need be after some that have ended are removed?
     fn has_room(&mut self, now_ms: i64, more_bytes: usize) -> bool {
+        if !self.garbage.is_empty() {
+            self.free_some(more_bytes);
+        }
         if self.bounds.eviction == Eviction::LeastRecentlyUsed {
             self.make_room(now_ms, more_bytes);
             return true;

@@ -2,7 +2,7 @@
 
 use super::dense::Dense;
 use super::error::Error;
-use super::eviction::Sets;
+use super::eviction::{Eviction, Sets};
 use super::value::{Entry, Hash, Set, Value};
 use super::{Database, Keyspace};
 
@@ -32,7 +32,8 @@ impl View<'_> {
 
     /// It is a lock or a counter.
     pub fn keep_own(&mut self, key: &[u8]) {
-        if self.keyspace.coherence.is_some() {
+        // Of a cache alone anybody asks.
+        if self.keyspace.bounds.eviction == Eviction::LeastRecentlyUsed {
             self.database().entries.change(key, |entry| entry.is_own = true);
         }
     }
@@ -291,6 +292,6 @@ impl View<'_> {
         (database.expiring, database.unsearched, database.sets) = (0, 0, Sets::default());
         database.watches.touch_all(|key| entries.contains(key));
         self.keyspace.changed_everything();
-        self.keyspace.free_later(entries);
+        self.keyspace.garbage.add(entries);
     }
 }

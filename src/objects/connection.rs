@@ -261,16 +261,16 @@ impl Client<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some(begun) = self.session.begun() else {
-            return Err(io::Error::other("what it has begun cannot be gone on with elsewhere"));
-        };
+        if self.session.is_overtaken() {
+            return Err(io::Error::other("what it watched was changed, which cannot be told"));
+        }
         if self.send(stream).await.is_err() {
             return Ok(());
         }
         let mut rest = BytesMut::new();
         self.undone.drain(..).for_each(|raw| rest.extend_from_slice(&raw));
         rest.extend_from_slice(&self.read);
-        let greeting = onward::greeting(&self.session, &begun);
+        let greeting = onward::greeting(&self.session);
         onward::pass_on(stream, greeting, &rest, endpoint).await
     }
 

@@ -51,6 +51,12 @@ const REPLY_MAX_BYTES: usize = 64 << 20;
 /// Keys that one round of upkeep looks at, whether they have ended.
 const SEARCHED_MAX: usize = 2_000;
 
+/// What is dropped at once of a database that was emptied, how many times in one round of upkeep, and the pause in
+/// between.
+const FREED_SLICE_BYTES: usize = 128 << 10;
+const FREED_SLICES: usize = 100;
+const FREED_PAUSE: Duration = Duration::from_millis(1);
+
 /// The databases, and what their clients share.
 #[derive(Debug)]
 pub struct Objects {
@@ -146,17 +152,25 @@ impl Objects {
         }
     }
 
+    /// Grows with each change of what is kept.
+    pub fn changes(&self) -> u64 {
+        self.keyspace.lock().changes()
+    }
+
     /// Removes some of the keys that have ended, and frees what was taken out of the databases as a whole.
     /// Blocks for as long as that takes.
     pub fn maintain(&self) {
-        let now_ms = self.now_ms();
-        let freed = {
-            let mut keyspace = self.keyspace.lock();
-            keyspace.expire(now_ms, SEARCHED_MAX);
-            keyspace.take_freed()
-        };
-        // Not under the lock: a hundred thousand values take a while.
-        drop(freed);
+        self.keyspace.lock().expire(self.now_ms(), SEARCHED_MAX);
+        for _ in 0..FREED_SLICES {
+            let freed = self.keyspace.lock().take_freed(FREED_SLICE_BYTES);
+            if freed.is_none() {
+                return;
+            }
+            // Not under the lock. A database has a hundred thousand values and more: who serves pages would have to
+            // share a core with this.
+            drop(freed);
+            std::thread::sleep(FREED_PAUSE);
+        }
     }
 
     /// Where the cleans of clients go. Told once, before the first client.
@@ -212,13 +226,7 @@ impl Objects {
             }
         }
         session.end_turn(&mut keyspace, now_ms);
-        let (freed, cleans) = (keyspace.take_freed(), keyspace.take_cleans());
-        drop(keyspace);
-        if let Some(freed) = freed {
-            // A hundred thousand values take a while, and nobody has to wait for it.
-            tokio::task::spawn_blocking(move || drop(freed));
-        }
-        Some((done, after, cleans))
+        Some((done, after, keyspace.take_cleans()))
     }
 }
 

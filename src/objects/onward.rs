@@ -7,8 +7,8 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::keyspace::Session;
-use crate::resp::{Protocol, ReplyLimits, ReplyState, Request, read_reply};
+use crate::keyspace::{Anew, Session};
+use crate::resp::{ReplyLimits, ReplyState, Request, read_reply};
 use crate::settings::Endpoint;
 
 /// What answers to the greeting may take.
@@ -74,29 +74,15 @@ where
 /// What makes a new connection what a client's is, and how many replies that has.
 pub(super) type Greeting = (BytesMut, usize);
 
-/// Of a client's connection; `begun`: [`Session::begun`].
-pub(super) fn greeting(session: &Session, begun: &[Request]) -> Greeting {
-    let mut commands: Vec<Request> = Vec::new();
-    if session.protocol() == Protocol::Resp3 {
-        commands.push(Request::pack(&[b"HELLO", b"3"]));
-    }
-    if session.database() > 0 {
-        let database = session.database().to_string();
-        commands.push(Request::pack(&[b"SELECT", database.as_bytes()]));
-    }
-    if !session.name().is_empty() {
-        commands.push(Request::pack(&[b"CLIENT", b"SETNAME", session.name()]));
-    }
-    // It has not begun with these, which are all before a transaction, and before replies end. A release that
-    // does not know the command says so, and that is all.
-    let amid = begun.iter().position(|request| request.is("multi") || request.is("client"));
-    let (before, amid) = begun.split_at(amid.unwrap_or(begun.len()));
-    commands.extend_from_slice(before);
-    commands.push(Request::pack(&[b"PARVIS.BEGAN"]));
-    commands.extend_from_slice(amid);
+/// Of a client's connection.
+pub(super) fn greeting(session: &Session) -> Greeting {
+    let Anew { is, amid } = session.anew();
+    // It has not begun with these. A release that does not know the command says so, and that is all.
+    let began = Request::pack(&[b"PARVIS.BEGAN"]);
+    let awaited = is.len() + 1 + if session.is_silent() { 0 } else { amid.len() };
     let mut out = BytesMut::new();
-    for command in &commands {
+    for command in is.iter().chain([&began]).chain(&amid) {
         out.extend_from_slice(command.raw());
     }
-    (out, commands.len() - usize::from(session.is_silent()))
+    (out, awaited)
 }

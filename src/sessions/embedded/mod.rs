@@ -26,7 +26,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock::{Clock, Moment};
-use crate::keyspace::{After, Bounds, Keyspace, Session};
+use crate::keyspace::{After, Anew, Bounds, Keyspace, Session};
 use crate::random;
 use crate::resp::{self, ReadState, Request, Value, write};
 
@@ -449,7 +449,8 @@ impl EmbeddedSession {
 
     /// The commands by which [`EmbeddedSession::resume`] makes a new session what this one is.
     pub fn begun(&self) -> Vec<Request> {
-        self.session.resume_commands()
+        let Anew { is, amid } = self.session.anew();
+        is.into_iter().chain(amid).collect()
     }
 
     /// Goes on where another session was. What that one watched counts as changed: others may have come in
