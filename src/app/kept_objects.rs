@@ -28,19 +28,29 @@ pub(super) struct Giving {
 }
 
 impl Server {
-    /// Reads in what was kept, and then has clients served; without it they are at once.
+    /// Reads in what was kept, and then has clients served, in a fleet once it is known what was cleaned
+    /// since; without it they are at once.
     pub(super) fn read_objects_in(&self, found: Option<FoundObjects>) {
         let Some(objects) = self.objects.as_ref().map(ObjectsServer::objects) else { return };
         let Some(found) = found else {
             objects.open();
             return;
         };
-        let keeper = Arc::clone(&self.keeper);
+        let (keeper, node) = (Arc::clone(&self.keeper), self.node.clone());
         let patience = self.node.parts().rules.load().settings.store.snapshot_timeout;
         tokio::spawn(async move {
             let reading = tokio::task::spawn_blocking(move || keeper.read_objects_in(found));
-            if timeout(patience, reading).await.is_err() {
-                tracing::warn!("the object cache is not read in time: it begins empty");
+            let restored = async {
+                if reading.await.unwrap_or_default() {
+                    // Nobody is served what was cleaned since.
+                    node.parts().fleet.knows_cleans().await;
+                }
+            };
+            if timeout(patience, restored).await.is_err() {
+                tracing::warn!(
+                    "the object cache begins empty, since it was not read in time, or what was cleaned since"
+                );
+                objects.cleans_were_missed();
             }
             objects.open();
         });

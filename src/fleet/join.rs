@@ -64,6 +64,20 @@ impl Fleet {
         tokio::time::timeout(wait, knows).await.is_ok()
     }
 
+    /// Waits until each clean is done here that others, or processes of this node before, have told of: up to the
+    /// log's end, and what was in the journal. Where cleans were missed, all values are gone by then.
+    pub async fn knows_cleans(&self) {
+        let Some(link) = &self.link else { return };
+        let knows = || {
+            link.is_journal_done.load(Ordering::Acquire)
+                && link.position().is_some()
+                && !self.trust().is_soft(link.clock.now())
+        };
+        while !knows() {
+            tokio::time::sleep(END_LOOK).await;
+        }
+    }
+
     /// Between two looks at who is there.
     pub fn heartbeat(&self) -> Duration {
         self.link.as_ref().map_or(Duration::from_secs(1), |link| link.settings.heartbeat)

@@ -86,6 +86,8 @@ pub(super) struct Link {
     /// Rung when Redis answers, for what waits in the journal.
     pub(super) deliver: Bell,
     pub(super) journal: AtomicUsize,
+    /// What was in the journal when this process began is done here.
+    pub(super) is_journal_done: AtomicBool,
     pub(super) journal_bytes: AtomicU64,
     pub(super) end: AtomicU64,
     /// Another process of this node announces it.
@@ -136,6 +138,7 @@ impl Link {
             moved: Bell::new(),
             deliver: Bell::new(),
             journal: AtomicUsize::new(0),
+            is_journal_done: AtomicBool::new(false),
             journal_bytes: AtomicU64::new(0),
             end: AtomicU64::new(0),
             is_aside: AtomicBool::new(false),
@@ -247,10 +250,11 @@ impl Link {
         self.machine.lock().has_passed(place)
     }
 
-    /// Goes on from there, where the log was not found yet.
-    pub(super) fn resume(&self, position: Position) {
-        self.machine.lock().resume(position);
+    /// Goes on from there, where the log was not found yet; see [`Machine::resume`].
+    pub(super) fn resume(&self, position: Position) -> bool {
+        let is_resumed = self.machine.lock().resume(position);
         self.moved.notify_one();
+        is_resumed
     }
 
     /// The log's end, as an answer says.

@@ -259,15 +259,11 @@ impl Fleet {
 
     /// What comes into the store from elsewhere had the log applied up to there: goes on from there,
     /// before [`Fleet::start`]. Until the log was read to its end what came is doubtful; where the log
-    /// does not reach back that far, it goes soft. False: there is no log, or this is no place in one.
+    /// does not reach back that far, it goes soft. Of several places the first counts. False: there is no
+    /// log, or this is no place in one, or in another one than a place before.
     pub fn resume(&self, position: &str) -> bool {
-        match (&self.link, Position::parse(position)) {
-            (Some(link), Some(position)) => {
-                link.resume(position);
-                true
-            }
-            _ => false,
-        }
+        let (link, position) = (self.link.as_ref(), Position::parse(position));
+        link.zip(position).is_some_and(|(link, position)| link.resume(position))
     }
 
     /// Purges on this node. When this returns nothing that was named is served as fresh here; the

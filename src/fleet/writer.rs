@@ -65,14 +65,14 @@ impl Writer {
         }
         let opening = Arc::clone(&self.link);
         let opened = tokio::task::spawn_blocking(move || open_journal(&opening)).await;
-        let Ok(opened) = opened else { return };
-        let Some(journal) = opened else { return };
+        let Ok(Some((journal, is_whole))) = opened else { return };
         self.is_taken = false;
         // The process that kept them had applied them, and this one has not: what it has stored since
         // its start may be older than they are, and their echoes went with that process.
         for kept in journal.oldest(usize::MAX) {
             self.link.applier.purge(&kept.order);
         }
+        self.link.is_journal_done.store(is_whole, Ordering::Release);
         if !journal.is_empty() {
             tracing::info!(
                 purges = journal.len(),
@@ -235,15 +235,15 @@ fn joined(jobs: Vec<Job>) -> Vec<Job> {
     joined
 }
 
-/// `None`: another process has it.
-fn open_journal(link: &Link) -> Option<Journal> {
+/// The journal, and whether it has all that was in it. `None`: another process has it.
+fn open_journal(link: &Link) -> Option<(Journal, bool)> {
     let settings = &link.settings;
     let (directory, bytes_max) = (&settings.journal_directory, settings.journal_max_bytes);
     if directory == Path::new("") {
-        return Some(Journal::in_memory(bytes_max));
+        return Some((Journal::in_memory(bytes_max), true));
     }
     match Journal::open(directory, &link.name, bytes_max, link.regex_max_bytes, token()) {
-        Ok(journal) => Some(journal),
+        Ok(journal) => Some((journal, true)),
         Err(JournalError::Taken { .. }) => None,
         Err(error) => {
             tracing::warn!(
@@ -251,7 +251,7 @@ fn open_journal(link: &Link) -> Option<Journal> {
                 "fleet.journal_directory cannot be used: purges that come while Redis is away are \
                  lost by a restart"
             );
-            Some(Journal::in_memory(bytes_max))
+            Some((Journal::in_memory(bytes_max), false))
         }
     }
 }

@@ -123,9 +123,14 @@ impl Keeper {
         if self.place.is_none() || interval.is_zero() {
             return;
         }
-        let mut before = None;
+        let (mut before, mut objects_before) = (None, None);
         loop {
             tokio::time::sleep(interval.max(INTERVAL_MIN)).await;
+            if self.is_over.load(Ordering::SeqCst) {
+                continue;
+            }
+            // One after the other, so that the log is read on from nearly the same place for both.
+            self.write_objects_again(&mut objects_before).await;
             let stats = self.node.parts().store.stats();
             // The same pages once more would wear out the disk for nothing.
             let now = (stats.insertions, stats.purges, stats.objects);

@@ -39,6 +39,10 @@ pub struct Keeper {
     /// The object cache, if there is one.
     objects: Option<Arc<Objects>>,
     objects_place: Option<Place>,
+    /// Held while the object cache is copied.
+    copying: Mutex<()>,
+    /// A copy of the object cache has to be made now.
+    is_copy_wanted: AtomicBool,
     /// Held while a snapshot is written.
     writing: tokio::sync::Mutex<()>,
     /// The snapshot that is being written is not wanted any more.
@@ -84,6 +88,8 @@ impl Keeper {
             place: place(Kept::Pages),
             objects: None,
             objects_place: place(Kept::Objects),
+            copying: Mutex::default(),
+            is_copy_wanted: AtomicBool::new(false),
             writing: tokio::sync::Mutex::default(),
             is_given_up: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -125,24 +131,22 @@ impl Keeper {
         usize::try_from(record_max_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Begins with what is stored now. The place in the log is asked for first: what is purged from here
-    /// on stands behind it, and what was purged before is gone from the store.
-    fn begin(&self, release: String, is_last: bool) -> (Head, Walk) {
+    /// Begins with what is kept now. The place in the log is asked for first: what is purged or cleaned from
+    /// here on stands behind it, and what was before is gone from what is kept.
+    fn head(&self, keyspace: u64, release: String, is_last: bool) -> Head {
         let parts = self.node.parts();
         let position = parts.fleet.position();
         let echoes = parts.fleet.pending_echoes(ECHOES_MAX_BYTES);
-        let walk = Walk::new(Arc::clone(&parts.store));
         let since = parts.clock.wall().duration_since(std::time::UNIX_EPOCH);
-        let head = Head {
-            created_unix_seconds: since.unwrap_or_default().as_secs(),
-            keyspace: self.keyspace(),
-            is_last,
-            hits: walk.hits(),
-            release,
-            position,
-            echoes,
-        };
-        (head, walk)
+        let created_unix_seconds = since.unwrap_or_default().as_secs();
+        Head { created_unix_seconds, keyspace, is_last, hits: 0, release, position, echoes }
+    }
+
+    /// The same of what is stored.
+    fn begin(&self, release: String, is_last: bool) -> (Head, Walk) {
+        let head = self.head(self.keyspace(), release, is_last);
+        let walk = Walk::new(Arc::clone(&self.node.parts().store));
+        (Head { hits: walk.hits(), ..head }, walk)
     }
 
     /// The responses of a walk, as long as `goes_on` says so.

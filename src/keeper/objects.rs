@@ -1,14 +1,19 @@
 //! The object cache over a stop and start, and on its way to the process that takes over.
 //!
 //! It is a stream of commands (`objects::kept`), of which all is used or nothing. What is read was there when
-//! the copy ended; so who uses it must know which objects were cleaned since ([`may_restore`]).
+//! the copy ended; so who uses it must know which objects were cleaned since ([`may_restore`]). In a fleet the log
+//! says so: a file has the place up to which the log was done before the copy began, and nobody is served what was read before
+//! the log was read on from there to its end.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
+
+use parking_lot::MutexGuard;
 
 use super::Keeper;
 use super::file::{OPENED_WITHIN, release_of};
@@ -40,8 +45,10 @@ enum Useless {
     Release { found: String, wanted: String },
     #[error("another version of Parvis wrote it")]
     Format,
-    #[error("the log of the fleet does not have what was cleaned meanwhile")]
-    Fleet,
+    #[error("it has no place in the log of this fleet, which says what was cleaned since")]
+    NoPlace,
+    #[error("it is of a node of a fleet, whose other nodes may have cleaned something since")]
+    NoFleet,
     #[error("it was not written at a stop, so something may have been cleaned since")]
     NotLast,
     #[error("it cannot be removed, and must not be used twice: {0}")]
@@ -60,13 +67,22 @@ enum NotRead {
 /// May objects be used that were kept with this head? The one place that decides it.
 ///
 /// A node by itself knows of each clean while it serves, and refuses them while it does not: what it kept at
-/// the stop is good, once. In a fleet others clean meanwhile, which the log has to tell.
+/// the stop is good, once, and what it kept before is not. In a fleet the log and the journal have what
+/// was cleaned since the head's place, here and elsewhere, so it does not matter how the process ended; a journal in memory
+/// alone has gone with it, unless that was at the stop, when there was nothing more to clean.
 fn may_restore(head: &Head, settings: &Settings) -> Result<(), Useless> {
-    match (settings.redis.is_set(), head.is_last) {
-        (true, _) => Err(Useless::Fleet),
-        (false, false) => Err(Useless::NotLast),
-        (false, true) => Ok(()),
+    match (settings.redis.is_set(), head.position.is_empty()) {
+        (true, true) => Err(Useless::NoPlace),
+        (false, false) => Err(Useless::NoFleet),
+        (true, false) if head.is_last || outlives_crashes(settings) => Ok(()),
+        (false, true) if head.is_last => Ok(()),
+        (true, false) | (false, true) => Err(Useless::NotLast),
     }
+}
+
+/// Is what was cleaned known after a crash, too?
+fn outlives_crashes(settings: &Settings) -> bool {
+    settings.redis.is_set() && !settings.fleet.journal_directory.as_os_str().is_empty()
 }
 
 impl Keeper {
@@ -117,6 +133,7 @@ impl Keeper {
         }
     }
 
+    /// Where it may be used, the log is read on from its place.
     fn judge_objects(&self, head: &Head) -> Result<(), Useless> {
         let settings = self.settings();
         let wanted = release_of(&settings);
@@ -126,76 +143,107 @@ impl Keeper {
         if head.keyspace != FORMAT {
             return Err(Useless::Format);
         }
-        may_restore(head, &settings)
+        may_restore(head, &settings)?;
+        let has_place = self.resume(head) || head.position.is_empty();
+        if has_place { Ok(()) } else { Err(Useless::NoPlace) }
     }
 
-    /// Reads in what was found, on a thread that may block, before clients are served.
-    pub fn read_objects_in(&self, found: FoundObjects) {
-        let Some((objects, place)) = self.objects_and_place() else { return };
+    /// Reads in what was found, on a thread that may block, before clients are served. False: there is nothing.
+    pub fn read_objects_in(&self, found: FoundObjects) -> bool {
+        let Some((objects, place)) = self.objects_and_place() else { return false };
         let FoundObjects { mut reader } = found;
         let began = self.node.parts().clock.now();
         match load(&objects, &mut reader) {
             Ok(keys) => {
                 let seconds = self.node.parts().clock.now().since(began).as_secs_f64();
                 tracing::info!(keys, seconds, "the object cache has what it had");
+                true
             }
-            Err(error) => tell_not_read(&place, &error),
+            Err(error) => {
+                tell_not_read(&place, &error);
+                false
+            }
         }
     }
 
     /// Writes what the object cache has, within `store.snapshot_timeout`; its clients are told to go after
     /// that. A disk that hangs is waited for as long as `patience` says.
     pub(super) async fn write_objects_at_stop(self: &Arc<Self>, patience: Duration) {
-        let Some((objects, place)) = self.objects_and_place() else { return };
-        let settings = self.settings();
-        if settings.redis.is_set() {
-            // It could not be used (`may_restore`).
-            return;
-        }
-        let keeper = Arc::clone(self);
-        let written = tokio::task::spawn_blocking(move || keeper.write_objects(&objects, &place));
-        match tokio::time::timeout(patience, written).await {
-            Ok(Ok(Ok(Written { bytes, .. }))) => {
-                tracing::info!(bytes, "the object cache was written");
-            }
-            Ok(Ok(Err(error))) => {
-                let directory = settings.store.snapshot_directory.display();
-                tracing::warn!(%error, %directory, "the object cache was not written");
-            }
-            Ok(Err(_)) => {}
-            Err(_) => tracing::warn!("the disk does not take the object cache in time"),
+        let writing = self.write_objects(true);
+        if tokio::time::timeout(patience, writing).await.is_err() {
+            tracing::warn!("the disk does not take the object cache in time");
         }
     }
 
-    fn write_objects(&self, objects: &Objects, place: &Place) -> Result<Written, NotWritten> {
+    /// Writes it while its clients are served, if it could be used after a crash, and has changed since
+    /// `before`.
+    pub(super) async fn write_objects_again(self: &Arc<Self>, before: &mut Option<u64>) {
+        let Some(objects) = &self.objects else { return };
+        let now = Some(objects.changes());
+        if *before != now && outlives_crashes(&self.settings()) && self.write_objects(false).await {
+            *before = now;
+        }
+    }
+
+    async fn write_objects(self: &Arc<Self>, is_last: bool) -> bool {
+        let Some((objects, place)) = self.objects_and_place() else { return false };
+        let keeper = Arc::clone(self);
+        let writing = move || keeper.write_objects_now(&objects, &place, is_last);
+        match tokio::task::spawn_blocking(writing).await {
+            Ok(Ok(Written { bytes, .. })) => {
+                tracing::info!(bytes, "the object cache was written");
+                true
+            }
+            Ok(Err(NotWritten::GivenUp)) | Err(_) if !is_last => false,
+            Ok(Err(error)) => {
+                let settings = self.settings();
+                let directory = settings.store.snapshot_directory.display();
+                tracing::warn!(%error, %directory, "the object cache was not written");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// To be held while a copy is made, of which there is one at a time. The last one, and one for another process,
+    /// do not wait for one of the moment, which is given up. `None`: it does not end.
+    fn copying(&self, patience: Duration) -> Option<MutexGuard<'_, ()>> {
+        self.is_copy_wanted.store(true, Ordering::SeqCst);
+        let copying = self.copying.try_lock_for(patience);
+        self.is_copy_wanted.store(false, Ordering::SeqCst);
+        copying
+    }
+
+    fn write_objects_now(
+        &self,
+        objects: &Objects,
+        place: &Place,
+        is_last: bool,
+    ) -> Result<Written, NotWritten> {
         let (settings, clock) = (self.settings(), &self.node.parts().clock);
-        let head = self.objects_head(release_of(&settings), true);
+        let patience = settings.store.snapshot_timeout;
+        let copying = if is_last { self.copying(patience) } else { self.copying.try_lock() };
+        let _copying = copying.ok_or(NotWritten::Taken)?;
+        // The place in the log first: what is cleaned from here on stands behind it.
+        let head = self.head(FORMAT, release_of(&settings), is_last);
+        if settings.redis.is_set() && head.position.is_empty() {
+            return Err(NotWritten::GivenUp);
+        }
         let bounds = Bounds {
             bytes_max: settings.store.snapshot_max_bytes,
             record_max_bytes: BLOCK_BYTES,
-            bytes_per_second: 0,
+            bytes_per_second: if is_last { 0 } else { settings.store.snapshot_rate_bytes },
         };
-        let until = clock.now().plus(settings.store.snapshot_timeout);
-        let is_wanted = || release_of(&settings) == head.release;
+        let until = clock.now().plus(patience);
+        let is_free =
+            || !self.is_copy_wanted.load(Ordering::SeqCst) && !self.is_over.load(Ordering::SeqCst);
+        let goes_on = || if is_last { clock.now() < until } else { is_free() };
+        let is_wanted = || (is_last || goes_on()) && release_of(&settings) == head.release;
         place.write_by(&head, bounds, clock, is_wanted, |writer, pace| {
             let copy = objects.copy().ok_or(NotWritten::Taken)?;
-            let goes_on = || clock.now() < until;
-            write_copy(copy, writer, pace, bounds.bytes_max, goes_on)?;
+            write_copy(copy, writer, pace, (bounds.bytes_max, is_last), goes_on)?;
             Ok(0)
         })
-    }
-
-    fn objects_head(&self, release: String, is_last: bool) -> Head {
-        let parts = self.node.parts();
-        let since = parts.clock.wall().duration_since(std::time::UNIX_EPOCH);
-        Head {
-            created_unix_seconds: since.unwrap_or_default().as_secs(),
-            keyspace: FORMAT,
-            is_last,
-            release,
-            position: parts.fleet.position(),
-            ..Head::default()
-        }
     }
 
     /// Gives the object cache to another process: a copy, then what clients do meanwhile, until `end` says
@@ -210,7 +258,8 @@ impl Keeper {
     ) -> io::Result<()> {
         let Some(objects) = &self.objects else { return Ok(()) };
         socket.set_write_timeout(Some(patience))?;
-        let head = self.objects_head(String::new(), false);
+        let _copying = self.copying(patience).ok_or(io::ErrorKind::ResourceBusy)?;
+        let head = self.head(FORMAT, String::new(), true);
         let out = BufWriter::with_capacity(BUFFER_BYTES, socket);
         let mut writer = Writer::begin(out, &head, u64::MAX, BLOCK_BYTES)?;
         let mut copy = objects.copy().ok_or(io::ErrorKind::ResourceBusy)?;
@@ -236,6 +285,7 @@ impl Keeper {
         }
         let part = copy.give_away().map_err(io::Error::other)?;
         writer.push_commands(&part.done)?;
+        writer.push_commands(&part.copied)?;
         writer.finish()?.flush()
     }
 
@@ -266,32 +316,39 @@ impl Keeper {
 /// Loads all commands, and puts what they make in place; how many keys that are.
 fn load<R: Read>(objects: &Objects, reader: &mut Reader<R>) -> Result<usize, NotRead> {
     let mut loading = objects.loading();
+    if !reader.head().is_last {
+        loading.leave_out_own();
+    }
     while let Some(commands) = reader.commands()? {
         loading.take_in(&commands)?;
     }
     Ok(objects.put_in_place(loading)?)
 }
 
-/// Writes a copy to its end, after which no command is done here.
+/// Writes a copy to its end, after which no command is done here, if it is the last one.
 fn write_copy(
     mut copy: Transcript<'_>,
     writer: &mut Beside,
     pace: &Pace<'_>,
-    bytes_max: u64,
+    (bytes_max, is_last): (u64, bool),
     goes_on: impl Fn() -> bool,
 ) -> Result<(), NotWritten> {
     let spoiled = |error: NotCopied| NotWritten::Spoiled(error.to_string());
     loop {
-        let is_last = copy.is_over();
-        // A clean that came later would not be in it.
-        let part = if is_last { copy.give_away() } else { copy.part() };
+        let is_over = copy.is_over();
+        let part = match (is_over, is_last) {
+            (false, _) => copy.part(),
+            // A clean that came later would not be in it.
+            (true, true) => copy.give_away(),
+            (true, false) => copy.end(),
+        };
         let part = part.map_err(spoiled)?;
         for commands in [&part.done, &part.copied] {
             if writer.push_commands(commands)? == Pushed::Full {
                 return Err(NotWritten::TooLarge(bytes_max));
             }
         }
-        if is_last {
+        if is_over {
             return Ok(());
         }
         if !goes_on() {

@@ -158,6 +158,22 @@ fn a_clean_by_tag_is_told_as_the_tag_whatever_is_deleted_here() {
 }
 
 #[test]
+fn a_clean_that_a_copy_came_in_between_of_is_told_again() {
+    let (mut cache, mut session) = (Cache::new(), Session::new(1));
+    cache.save(&mut session, "a", "X");
+    cache.save(&mut session, "b", "X");
+    cache.say(&mut session, "SUNION zc:ti:X zc:ti:Y");
+    assert_eq!(cache.told(), ["0 keys zc:ti:X,zc:ti:Y"]);
+    cache.say(&mut session, "UNLINK zc:k:a");
+    assert_eq!(cache.told(), [""; 0]);
+    // It has `b`, and who reads on behind what was told above would not hear of it.
+    cache.keyspace.begin_copy();
+    cache.keyspace.end_copy();
+    cache.say(&mut session, "UNLINK zc:k:b");
+    assert_eq!(cache.told(), ["0 keys zc:ti:X,zc:ti:Y"]);
+}
+
+#[test]
 fn scripts_that_clean_tell_the_tags_and_where_nothing_leads_to_them_the_database() {
     let mut cache = Cache::new();
     let save = format!("EVALSHA {SAVE} 1 X zc:k: d t m i zc:tags zc:ti: zc:ids a data X 1 0 60 0");

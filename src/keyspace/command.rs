@@ -132,6 +132,9 @@ pub(super) fn portrait(database: usize, key: &[u8], entry: Option<&Entry>, out: 
             }
         }
     }
+    if entry.is_own {
+        write::command(out, &[b"PARVIS.OWN", key]);
+    }
     if let Some(end) = entry.expires_ms {
         write::command(out, &[b"PEXPIREAT", key, end.to_string().as_bytes()]);
     }

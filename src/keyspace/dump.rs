@@ -58,6 +58,9 @@ impl Keyspace {
     /// Begins a copy; there is one at a time, and it is ended by [`Keyspace::end_copy`].
     pub fn begin_copy(&mut self) -> Copying {
         self.effects.begin_copy();
+        if let Some(coherence) = &mut self.coherence {
+            coherence.copies += 1;
+        }
         Copying { database: self.databases.len(), left: None, within: None }
     }
 
@@ -80,6 +83,23 @@ impl Keyspace {
         let (done, mut out, mut told) = (self.effects.take(), BytesMut::new(), 0);
         while out.len() < max_bytes && told < TURN_MAX && !copying.is_over() {
             told += self.copy_step(copying, now_ms, max_bytes, TURN_MAX - told, &mut out);
+        }
+        Ok(Part { done, copied: out.freeze() })
+    }
+
+    /// The last part of a copy that is over. A value whose tags were to come is not in it: they may never come
+    /// to who plays it, and no clean would reach it.
+    pub fn end_of_copy(
+        &mut self,
+        copying: &mut Copying,
+        now_ms: i64,
+        max_bytes: usize,
+    ) -> Result<Part, Swapped> {
+        let Part { done, copied } = self.copy_part(copying, now_ms, max_bytes)?;
+        let mut out = BytesMut::from(&copied[..]);
+        for (at, key) in self.unnamed_values(now_ms) {
+            write::command(&mut out, &[b"SELECT", at.to_string().as_bytes()]);
+            write::command(&mut out, &[b"DEL", &key]);
         }
         Ok(Part { done, copied: out.freeze() })
     }
@@ -195,6 +215,9 @@ fn tell(
             (words.len(), left)
         }
     };
+    if entry.is_own {
+        write::command(out, &[b"PARVIS.OWN", key]);
+    }
     // With each part: what was told of the key may have been taken out again, and its end with it.
     if let Some(end) = entry.expires_ms {
         write::command(out, &[b"PEXPIREAT", key, end.to_string().as_bytes()]);

@@ -161,6 +161,7 @@ pub(super) static COMMANDS: &[Command] = &[
     of("msetnx", -3, PROMISES, PAIRS, strings::msetnx),
     of("multi", 1, AT_ONCE, NO_KEY, connection::multi),
     of("parvis.began", 1, READS, NO_KEY, connection::began),
+    of("parvis.own", 2, WRITES, ONE, keys::own),
     of("persist", 2, WRITES, ONE, expiry::persist),
     of("pexpire", -3, WRITES, ONE, expiry::pexpire),
     of("pexpireat", -3, WRITES, ONE, expiry::pexpireat),

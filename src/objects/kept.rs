@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use super::Objects;
-use crate::keyspace::{Bounds, Clean, Copying, Eviction, Keyspace, Part, Session, Swapped};
+use super::life::Noted;
+use crate::keyspace::{Bounds, Copying, Eviction, Keyspace, Part, Session, Swapped};
 use crate::resp::{Limits, ProtocolError, ReadState, read_request};
 
 /// Bytes of keys and values in one part, or one value: what takes that long keeps no client waiting.
@@ -17,9 +18,6 @@ const PART_BYTES: usize = 128 << 10;
 /// What is read may take so much more than `objects.memory` until all of it is there: clients wrote while it
 /// was copied.
 const REPLAY_SHARE: usize = 4;
-
-/// Cleans that are known of the time before clients are served: a restart takes seconds.
-const CLEANS_MAX: usize = 10_000;
 
 /// A copy under way; ended when dropped.
 #[derive(Debug)]
@@ -74,6 +72,7 @@ pub struct Loading {
     limits: Limits,
     memory_max_bytes: usize,
     now_ms: i64,
+    leaves_out_own: bool,
 }
 
 impl Objects {
@@ -102,12 +101,14 @@ impl Objects {
             limits: self.limits,
             memory_max_bytes: self.bounds.memory_max_bytes,
             now_ms: self.now_ms(),
+            leaves_out_own: false,
         }
     }
 
     /// Has what was loaded instead of what there is, unless clients are served already. How many keys that
     /// are.
     pub fn put_in_place(&self, loading: Loading) -> Result<usize, NotLoaded> {
+        let leaves_out_own = loading.leaves_out_own;
         let mut loaded = loading.finish(self.now_ms())?;
         let mut keyspace = self.keyspace.lock();
         let mut life = self.life.lock();
@@ -118,7 +119,10 @@ impl Objects {
             return Err(NotLoaded::Outdated);
         }
         loaded.take_coherence(&mut keyspace);
-        for clean in life.cleans.drain(..) {
+        if leaves_out_own {
+            loaded.forget_own(self.now_ms());
+        }
+        for clean in life.noted.take() {
             loaded.clean(&clean, self.now_ms());
         }
         let figures = loaded.figures();
@@ -132,7 +136,7 @@ impl Objects {
         let _keyspace = self.keyspace.lock();
         let mut life = self.life.lock();
         life.is_open = true;
-        life.cleans = Vec::new();
+        life.noted = Noted::default();
         drop(life);
         self.opened.send_replace(true);
     }
@@ -174,9 +178,18 @@ impl Transcript<'_> {
     /// copy.
     pub fn give_away(&mut self) -> Result<Part, NotCopied> {
         let mut keyspace = self.objects.keyspace.lock();
-        let part = keyspace.copy_part(&mut self.copying, self.objects.now_ms(), PART_BYTES)?;
+        let part = keyspace.end_of_copy(&mut self.copying, self.objects.now_ms(), PART_BYTES)?;
         self.objects.is_given_away.store(true, Ordering::Relaxed);
         drop(keyspace);
+        self.count(part)
+    }
+
+    /// The last part, where clients are served here as before.
+    pub fn end(&mut self) -> Result<Part, NotCopied> {
+        let part = {
+            let mut keyspace = self.objects.keyspace.lock();
+            keyspace.end_of_copy(&mut self.copying, self.objects.now_ms(), PART_BYTES)?
+        };
         self.count(part)
     }
 
@@ -212,9 +225,15 @@ impl Loading {
                 return Err(NotLoaded::Refused(said));
             }
         }
-        drop(self.keyspace.take_freed());
+        drop(self.keyspace.take_freed(usize::MAX));
         let most = self.memory_max_bytes.saturating_add(self.memory_max_bytes / REPLAY_SHARE);
         if self.keyspace.memory_bytes() > most { Err(NotLoaded::TooLarge) } else { Ok(()) }
+    }
+
+    /// What is one server's own (locks, counters, `objects.local`) is not to be there: nobody tells what became of it
+    /// since.
+    pub fn leave_out_own(&mut self) {
+        self.leaves_out_own = true;
     }
 
     fn finish(mut self, now_ms: i64) -> Result<Keyspace, NotLoaded> {
@@ -228,40 +247,12 @@ impl Loading {
     }
 }
 
-/// Where a process' object cache stands between the one before and the one after it.
-#[derive(Debug, Default)]
-pub(super) struct Life {
-    /// Clients are served.
-    pub is_open: bool,
-    /// A copy is under way.
-    pub is_copied: bool,
-    /// Commands by which it was filled.
-    pub commands_before: u64,
-    /// Cleans that came before clients were served: what is put in place may be older.
-    pub cleans: Vec<Clean>,
-    /// There were more, or some were missed.
-    pub is_outdated: bool,
-}
-
-impl Life {
-    /// Another node, or another process, has cleaned this.
-    pub fn note(&mut self, clean: &Clean) {
-        if self.is_open || self.is_outdated {
-            return;
-        }
-        self.is_outdated = self.cleans.len() == CLEANS_MAX;
-        if self.is_outdated {
-            self.cleans = Vec::new();
-        } else {
-            self.cleans.push(clean.clone());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::keyspace::Clean;
+    use crate::objects::life::Life;
     use crate::resp::Request;
     use crate::settings;
     use std::time::Duration;
@@ -386,6 +377,85 @@ mod tests {
         let outdated = objects(64 << 20);
         outdated.cleans_were_missed();
         assert_eq!(load(&outdated, &parts), Err(NotLoaded::Outdated));
+    }
+
+    #[test]
+    fn a_value_whose_tags_were_to_come_is_not_there_again() {
+        let old = objects(64 << 20);
+        old.open();
+        let mut session = Session::new(1);
+        for command in [
+            "HSET zc:k:named d x t a,b",
+            "SADD zc:ti:a named",
+            "SADD zc:ti:b named half",
+            "HSET zc:k:half d x t a,b",
+            "HSET zc:k:none d x t a",
+            "SET 4e0_:none x",
+            "SET plain x",
+        ] {
+            say(&old, &mut session, command);
+        }
+        let mut copy = old.copy().expect("no other");
+        let mut parts = Vec::new();
+        while !copy.is_over() {
+            let Part { done, copied } = copy.part().expect("a part");
+            parts.extend([done, copied]);
+        }
+        let Part { done, copied } = copy.end().expect("a part");
+        parts.extend([done, copied]);
+        let new = objects(64 << 20);
+        assert_eq!(load(&new, &parts), Ok(4));
+        new.open();
+        let keys = "zc:k:named zc:k:half zc:k:none 4e0_:none plain";
+        assert_eq!(say(&new, &mut session, &format!("EXISTS {keys}")), r":2\r\n");
+        assert_eq!(say(&old, &mut session, &format!("EXISTS {keys}")), r":5\r\n");
+    }
+
+    #[test]
+    fn what_is_one_servers_own_is_left_out_of_what_is_older() {
+        let old = objects(64 << 20);
+        old.open();
+        let mut session = Session::new(1);
+        for command in ["SET lock 1 NX", "INCR counter", "SET cache:all_ids x", "SET value x"] {
+            say(&old, &mut session, command);
+        }
+        let mut copy = old.copy().expect("no other");
+        let mut parts = Vec::new();
+        say(&old, &mut session, "SET later 1 NX EX 100");
+        while !copy.is_over() {
+            let Part { done, copied } = copy.part().expect("a part");
+            parts.extend([done, copied]);
+        }
+        for (leaves_out, keys) in [(false, 5), (true, 1)] {
+            let new = objects(64 << 20);
+            let mut loading = new.loading();
+            if leaves_out {
+                loading.leave_out_own();
+            }
+            for part in &parts {
+                loading.take_in(part).expect("commands");
+            }
+            assert_eq!(new.put_in_place(loading), Ok(keys));
+        }
+    }
+
+    #[test]
+    fn cleans_from_before_clients_are_served_are_noted_once_and_too_many_are_noticed() {
+        let keys = |keys: Vec<String>| Clean::Keys {
+            database: 0,
+            keys: keys.into_iter().map(Bytes::from).collect(),
+        };
+        let (mut life, again) = (Life::default(), keys(vec!["a".repeat(1_000)]));
+        for _ in 0..100_000 {
+            life.note(&again);
+        }
+        life.note(&Clean::Database(3));
+        assert!(!life.is_outdated);
+        assert_eq!(life.noted.take(), [Clean::Database(3), again]);
+        for at in 0..40 {
+            life.note(&keys(vec![format!("{at}{}", "a".repeat(1 << 20))]));
+        }
+        assert!(life.is_outdated && life.noted.take().is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod buffers;
 mod connection;
 pub mod figures;
 pub mod kept;
+mod life;
 mod messages;
 mod onward;
 mod telling;
@@ -25,7 +26,7 @@ use crate::keyspace::{self, After, Bounds, Clean, Eviction, Keyspace, Rules, Ses
 use crate::resp::{Limits, Request};
 use crate::settings;
 use buffers::Buffers;
-use kept::Life;
+use life::Life;
 use messages::Messages;
 use telling::Telling;
 

@@ -144,6 +144,8 @@ pub struct Machine {
     limits: Limits,
     checks: Checks,
     position: Option<Position>,
+    /// Something of the log came.
+    is_under_way: bool,
     passed: Passed,
     looks: VecDeque<(Position, Moment)>,
     proven_at: Option<Moment>,
@@ -167,6 +169,7 @@ impl Machine {
             limits,
             checks,
             position: None,
+            is_under_way: false,
             passed: Passed::default(),
             looks: VecDeque::new(),
             proven_at: None,
@@ -183,12 +186,18 @@ impl Machine {
     }
 
     /// Goes on where another process of this node, or one before it, was: everything up to there is
-    /// applied to what this one stores. Of no effect once the log was found.
-    pub fn resume(&mut self, position: Position) {
-        if self.position.is_none() {
-            self.position = Some(position);
-            self.passed.begin(position);
+    /// applied to what this one stores. Of several places the first counts, from which all are read.
+    /// False: the log was found already, or it is a place of another log than one before.
+    pub fn resume(&mut self, position: Position) -> bool {
+        match self.position {
+            Some(own) if self.is_under_way || own.epoch != position.epoch => return false,
+            Some(own) if own.sequence == position.sequence => return own.entry == position.entry,
+            Some(own) if own.sequence < position.sequence => return true,
+            None | Some(_) => {}
         }
+        self.position = Some(position);
+        self.passed.begin(position);
+        true
     }
 
     /// The last entry that this node has applied: one that was read, or one of its own that the
@@ -225,6 +234,7 @@ impl Machine {
 
     /// The answer: the log's end at some time after the question.
     pub fn end(&mut self, question: Question, end: Position, now: Moment) -> Vec<Action> {
+        self.is_under_way = true;
         let Some(position) = self.position else {
             return self.start_over(question, end, Cause::Started, now);
         };
@@ -262,6 +272,7 @@ impl Machine {
     /// An entry that was read behind the position.
     pub fn entry(&mut self, entry: Entry, now: Moment) -> Vec<Action> {
         let Some(position) = self.position else { return Vec::new() };
+        self.is_under_way = true;
         let at = entry.position;
         let is_same_log = at.epoch == position.epoch;
         if is_same_log && at.sequence <= position.sequence {

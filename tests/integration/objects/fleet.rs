@@ -14,13 +14,13 @@ use crate::support::process::wait_until;
 use crate::support::redis::Redis;
 
 /// A node with an object cache.
-struct Node {
-    parvis: Parvis,
+pub(super) struct Node {
+    pub(super) parvis: Parvis,
     directory: tempfile::TempDir,
 }
 
 impl Node {
-    fn start(node: Builder) -> Self {
+    pub(super) fn start(node: Builder) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = format!("\"unix:{}\"", directory.path().join("objects.sock").display());
         Self { parvis: node.with("objects.listen", &socket).start(), directory }
@@ -30,12 +30,12 @@ impl Node {
         self.directory.path().join("objects.sock")
     }
 
-    fn connect(&self) -> Connection {
+    pub(super) fn connect(&self) -> Connection {
         Connection::to(&self.socket())
     }
 
     /// Keeps a value with its tag, as Magento does.
-    fn save(&self, id: &str, tag: &str) {
+    pub(super) fn save(&self, id: &str, tag: &str) {
         let mut php = self.connect();
         php.say(&format!("HMSET zc:k:{id} d data t {tag} m 1 i 0"));
         php.say(&format!("SADD zc:tags {tag}"));
@@ -43,11 +43,11 @@ impl Node {
         assert!(self.has(id));
     }
 
-    fn has(&self, id: &str) -> bool {
+    pub(super) fn has(&self, id: &str) -> bool {
         self.connect().say(&format!("EXISTS zc:k:{id}")) == Value::Integer(1)
     }
 
-    fn figure(&self, name: &str) -> f64 {
+    pub(super) fn figure(&self, name: &str) -> f64 {
         self.parvis.metric(&format!("parvis_objects_{name} ")).expect("a number")
     }
 }

@@ -12,6 +12,7 @@ mod restart;
 mod scripts;
 mod shown;
 mod snapshot;
+mod snapshot_in_fleet;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -106,6 +106,24 @@ fn where_another_process_was_it_goes_on_and_proves_nothing_before_it_has_read_th
 }
 
 #[test]
+fn of_several_places_to_go_on_from_the_first_counts() {
+    let limits = Limits {
+        proof_max: seconds(5).since(seconds(0)),
+        recent_max: 2,
+        recent_age: Duration::ZERO,
+    };
+    let mut machine = Machine::new(limits);
+    assert!(machine.resume(at(7)) && machine.resume(at(3)) && machine.resume(at(5)));
+    assert_eq!(machine.position(), Some(at(3)));
+    assert!(!machine.resume(Position { epoch: Token::new([2; 16]), ..at(3) }), "another log");
+    assert!(!machine.resume(Position { entry: Some(Token::new([9; 16])), ..at(3) }), "rewritten");
+    assert!(machine.resume(at(3)));
+    machine.entry(entry(4), seconds(1));
+    assert!(!machine.resume(at(2)), "what is between is passed");
+    assert_eq!(machine.position(), Some(at(4)));
+}
+
+#[test]
 fn an_own_entry_whose_place_another_one_took_is_appended_again_whichever_is_known_first() {
     let name = Token::new([77; 16]);
     for is_acknowledged_first in [true, false] {
