@@ -77,6 +77,11 @@ impl<V> Default for Dense<V> {
     }
 }
 
+/// Most keys differ in length or in their first byte, and fields are often one byte: a call to compare more is rare.
+fn is_same(own: &[u8], key: &[u8]) -> bool {
+    own.len() == key.len() && own.first() == key.first() && (own.len() <= 1 || own[1..] == key[1..])
+}
+
 fn hash_of(key: &[u8]) -> u64 {
     HASHER.hash_one(key)
 }
@@ -99,11 +104,20 @@ impl<V: Heap> Dense<V> {
 
     /// Where an entry stands now.
     pub fn place(&self, key: &[u8]) -> Option<usize> {
+        self.find(self.hash(key), key)
+    }
+
+    /// The hash of a key, where it is needed.
+    fn hash(&self, key: &[u8]) -> u64 {
+        if self.index.is_some() { hash_of(key) } else { 0 }
+    }
+
+    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
         match &self.index {
-            None => self.slots.iter().position(|slot| *slot.key == *key),
+            None => self.slots.iter().position(|slot| is_same(&slot.key, key)),
             Some(index) => {
                 let is_it = |at: &u32| *self.slots[*at as usize].key == *key;
-                index.find(hash_of(key), is_it).map(|at| *at as usize)
+                index.find(hash, is_it).map(|at| *at as usize)
             }
         }
     }
@@ -130,23 +144,37 @@ impl<V: Heap> Dense<V> {
 
     /// Changes a value in its place.
     pub fn change<T>(&mut self, key: &[u8], change: impl FnOnce(&mut V) -> T) -> Option<T> {
-        let place = self.place(key)?;
+        self.place(key).map(|place| self.change_at(place, change))
+    }
+
+    /// Changes the value at a place, which must be in the row.
+    pub fn change_at<T>(&mut self, place: usize, change: impl FnOnce(&mut V) -> T) -> T {
         let value = &mut self.slots[place].value;
         let before = value.heap_bytes();
         let result = change(value);
         let after = value.heap_bytes();
         self.bytes = (self.bytes - before) + after;
-        Some(result)
+        result
     }
 
     /// Puts a value under a key; the one that was there.
     pub fn insert(&mut self, key: &[u8], value: V) -> Option<V> {
-        let mut value = Some(value);
-        let old = self.change(key, |own| value.take().map(|new| std::mem::replace(own, new)));
-        let Some(value) = value else { return old.flatten() };
+        let hash = self.hash(key);
+        if let Some(place) = self.find(hash, key) {
+            return Some(self.change_at(place, |own| std::mem::replace(own, value)));
+        }
+        self.push(hash, key, value);
+        None
+    }
+
+    /// Puts a value under a key that is not there; where it stands then.
+    pub fn add(&mut self, key: &[u8], value: V) -> usize {
+        self.push(self.hash(key), key, value)
+    }
+
+    fn push(&mut self, hash: u64, key: &[u8], value: V) -> usize {
         self.bytes += Self::cost(key, &value);
         let at = self.slots.len();
-        let hash = if self.index.is_some() { hash_of(key) } else { 0 };
         self.slots.push(Slot { key: key.into(), hash, value });
         let slots = &self.slots;
         match &mut self.index {
@@ -157,7 +185,7 @@ impl<V: Heap> Dense<V> {
             None if slots.len() > UNINDEXED_MAX => self.build_index(),
             None => {}
         }
-        None
+        at
     }
 
     fn build_index(&mut self) {

@@ -1,7 +1,7 @@
 //! The fence: what was cleaned when, so that what a client made of older data is not kept after it.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher as _, RandomState};
 
 /// Cleans in order, each with its number. What it remembers is bounded: forgetting one raises `floor` to its
 /// number, and who began before the floor has nothing kept.
@@ -62,7 +62,10 @@ impl Fence {
     }
 
     pub fn name(&self, database: usize, key: &[u8]) -> Name {
-        Name(self.hasher.hash_one((database, key)))
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_usize(database);
+        hasher.write(key);
+        Name(hasher.finish())
     }
 
     /// Begins a clean; what is remembered from here on has its number.

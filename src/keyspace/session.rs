@@ -336,6 +336,7 @@ impl Client {
         out: &mut BytesMut,
     ) -> Result<(), Error> {
         let (changes, at) = (keyspace.changes, self.database);
+        let bytes = keyspace.databases[at].entries.bytes();
         let writes = command.flags.contains(Flags::WRITES);
         keyspace.is_reading = !writes;
         let is_portrayed = keyspace.effects.is_copied && command.draws_on_others();
@@ -355,10 +356,12 @@ impl Client {
         }
         let mut view = View { keyspace, at, now_ms };
         guard::after(guarded, &mut view, &mut self.own, (command, request), done.is_ok());
-        // A short command can take much: COPY, SUNIONSTORE, APPEND to what has little room left.
-        let grows = command.flags.contains(Flags::GROWS);
-        if grows && keyspace.bounds.eviction == Eviction::LeastRecentlyUsed {
-            keyspace.make_room(now_ms, 0);
+        if command.flags.contains(Flags::GROWS) {
+            // A short command can take much: COPY, SUNIONSTORE, APPEND to what has little room left.
+            let expected = bytes + request.raw().len() + BESIDE_BYTES;
+            if command.draws_on_others() || keyspace.databases[at].entries.bytes() > expected {
+                keyspace.keep_room(now_ms);
+            }
         }
         done
     }
@@ -442,6 +445,8 @@ impl Client {
     }
 }
 
+/// What a command may take beside its own bytes, before it is looked how much it took.
+const BESIDE_BYTES: usize = 1 << 10;
 /// So many keys are looked at before a write is refused for want of memory.
 const SEARCHED_FOR_ROOM: usize = 1_000;
 
@@ -452,7 +457,7 @@ impl Keyspace {
             self.free_some(more_bytes);
         }
         if self.bounds.eviction == Eviction::LeastRecentlyUsed {
-            self.make_room(now_ms, more_bytes);
+            self.make_room(now_ms, more_bytes.saturating_add(BESIDE_BYTES));
             return true;
         }
         let is_full = |keyspace: &Self| keyspace.memory_bytes() > keyspace.bounds.memory_max_bytes;
@@ -460,5 +465,12 @@ impl Keyspace {
             self.expire(now_ms, SEARCHED_FOR_ROOM);
         }
         !is_full(self)
+    }
+
+    /// Holds the bound after a command that took more than was expected.
+    fn keep_room(&mut self, now_ms: i64) {
+        if self.bounds.eviction == Eviction::LeastRecentlyUsed {
+            self.make_room(now_ms, 0);
+        }
     }
 }

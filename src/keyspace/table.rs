@@ -45,6 +45,8 @@ pub(super) struct Command {
     /// Where its keys stand: the first, the last (negative: from the end), and the distance.
     pub keys: (i32, i32, i32),
     pub run: fn(&mut Call<'_>) -> Done,
+    /// It is one of a container.
+    is_part: bool,
 }
 
 impl Command {
@@ -77,7 +79,12 @@ const fn of(
     keys: (i32, i32, i32),
     run: fn(&mut Call<'_>) -> Done,
 ) -> Command {
-    Command { name, arity, flags, keys, run }
+    let (bytes, mut at, mut is_part) = (name.as_bytes(), 0, false);
+    while at < bytes.len() {
+        is_part |= bytes[at] == b'|';
+        at += 1;
+    }
+    Command { name, arity, flags, keys, run, is_part }
 }
 
 const READS: Flags = Flags::READS;
@@ -215,20 +222,55 @@ pub(super) static COMMANDS: &[Command] = &[
 /// No name is longer.
 const NAME_MAX_BYTES: usize = 20;
 
-/// The command of that name.
+/// Places of the index; four times as many as there are commands, so that most have one of their own.
+const PLACES: usize = 512;
+/// No command.
+const NOBODY: u8 = u8::MAX;
+
+/// Where a name, in lower case, is looked for first.
+const fn place_of(lower: &[u8]) -> usize {
+    let (mut hash, mut at) = (lower.len(), 0);
+    while at < lower.len() {
+        hash = hash.wrapping_mul(31).wrapping_add(lower[at] as usize);
+        at += 1;
+    }
+    (hash ^ hash >> 9) % PLACES
+}
+
+/// Which command stands where; one whose place is taken stands in the next free one.
+static INDEX: [u8; PLACES] = {
+    let (mut index, mut at) = ([NOBODY; PLACES], 0);
+    while at < COMMANDS.len() {
+        let mut place = place_of(COMMANDS[at].name.as_bytes());
+        while index[place] != NOBODY {
+            place = (place + 1) % PLACES;
+        }
+        index[place] = at as u8;
+        at += 1;
+    }
+    index
+};
+
+/// The command of that name. It is looked for with each command, so that a search by halves would be seen.
 pub(super) fn named(name: &[u8]) -> Option<&'static Command> {
     let mut lower = [0; NAME_MAX_BYTES];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let found = COMMANDS.binary_search_by(|command| command.name.as_bytes().cmp(lower));
-    found.ok().map(|at| &COMMANDS[at])
+    let mut place = place_of(lower);
+    loop {
+        let command = COMMANDS.get(INDEX[place] as usize)?;
+        if command.name.as_bytes() == lower {
+            return Some(command);
+        }
+        place = (place + 1) % PLACES;
+    }
 }
 
 /// The command that a request is.
 pub(super) fn find(request: &Request) -> Result<&'static Command, Error> {
     let name = request.arg(0).unwrap_or_default();
-    let Some(command) = named(name).filter(|command| !command.name.contains('|')) else {
+    let Some(command) = named(name).filter(|command| !command.is_part) else {
         return Err(unknown(request));
     };
     match request.arg(1) {

@@ -57,17 +57,22 @@ impl View<'_> {
 
     /// The entry of a key, if it has not ended, for who asks about it, and does not use it.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
-        let found = self.keyspace.databases[self.at].entries.place(key);
-        let is_expired = |entry: &Entry| entry.is_expired(self.now_ms);
+        let place = self.place(key)?;
+        self.database_ref().entries.at(place).map(|(_, entry)| entry)
+    }
+
+    /// Where a key stands, if it has not ended.
+    fn place(&mut self, key: &[u8]) -> Option<usize> {
         let entries = &self.keyspace.databases[self.at].entries;
-        let entry = found.and_then(|place| entries.at(place)).map(|(_, entry)| entry);
-        if entry.is_some_and(is_expired) {
+        let found = entries.place(key);
+        let entry = found.and_then(|place| entries.at(place));
+        if entry.is_some_and(|(_, entry)| entry.is_expired(self.now_ms)) {
             self.end(key);
             self.keyspace.looked(false);
             return None;
         }
         self.keyspace.looked(found.is_some());
-        self.keyspace.databases[self.at].entries.at(found?).map(|(_, entry)| entry)
+        found
     }
 
     /// The hash of a key that was looked at in this command already.
@@ -179,36 +184,34 @@ impl View<'_> {
         }
     }
 
-    /// Changes a value, which is made where there is none; `change` says whether it did change it. A hash or
-    /// set that is empty then is removed.
+    /// Changes a value, which is made where there is none; `change` says whether it did change it, `None`: it is of
+    /// another type. A hash or set that is empty then is removed.
     fn update<T>(
         &mut self,
         key: &[u8],
         make: impl FnOnce() -> Value,
-        change: impl FnOnce(&mut Value) -> (bool, T),
-    ) -> Option<T> {
+        change: impl FnOnce(&mut Value) -> Option<(bool, T)>,
+    ) -> Result<T, Error> {
+        let found = self.place(key);
         let commands = self.keyspace.commands as u32;
         let database = &mut self.keyspace.databases[self.at];
         let (mut is_set, before) = (false, database.entries.bytes());
-        let entries = &mut database.entries;
-        let is_new = !entries.contains(key);
-        if is_new {
-            entries.insert(key, Entry::new(make(), None));
-        }
-        let (is_changed, is_empty, result) = entries.change(key, |entry| {
+        let place = found.unwrap_or_else(|| database.entries.add(key, Entry::new(make(), None)));
+        let changed = database.entries.change_at(place, |entry| {
             entry.used.set(commands);
+            let (is_changed, result) = change(&mut entry.value)?;
             entry.is_own = false;
-            let (is_changed, result) = change(&mut entry.value);
             let is_empty = match &entry.value {
                 Value::String(_) => false,
                 Value::Hash(fields) => fields.is_empty(),
                 Value::Set(members) => members.is_empty(),
             };
             is_set = matches!(entry.value, Value::Set(_));
-            (is_changed, is_empty, result)
-        })?;
+            Some((is_changed, is_empty, result))
+        });
+        let (is_changed, is_empty, result) = changed.ok_or(Error::WRONG_TYPE)?;
         if is_set {
-            database.sets.number += usize::from(is_new);
+            database.sets.number += usize::from(found.is_none());
             database.sets.bytes = (database.sets.bytes + database.entries.bytes()) - before;
         }
         if is_empty {
@@ -217,7 +220,7 @@ impl View<'_> {
         if is_changed {
             self.changed(key);
         }
-        Some(result)
+        Ok(result)
     }
 
     /// Changes a hash; see `update`.
@@ -226,16 +229,11 @@ impl View<'_> {
         key: &[u8],
         change: impl FnOnce(&mut Hash) -> (bool, T),
     ) -> Result<T, Error> {
-        self.hash(key)?;
         let make = || Value::Hash(Box::default());
-        let done = self.update(key, make, |value| match value {
-            Value::Hash(fields) => {
-                let (is_changed, result) = change(fields);
-                (is_changed, Some(result))
-            }
-            _ => (false, None),
-        });
-        done.flatten().ok_or(Error::WRONG_TYPE)
+        self.update(key, make, |value| match value {
+            Value::Hash(fields) => Some(change(fields)),
+            Value::String(_) | Value::Set(_) => None,
+        })
     }
 
     /// Changes a set; see `update`.
@@ -244,16 +242,11 @@ impl View<'_> {
         key: &[u8],
         change: impl FnOnce(&mut Set) -> (bool, T),
     ) -> Result<T, Error> {
-        self.set(key)?;
         let make = || Value::Set(Box::default());
-        let done = self.update(key, make, |value| match value {
-            Value::Set(members) => {
-                let (is_changed, result) = change(members);
-                (is_changed, Some(result))
-            }
-            _ => (false, None),
-        });
-        done.flatten().ok_or(Error::WRONG_TYPE)
+        self.update(key, make, |value| match value {
+            Value::Set(members) => Some(change(members)),
+            Value::String(_) | Value::Hash(_) => None,
+        })
     }
 
     /// Changes a string in its place, and keeps when it ends.
@@ -262,13 +255,11 @@ impl View<'_> {
         key: &[u8],
         change: impl FnOnce(&mut Vec<u8>) -> T,
     ) -> Result<T, Error> {
-        self.string(key)?;
         let make = || Value::String(Vec::new());
-        let done = self.update(key, make, |value| match value {
-            Value::String(text) => (true, Some(change(text))),
-            _ => (false, None),
-        });
-        done.flatten().ok_or(Error::WRONG_TYPE)
+        self.update(key, make, |value| match value {
+            Value::String(text) => Some((true, change(text))),
+            Value::Hash(_) | Value::Set(_) => None,
+        })
     }
 
     /// Puts a string under a key, whatever stood there.
