@@ -48,6 +48,7 @@ impl Call<'_> {
             if sets.iter().all(|set| coherence.rules.is_tag(set)) {
                 coherence.cleans_tags(view, own, sets);
             } else {
+                coherence.unknown_set.get_or_insert_with(|| sets[0].into());
                 coherence.flushes(own, &[view.at], false);
             }
         });

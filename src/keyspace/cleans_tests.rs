@@ -183,6 +183,8 @@ fn scripts_that_clean_tell_the_tags_and_where_nothing_leads_to_them_the_database
     let invalidate = format!("EVALSHA {INVALIDATE} 1 set p:");
     let told = cache.told_of(&format!("SET p:a 1; SADD set a; {invalidate}"));
     assert_eq!(told, ["0 flush"]);
+    assert_eq!(cache.keyspace.take_unknown_set().as_deref(), Some(&b"set"[..]));
+    assert_eq!(cache.keyspace.take_unknown_set(), None);
 }
 
 #[test]
@@ -363,6 +365,7 @@ fn a_value_whose_tags_come_later_is_kept_once_they_name_it_in_one_turn() {
     cache.clean("0 keys cache:tags:abc_X");
     cache.say(&mut session, "SETEX abc_:a 60 v");
     assert!(!cache.exists("abc_:a"), "nobody knows which tags it has");
+    assert_eq!(cache.say(&mut session, "GET abc_:a"), "v", "but for itself");
     cache.say(&mut session, "SETEX abc_:b 60 v; SADD cache:tags:abc_Y b");
     assert!(cache.exists("abc_:b"));
     cache.say(

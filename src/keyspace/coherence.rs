@@ -66,6 +66,8 @@ pub(super) struct Coherence {
     pub young: Young,
     /// Copies that were begun: what was told before one is told again.
     pub copies: u64,
+    /// A set that a script cleaned as a tag's, where the settings lead from it to nothing.
+    pub unknown_set: Option<Box<[u8]>>,
     /// Values that were not kept.
     pub unkept: u64,
     /// Cleans that were done, those of other nodes included.
@@ -83,6 +85,7 @@ impl Keyspace {
             told_bytes: 0,
             young: Young::default(),
             copies: 0,
+            unknown_set: None,
             unkept: 0,
             cleans: 0,
         }));
@@ -93,6 +96,12 @@ impl Keyspace {
         let Some(coherence) = &mut self.coherence else { return Vec::new() };
         coherence.told_bytes = 0;
         std::mem::take(&mut coherence.told)
+    }
+
+    /// A set that a script cleaned as a tag's since the last time, and of which the rules know nothing: other
+    /// nodes clean the whole database for it.
+    pub fn take_unknown_set(&mut self) -> Option<Box<[u8]>> {
+        self.coherence.as_mut()?.unknown_set.take()
     }
 
     /// The number of the last clean.
@@ -160,7 +169,9 @@ impl Keyspace {
                     .iter()
                     .filter(|(key, entry)| entry.is_own || coherence.rules.is_private(key));
                 let own: Vec<Box<[u8]>> = own.map(|(key, _)| key.into()).collect();
-                own.iter().for_each(|key| drop(view.remove(key)));
+                for key in own {
+                    drop(view.remove(&key));
+                }
             });
         }
     }

@@ -79,6 +79,8 @@ pub struct Objects {
     clients: AtomicUsize,
     clients_seen: AtomicU64,
     refused: AtomicU64,
+    /// It was said once that `objects.tag_sets` lacks something.
+    has_warned: AtomicBool,
 }
 
 /// Numbers for metrics and statistics.
@@ -135,6 +137,7 @@ impl Objects {
             clients: AtomicUsize::new(0),
             clients_seen: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            has_warned: AtomicBool::new(false),
         }
     }
 
@@ -161,7 +164,20 @@ impl Objects {
     /// Removes some of the keys that have ended, and frees what was taken out of the databases as a whole.
     /// Blocks for as long as that takes.
     pub fn maintain(&self) {
-        self.keyspace.lock().expire(self.now_ms(), SEARCHED_MAX);
+        let unknown = {
+            let mut keyspace = self.keyspace.lock();
+            keyspace.expire(self.now_ms(), SEARCHED_MAX);
+            keyspace.take_unknown_set()
+        };
+        if let Some(set) = unknown
+            && !self.has_warned.swap(true, Ordering::Relaxed)
+        {
+            let set = set.escape_ascii();
+            tracing::warn!(
+                %set,
+                "a script cleans by a set that objects.tag_sets does not know: each such clean empties the database"
+            );
+        }
         for _ in 0..FREED_SLICES {
             let freed = self.keyspace.lock().take_freed(FREED_SLICE_BYTES);
             if freed.is_none() {
