@@ -1,22 +1,15 @@
 //! What PHP keeps in the object cache of its node: half of the pages are rendered from a block, which is
 //! saved, read and cleaned with the commands of Magento's backend, some with its scripts.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use parvis::resp::{ReplyLimits, ReplyState, Request, Value, decode, read_reply};
+use parvis::resp::{Request, Value, decode};
 
 use super::PATIENCE;
-
-const LIMITS: ReplyLimits = ReplyLimits {
-    line_max_bytes: 64 << 10,
-    bulk_max_bytes: 64 << 10,
-    elements_max: 1_000,
-    reply_max_bytes: 1 << 20,
-};
+use crate::support::redis::Replies;
 
 /// The scripts of `Cm_Cache_Backend_Redis`.
 const SAVE: &str = "1617c9fb2bda7d790bb1aaa320c1099d81825e64";
@@ -33,15 +26,14 @@ pub fn has(page: usize) -> bool {
 /// One request of PHP to the object cache of its node.
 pub struct Php {
     stream: UnixStream,
-    buffer: BytesMut,
-    state: ReplyState,
+    replies: Replies,
 }
 
 impl Php {
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(2 * PATIENCE))?;
-        Ok(Self { stream, buffer: BytesMut::new(), state: ReplyState::default() })
+        Ok(Self { stream, replies: Replies::default() })
     }
 
     /// Sends commands together; gives the replies. An error among them is one here, too.
@@ -56,20 +48,11 @@ impl Php {
     }
 
     fn reply(&mut self) -> io::Result<Value> {
-        loop {
-            let reply = read_reply(&mut self.buffer, &LIMITS, &mut self.state);
-            if let Some(reply) = reply.map_err(io::Error::other)? {
-                return match decode(&reply.bytes).map_err(io::Error::other)? {
-                    Value::Error(error) => Err(io::Error::other(format!("{error:?}"))),
-                    value => Ok(value),
-                };
-            }
-            let mut piece = [0; 4 << 10];
-            let count = self.stream.read(&mut piece)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.buffer.extend_from_slice(&piece[..count]);
+        let reply = self.replies.next(&mut self.stream)?;
+        let reply = reply.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match decode(&reply).map_err(io::Error::other)? {
+            Value::Error(error) => Err(io::Error::other(format!("{error:?}"))),
+            value => Ok(value),
         }
     }
 

@@ -1,22 +1,7 @@
 //! Random commands: right ones, and such as people get wrong.
 
 use super::compare::Compare;
-
-/// A source of choices that begins with a seed (xorshift).
-pub struct Choice(pub u64);
-
-impl Choice {
-    pub fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).expect("fits") % end
-    }
-
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-}
+use crate::support::chance::Chance;
 
 /// What an argument's sign stands for: `k` a key, `f` a field or member, `v` a value, `i` a whole number,
 /// `d` a number with a fraction, `t` a time from now, `T` a time since 1970 in seconds, `F` one
@@ -146,7 +131,7 @@ const COMMANDS: &[(&str, Compare)] = &[
 ];
 
 /// A command, and how its replies are compared.
-pub fn random(choice: &mut Choice) -> (Vec<Vec<u8>>, Compare) {
+pub fn random(choice: &mut Chance) -> (Vec<Vec<u8>>, Compare) {
     let (signs, compare) = COMMANDS[choice.below(COMMANDS.len())];
     // What flushes comes seldom, or there would never be much.
     if signs.starts_with("FLUSHDB") && choice.below(20) > 0 {
@@ -248,7 +233,7 @@ const FRACTIONS: &[&str] = &[
 const COUNTS: &[&str] = &["0", "1", "2", "3", "5", "20", "-1", "-2", "-5", "-20", "x"];
 const PATTERNS: &[&str] = &["*", "k*", "k[1-3]", "f?", "*1*", "string", "hash", "x"];
 
-fn argument(sign: &str, choice: &mut Choice) -> Vec<u8> {
+fn argument(sign: &str, choice: &mut Chance) -> Vec<u8> {
     let text = match sign {
         "k" => format!("k{}", choice.below(10)),
         "f" => format!("f{}", choice.below(14)),

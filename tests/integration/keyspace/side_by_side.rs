@@ -9,8 +9,9 @@ use parvis::keyspace::{After, Bounds, Keyspace, Session};
 use parvis::resp::{Limits, ReadState, Request, Value, decode, read_request};
 
 use super::Direct;
-use super::commands::{Choice, random};
+use super::commands::random;
 use super::compare::{Compare, are_equal};
+use crate::support::chance::Chance;
 use crate::support::redis::Redis;
 
 /// Commands of a run; `PARVIS_KEYSPACE_COMMANDS` says another number, `PARVIS_KEYSPACE_SEED` other ones.
@@ -178,7 +179,7 @@ fn random_commands_of_several_clients_have_the_replies_of_redis() {
     let mut keyspace = Keyspace::new(bounds, seed);
     keyspace.keep_effects();
     let mut again = Keyspace::new(bounds, 1);
-    let mut choice = Choice(seed);
+    let mut choice = Chance(seed);
     let mut clients: Vec<Client> = (0..CLIENTS)
         .map(|id| Client {
             session: Session::new(id as u64),

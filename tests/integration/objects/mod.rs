@@ -15,35 +15,28 @@ mod snapshot;
 mod snapshot_in_fleet;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use parvis::resp::{ReplyLimits, ReplyState, Request, Value, decode, read_reply};
+use parvis::resp::{Request, Value, decode};
 
 use crate::support::Parvis;
-
-const LIMITS: ReplyLimits = ReplyLimits {
-    line_max_bytes: 64 << 10,
-    bulk_max_bytes: 64 << 20,
-    elements_max: 1 << 20,
-    reply_max_bytes: 256 << 20,
-};
+use crate::support::chance::Chance;
+use crate::support::redis::Replies;
 
 /// A connection to either.
 struct Connection {
     stream: UnixStream,
-    buffer: BytesMut,
-    state: ReplyState,
+    replies: Replies,
 }
 
 impl Connection {
     fn to(path: &Path) -> Self {
         let stream = UnixStream::connect(path).expect("connected");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
-        Self { stream, buffer: BytesMut::new(), state: ReplyState::default() }
+        Self { stream, replies: Replies::default() }
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -52,18 +45,8 @@ impl Connection {
 
     /// The next reply; `None`: the connection was closed.
     fn reply(&mut self) -> Option<Value> {
-        loop {
-            let reply = read_reply(&mut self.buffer, &LIMITS, &mut self.state).expect("a reply");
-            if let Some(reply) = reply {
-                return Some(decode(&reply.bytes).expect("decoded"));
-            }
-            let mut piece = [0; 64 << 10];
-            let count = self.stream.read(&mut piece).unwrap_or(0);
-            if count == 0 {
-                return None;
-            }
-            self.buffer.extend_from_slice(&piece[..count]);
-        }
+        let reply = self.replies.next(&mut self.stream).ok().flatten();
+        reply.map(|reply| decode(&reply).expect("decoded"))
     }
 
     fn ask<W: AsRef<[u8]>>(&mut self, words: &[W]) -> Value {
@@ -137,17 +120,5 @@ impl Kept {
 
     fn metric(&self, name: &str) -> f64 {
         self.parvis.metric(&format!("parvis_objects_{name}")).expect("a number")
-    }
-}
-
-/// xorshift; a test says where it begins.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).expect("64 bits") % end
     }
 }

@@ -23,24 +23,17 @@ mod trunks;
 mod turns;
 mod visitors;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use parvis::resp::{ReplyLimits, ReplyState, read_reply, write};
+use parvis::resp::write;
 
 use crate::support::Parvis;
 use crate::support::parvis::Builder;
 use crate::support::process::free_port;
-
-/// Replies of a test.
-const LIMITS: ReplyLimits = ReplyLimits {
-    line_max_bytes: 1 << 20,
-    bulk_max_bytes: 64 << 20,
-    elements_max: 1 << 20,
-    reply_max_bytes: 64 << 20,
-};
+use crate::support::redis::Replies;
 
 /// A node that serves sessions from a Redis, and the port where it does.
 fn node(url: &str, with: impl FnOnce(Builder) -> Builder) -> (Parvis, u16) {
@@ -54,8 +47,7 @@ fn node(url: &str, with: impl FnOnce(Builder) -> Builder) -> (Parvis, u16) {
 /// A client of Redis that sees bytes.
 struct Client {
     stream: TcpStream,
-    input: BytesMut,
-    state: ReplyState,
+    replies: Replies,
 }
 
 impl Client {
@@ -68,7 +60,7 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");
-        Some(Self { stream, input: BytesMut::new(), state: ReplyState::default() })
+        Some(Self { stream, replies: Replies::default() })
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -77,17 +69,7 @@ impl Client {
 
     /// The next reply, as it came; `None`: the connection has ended, or nothing comes.
     fn reply(&mut self) -> Option<Bytes> {
-        loop {
-            let read = read_reply(&mut self.input, &LIMITS, &mut self.state).expect("replies");
-            if let Some(reply) = read {
-                return Some(reply.bytes);
-            }
-            let mut buffer = [0; 16 << 10];
-            match self.stream.read(&mut buffer) {
-                Ok(0) | Err(_) => return None,
-                Ok(read) => self.input.extend_from_slice(&buffer[..read]),
-            }
-        }
+        self.replies.next(&mut self.stream).ok().flatten()
     }
 
     /// The reply to a command; `None`: the connection has ended.

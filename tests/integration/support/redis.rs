@@ -1,8 +1,12 @@
 //! A real Redis on a port or socket of its own.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parvis::resp::{ReplyLimits, ReplyState, read_reply};
 
 use super::process::{Process, free_port, program, wait_until};
 
@@ -145,5 +149,37 @@ impl Redis {
         let lines: Vec<&str> = entries.lines().collect();
         let orders = lines.windows(2).filter(|pair| pair[0] == "order");
         orders.map(|pair| pair[1].trim_end().to_owned()).collect()
+    }
+}
+
+/// What a reply of a test may have.
+const LIMITS: ReplyLimits = ReplyLimits {
+    line_max_bytes: 1 << 20,
+    bulk_max_bytes: 64 << 20,
+    elements_max: 1 << 20,
+    reply_max_bytes: 256 << 20,
+};
+
+/// Replies as they come from a server.
+#[derive(Default)]
+pub struct Replies {
+    buffer: BytesMut,
+    state: ReplyState,
+}
+
+impl Replies {
+    /// The next one, as it came; `None`: the connection was closed. What is no reply fails the test.
+    pub fn next(&mut self, from: &mut impl Read) -> io::Result<Option<Bytes>> {
+        loop {
+            let reply = read_reply(&mut self.buffer, &LIMITS, &mut self.state).expect("a reply");
+            if let Some(reply) = reply {
+                return Ok(Some(reply.bytes));
+            }
+            let mut piece = [0; 16 << 10];
+            match from.read(&mut piece)? {
+                0 => return Ok(None),
+                count => self.buffer.extend_from_slice(&piece[..count]),
+            }
+        }
     }
 }
