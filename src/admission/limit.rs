@@ -9,14 +9,14 @@
 //! is slower by itself, that is what it takes from now on, and the limit goes back.
 //! Such looks come now and then by themselves, too, or what was learned long ago could be wrong for ever.
 
+mod learned;
+
 use std::time::Duration;
+
+use learned::{CLASS_SAMPLES_MIN, Takes, Window};
 
 /// Responses that say enough of a class; fewer are noise.
 const SAMPLES_MIN: usize = 12;
-/// Of a class, to learn what it takes; and to learn that it takes less, with many in PHP. From few, the
-/// faster ones of windows would teach that all others are too slow.
-const CLASS_SAMPLES_MIN: usize = 4;
-const FASTER_SAMPLES_MIN: usize = 8;
 /// A window takes no less than this, and with fewer samples no more than that.
 const WINDOW_MIN: Duration = Duration::from_millis(100);
 const WINDOW_MAX: Duration = Duration::from_secs(5);
@@ -46,10 +46,6 @@ const GROWTH: f64 = 0.15;
 const GROWS_BELOW: f64 = 0.9;
 /// Windows in a row in which requests are too slow, until the limit is lowered: one may be by chance.
 const SLOW_WINDOWS: usize = 2;
-/// One request counts for no more than so many times what its class takes now: an export says nothing of pages.
-const SAMPLE_MAX: f64 = 4.0;
-/// Weight of a window in what a class takes.
-const LEARNS: f64 = 0.3;
 /// Requests wait and none ends: the limit grows each time this is over, since nothing speaks against it.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -120,18 +116,11 @@ pub struct Limit {
     ceiling: usize,
     allowed: f64,
     in_use: usize,
-    /// Seconds that a request of each class takes with few in PHP.
-    takes: Vec<Option<f64>>,
-    /// With how many in PHP that was measured.
-    measured_at: f64,
-    /// Did they take the same with still fewer?
-    is_confirmed: bool,
+    takes: Takes,
     window: Window,
     phase: Phase,
     /// Windows in a row in which requests were too slow while the limit was used up.
     slow_windows: usize,
-    /// How many times as long as with few in PHP requests took in the last window; 1 at least.
-    slowness: f64,
     growth: f64,
     next_look: Duration,
     /// When the limit was lowered.
@@ -171,61 +160,18 @@ impl Anchor {
     }
 }
 
-/// What was seen since the last decision.
-#[derive(Debug)]
-struct Window {
-    since: Duration,
-    changed: Duration,
-    /// Requests in PHP, in seconds of them.
-    occupied: f64,
-    /// Ends that still belong to the time before.
-    settling: usize,
-    /// By class: requests and their seconds.
-    seen: Vec<(usize, f64)>,
-    waited: bool,
-}
-
-impl Window {
-    fn begin(&mut self, now: Duration, settling: usize) {
-        (self.since, self.changed) = (now, now);
-        (self.occupied, self.waited, self.settling) = (0.0, false, settling);
-        self.seen.fill((0, 0.0));
-    }
-
-    fn pass(&mut self, in_use: usize, now: Duration) {
-        self.occupied += in_use as f64 * now.saturating_sub(self.changed).as_secs_f64();
-        self.changed = now;
-    }
-
-    fn samples(&self) -> usize {
-        self.seen.iter().map(|(count, _)| count).sum()
-    }
-}
-
 impl Limit {
     /// It begins at its highest: nothing speaks against that yet.
     pub fn new(classes: usize, bounds: Bounds, now: Duration) -> Self {
-        let mut window = Window {
-            since: now,
-            changed: now,
-            occupied: 0.0,
-            settling: 0,
-            seen: vec![(0, 0.0); classes],
-            waited: false,
-        };
-        window.begin(now, 0);
         Self {
             bounds,
             ceiling: bounds.max,
             allowed: bounds.max as f64,
             in_use: 0,
-            takes: vec![None; classes],
-            measured_at: f64::MAX,
-            is_confirmed: false,
-            window,
+            takes: Takes::new(classes),
+            window: Window::new(classes, now),
             phase: Phase::Steady,
             slow_windows: 0,
-            slowness: 1.0,
             growth: GROWTH_AT_FIRST,
             next_look: now + LOOK_INTERVAL_MIN,
             low_since: now,
@@ -274,6 +220,20 @@ impl Limit {
         self.move_to(limit, Move::Children);
     }
 
+    /// Other bounds, from now on, and so many classes, of which the first are those that there are. What was learned
+    /// stays.
+    pub fn set(&mut self, classes: usize, bounds: Bounds) {
+        self.bounds = bounds;
+        self.takes.set_classes(classes);
+        self.window.set_classes(classes);
+        self.ceiling = self.ceiling.min(bounds.max);
+        if !bounds.adaptive {
+            self.phase = Phase::Steady;
+            self.allowed = self.ceiling as f64;
+        }
+        self.allowed = self.allowed.clamp(self.least(), self.ceiling.max(1) as f64);
+    }
+
     /// A request goes to PHP.
     pub fn begin(&mut self, now: Duration) {
         self.window.pass(self.in_use, now);
@@ -313,11 +273,8 @@ impl Limit {
             }
             return;
         }
-        if let (Some(took), Some(seen)) = (took, self.window.seen.get_mut(class)) {
-            let takes = self.takes.get(class).copied().flatten();
-            let longest = takes.map_or(f64::MAX, |takes| takes * self.slowness * SAMPLE_MAX);
-            seen.0 += 1;
-            seen.1 += took.as_secs_f64().min(longest);
+        if let Some(took) = took {
+            self.window.add(class, took.as_secs_f64().min(self.takes.longest(class)));
         }
         let length = now.saturating_sub(self.window.since);
         let samples = self.window.samples();
@@ -331,7 +288,7 @@ impl Limit {
     fn decide(&mut self, length: Duration, now: Duration) {
         let in_php = self.window.occupied / length.as_secs_f64();
         let waited = self.window.waited;
-        let ratio = self.ratio();
+        let ratio = self.takes.ratio(&self.window);
         match self.phase {
             Phase::Steady => self.steady(in_php, now),
             Phase::Lowered(anchor) | Phase::Looking(anchor) if in_php > anchor.in_php * LOWERED => {
@@ -340,7 +297,7 @@ impl Limit {
             Phase::Lowered(anchor) => self.judge_lowering(anchor, in_php, now),
             Phase::Looking(anchor) => self.judge_look(anchor, in_php, now),
         }
-        self.slowness = ratio.max(1.0);
+        self.takes.slowness = ratio.max(1.0);
         let excess = self.in_use.saturating_sub(self.places());
         let is_steady = matches!(self.phase, Phase::Steady);
         // What was in PHP with more others is to leave it first.
@@ -350,15 +307,15 @@ impl Limit {
     }
 
     fn steady(&mut self, in_php: f64, now: Duration) {
-        if self.ratio() < KNEW {
+        if self.takes.ratio(&self.window) < KNEW {
             // PHP is faster than was known, and with fewer there it may be faster still.
-            self.measured_at = self.measured_at.max(in_php);
-            self.is_confirmed = false;
+            self.takes.measured_at = self.takes.measured_at.max(in_php);
+            self.takes.is_confirmed = false;
             self.look_interval = LOOK_INTERVAL_MIN;
             self.next_look = self.next_look.min(now + LOOK_INTERVAL_MIN);
         }
-        self.learn(in_php);
-        let ratio = self.ratio();
+        self.takes.learn(&self.window, in_php, self.least());
+        let ratio = self.takes.ratio(&self.window);
         let bound = self.bounds.slowdown_max;
         let anchor = Anchor { ratio, in_php, back_to: self.allowed, windows: 0 };
         let can_go_down = in_php > self.least() * 1.2;
@@ -405,7 +362,7 @@ impl Limit {
 
     /// What it has brought that the limit was lowered since PHP was slow.
     fn judge_lowering(&mut self, anchor: Anchor, in_php: f64, now: Duration) {
-        let ratio = self.ratio();
+        let ratio = self.takes.ratio(&self.window);
         self.growth = GROWTH;
         let can_go_down = in_php > self.least() * 1.2;
         let is_seen = in_php <= anchor.in_php * LOOK_SEEN;
@@ -416,7 +373,7 @@ impl Limit {
             self.lower(anchor, ratio, in_php);
         } else if is_lost {
             // Fewer in PHP are as slow, and do less: PHP is slower by itself.
-            self.relearn(in_php);
+            self.takes.relearn(&self.window, in_php);
             self.back(anchor, ratio);
             self.look_interval = LOOK_INTERVAL_MIN;
             self.look_later(now);
@@ -428,20 +385,20 @@ impl Limit {
     fn look(&mut self, anchor: Anchor) {
         let in_php = anchor.in_php;
         // Below where it was measured what requests take, or nothing new is seen.
-        let share = if self.is_confirmed { 1.0 } else { LOOK_SHARE };
-        let lower = (in_php * LOOK_SHARE).min(self.measured_at * share);
+        let share = if self.takes.is_confirmed { 1.0 } else { LOOK_SHARE };
+        let lower = (in_php * LOOK_SHARE).min(self.takes.measured_at * share);
         self.phase = Phase::Looking(anchor);
         self.move_to(lower.max(in_php * LOOK_SHARE * LOOK_SHARE), Move::Look);
     }
 
     /// What fewer in PHP have shown.
     fn judge_look(&mut self, anchor: Anchor, in_php: f64, now: Duration) {
-        let ratio = self.ratio();
+        let ratio = self.takes.ratio(&self.window);
         self.growth = GROWTH;
         if ratio > KNEW {
             // It was known what requests take.
-            self.is_confirmed = true;
-            self.learn(in_php);
+            self.takes.is_confirmed = true;
+            self.takes.learn(&self.window, in_php, self.least());
             if anchor.ratio <= self.bounds.slowdown_max {
                 // Nor were they too slow with more.
                 self.phase = Phase::Steady;
@@ -451,7 +408,7 @@ impl Limit {
             }
             return self.look_later(now);
         }
-        self.relearn(in_php);
+        self.takes.relearn(&self.window, in_php);
         self.look_interval = LOOK_INTERVAL_MIN;
         if anchor.slope(ratio, in_php) >= IN_VAIN_ABOVE && in_php > self.least() * 1.2 {
             // Nothing was lost with fewer: still fewer may do.
@@ -494,56 +451,5 @@ impl Limit {
 
     fn least(&self) -> f64 {
         self.bounds.min.min(self.ceiling).max(1) as f64
-    }
-
-    /// How many times as long as with few in PHP requests took.
-    fn ratio(&self) -> f64 {
-        let (mut took, mut expected) = (0.0, 0.0);
-        for ((count, seconds), takes) in self.window.seen.iter().zip(&self.takes) {
-            if let Some(takes) = takes {
-                took += seconds;
-                expected += *count as f64 * takes;
-            }
-        }
-        if expected > 0.0 { (took / expected).max(f64::MIN_POSITIVE) } else { 1.0 }
-    }
-
-    /// Learns from a window with as few in PHP as the last, or where requests took less than was known.
-    fn learn(&mut self, in_php: f64) {
-        let is_low = in_php <= self.measured_at.max(self.least()) * 1.1;
-        let mut is_first = false;
-        for ((count, seconds), takes) in self.window.seen.iter().zip(&mut self.takes) {
-            if *count < CLASS_SAMPLES_MIN {
-                continue;
-            }
-            let mean = seconds / *count as f64;
-            let is_faster = |known: f64| *count >= FASTER_SAMPLES_MIN && mean < known;
-            match takes {
-                None => {
-                    *takes = Some(mean);
-                    is_first = true;
-                }
-                Some(known) if is_low || is_faster(*known) => *known += LEARNS * (mean - *known),
-                Some(_) => {}
-            }
-        }
-        if is_low || is_first {
-            // Never higher: step by step a queue would become what requests take.
-            self.measured_at = self.measured_at.min(in_php);
-        }
-    }
-
-    /// What this window shows is what requests take.
-    fn relearn(&mut self, in_php: f64) {
-        let ratio = self.ratio();
-        for ((count, seconds), takes) in self.window.seen.iter().zip(&mut self.takes) {
-            match takes {
-                Some(known) if *count < CLASS_SAMPLES_MIN => *known *= ratio,
-                None if *count < CLASS_SAMPLES_MIN => {}
-                takes => *takes = Some(seconds / *count as f64),
-            }
-        }
-        self.measured_at = in_php;
-        self.is_confirmed = false;
     }
 }

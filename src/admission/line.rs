@@ -125,6 +125,17 @@ impl<C: Crowd> Line<C> {
         Self { queues, waiting: 0, waiting_max, lifo_after, number: 0 }
     }
 
+    /// Other rules, from now on: those of classes that there are, and of more. Who waits stays.
+    pub fn set_rules(&mut self, rules: impl IntoIterator<Item = Rule>, lifo_after: Duration) {
+        for (class, rule) in rules.into_iter().enumerate() {
+            match self.queues.get_mut(class) {
+                Some(queue) => queue.rule = rule,
+                None => self.queues.push(Queue { rule, waiters: VecDeque::new(), due: 0.0 }),
+            }
+        }
+        self.lifo_after = lifo_after;
+    }
+
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.waiting

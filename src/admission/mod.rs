@@ -17,23 +17,25 @@ mod retries;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Method;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::exchange::split_target;
 use crate::reason::Reason;
 use crate::settings::Settings;
 pub use classes::{ClassId, Classes, Classified, Facts};
 use limit::{Bounds, Limit, Move};
-use line::{Crowd, Entered, Gone, Line, Next, Rule};
+use line::{Crowd, Entered, Gone, Line, Next};
 use retries::Retries;
+pub use ticket::{Followers, Ticket, Turn};
 
 /// How often who waits looks whether PHP is stuck.
 const LOOK: Duration = Duration::from_millis(500);
@@ -60,28 +62,6 @@ impl Refused {
             Self::PutOut => Reason::QueuePutOut,
             Self::TooLong => Reason::QueueTimeout,
         }
-    }
-}
-
-/// What a request shows at the door.
-#[derive(Clone, Default)]
-pub struct Ticket {
-    /// Its class; `None`: the last one.
-    pub class: Option<ClassId>,
-    /// Who waits with it.
-    pub followers: Option<Followers>,
-    /// How urgent it is to them ([`Classes::urgency`]): who follows lifts the seat to its own class.
-    pub urgency: Option<Followers>,
-    /// Where the milliseconds are added for which it has waited.
-    pub waited_milliseconds: Arc<AtomicU64>,
-}
-
-/// Says how many wait with a request, or how urgent it is to them.
-pub type Followers = Arc<dyn Fn() -> usize + Send + Sync>;
-
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Ticket").field("class", &self.class).finish_non_exhaustive()
     }
 }
 
@@ -152,10 +132,7 @@ struct State {
 /// The door of PHP.
 pub struct Admission {
     clock: Clock,
-    classes: Classes,
-    /// Of each class.
-    places_percent: Vec<usize>,
-    queue_timeout: Vec<Duration>,
+    classes: ArcSwap<Classes>,
     state: Mutex<State>,
 }
 
@@ -190,11 +167,10 @@ impl Drop for Place {
 
 impl State {
     /// May one more of this class go to PHP?
-    fn has_place(&self, class: usize, places_percent: &[usize]) -> bool {
+    fn has_place(&self, class: usize, classes: &Classes) -> bool {
         let places = self.limit.places();
-        let of_class = places_percent.get(class).map_or(places, |percent| places * percent / 100);
         let in_php = self.figures.get(class).map_or(0, |figures| figures.in_php);
-        self.limit.in_use() < places && in_php < of_class.max(1)
+        self.limit.in_use() < places && in_php < classes.places(class, places)
     }
 
     fn admit(&mut self, class: usize, waited: Option<Duration>, now: Duration) {
@@ -211,12 +187,11 @@ impl State {
     }
 
     /// Those for whom there is a place.
-    fn next(&mut self, places_percent: &[usize], now: Duration) -> Vec<Next<Call>> {
+    fn next(&mut self, classes: &Classes, now: Duration) -> Vec<Next<Call>> {
         let mut all = Vec::new();
         while self.line.waiting() > 0 && self.limit.in_use() < self.limit.places() {
-            let free: Vec<bool> = (0..self.figures.len())
-                .map(|class| self.has_place(class, places_percent))
-                .collect();
+            let free: Vec<bool> =
+                (0..self.figures.len()).map(|class| self.has_place(class, classes)).collect();
             let may = |class: usize| free.get(class).copied().unwrap_or(false);
             let Some(next) = self.line.next(may, now) else { break };
             self.admit(next.class, Some(next.waited), now);
@@ -230,47 +205,50 @@ impl Admission {
     /// The door of `settings.origin`, by the classes of `settings.admission`.
     pub fn new(settings: &Settings, clock: &Clock) -> Arc<Self> {
         let (origin, admission) = (&settings.origin, &settings.admission);
-        let bounds = Bounds {
-            min: admission.limit_min,
-            max: origin.concurrency_max,
-            slowdown_max: f64::from(admission.slowdown_max_percent) / 100.0,
-            adaptive: admission.adaptive,
-        };
-        let classes = Classes::new(&admission.classes);
-        let rule = |class: &crate::settings::AdmissionClass| Rule {
-            rank: class.rank,
-            share_percent: class.share_percent,
-        };
-        let count = admission.classes.len();
+        let classes = Classes::new(&admission.classes, origin.queue_timeout);
+        let count = classes.known();
         let state = State {
-            limit: Limit::new(count, bounds, clock.elapsed()),
-            line: Line::new(classes.iter().map(rule), origin.queue_max, admission.lifo_after),
+            limit: Limit::new(count, bounds_of(settings), clock.elapsed()),
+            line: Line::new(classes.rules(), origin.queue_max, admission.lifo_after),
             retries: Retries::new(admission.retry_percent, origin.concurrency_max),
             retries_refused: 0,
             figures: vec![ClassFigures::default(); count],
         };
-        Arc::new(Self {
-            clock: clock.clone(),
-            places_percent: classes.iter().map(|class| class.places_percent.into()).collect(),
-            queue_timeout: classes
-                .iter()
-                .map(|class| class.queue_timeout.unwrap_or(origin.queue_timeout))
-                .collect(),
-            classes,
-            state: Mutex::new(state),
-        })
+        let classes = ArcSwap::from_pointee(classes);
+        Arc::new(Self { clock: clock.clone(), classes, state: Mutex::new(state) })
+    }
+
+    /// Takes what is new in `settings.admission`. Who waits or is in PHP stays, also where its class is gone. False: classes
+    /// have had too many names since the start, and the old ones stay.
+    pub fn reload(self: &Arc<Self>, settings: &Settings) -> bool {
+        let (origin, admission) = (&settings.origin, &settings.admission);
+        let now = self.clock.elapsed();
+        let mut state = self.state.lock();
+        let classes = self.classes().followed_by(&admission.classes, origin.queue_timeout);
+        let Some(classes) = classes else { return false };
+        let count = classes.known();
+        state.line.set_rules(classes.rules(), admission.lifo_after);
+        state.limit.set(count, bounds_of(settings));
+        state.retries.set(admission.retry_percent, origin.concurrency_max);
+        state.figures.resize(count, ClassFigures::default());
+        // Nobody knows a class that the line does not.
+        let classes = Arc::new(classes);
+        self.classes.store(Arc::clone(&classes));
+        let next = state.next(&classes, now);
+        drop(state);
+        self.call(next);
+        true
     }
 
     /// The classes.
-    pub fn classes(&self) -> &Classes {
-        &self.classes
+    pub fn classes(&self) -> Arc<Classes> {
+        self.classes.load_full()
     }
 
     /// The ticket of a request that nobody sent: of this server itself.
     pub fn ticket_of(&self, method: &Method, target: &[u8]) -> Ticket {
-        let (path, query) = split_target(target);
-        let facts = Facts { method, path, query, user_agent: b"", is_refresh: false };
-        Ticket { class: Some(self.classes.of_visitor(&facts, None)), ..Ticket::default() }
+        let class = self.classes().of_visitor(&Facts::plain(method, target), None);
+        Ticket { class: Some(class), ..Ticket::default() }
     }
 
     /// A place, at once or when it is the request's turn. Dropping the future leaves the queue.
@@ -278,46 +256,58 @@ impl Admission {
     /// # Errors
     /// [`Refused`]
     pub async fn enter(self: &Arc<Self>, ticket: &Ticket) -> Result<Place, Refused> {
-        let mut class = ticket.class.unwrap_or(self.classes.last()).0;
+        let class = ticket.class.unwrap_or_else(|| self.classes.load().last()).0;
         let now = self.clock.elapsed();
-        let mut called = match self.come(class, ticket, now) {
-            Came::Goes(place) => return Ok(place),
-            Came::Refused(refused) => return Err(refused),
-            Came::Waits(seat) => seat,
+        let entered = match self.come(class, ticket, now) {
+            Came::Goes(place) => Ok(place),
+            Came::Refused(refused) => Err(refused),
+            Came::Waits(seat) => {
+                let told = self.wait(seat, ticket).await;
+                let waited = milliseconds(self.clock.elapsed().saturating_sub(now));
+                ticket.waited_milliseconds.fetch_add(waited, Ordering::Relaxed);
+                told
+            }
         };
-        let patience = self.queue_timeout.get(class).copied().unwrap_or_default();
-        let over = tokio::time::sleep(patience);
+        if entered.is_ok() {
+            ticket.goes();
+        }
+        entered
+    }
+
+    /// Waits, and takes a better seat as soon as it is more urgent to others who wait with it.
+    async fn wait(self: &Arc<Self>, mut seat: Seat, ticket: &Ticket) -> Result<Place, Refused> {
+        let patience = |class: usize| self.classes.load().queue_timeout(class);
+        let over = tokio::time::sleep(patience(seat.class));
         tokio::pin!(over);
-        let told = loop {
+        loop {
+            let better = self.classes.load().more_urgent(ticket.urgency(), seat.class);
+            if let Some(better) = better {
+                // Who finds no seat there keeps its own.
+                match self.come(better, ticket, self.clock.elapsed()) {
+                    Came::Goes(place) => {
+                        seat.is_lifted = true;
+                        return Ok(place);
+                    }
+                    Came::Refused(_) => {}
+                    Came::Waits(lifted) => {
+                        seat.is_lifted = true;
+                        seat = lifted;
+                        let end = tokio::time::Instant::now() + patience(better);
+                        over.as_mut().reset(end);
+                    }
+                }
+            }
             tokio::select! {
                 biased;
-                told = &mut called.told => break told.unwrap_or(Err(Refused::TooLong)),
+                told = &mut seat.told => return told.unwrap_or(Err(Refused::TooLong)),
                 () = &mut over => {
-                    called.is_too_long = true;
-                    break Err(Refused::TooLong);
+                    seat.is_too_long = true;
+                    return Err(Refused::TooLong);
                 }
+                () = ticket.joined() => {}
                 () = tokio::time::sleep(LOOK) => self.look(),
             }
-            let urgency = ticket.urgency.as_ref().map_or(usize::MAX, |urgency| urgency());
-            let Some(better) = self.classes.more_urgent(urgency, class) else { continue };
-            // Who finds no seat there keeps its own.
-            match self.come(better, ticket, self.clock.elapsed()) {
-                Came::Goes(place) => {
-                    called.is_lifted = true;
-                    break Ok(place);
-                }
-                Came::Refused(_) => {}
-                Came::Waits(seat) => {
-                    called.is_lifted = true;
-                    (called, class) = (seat, better);
-                    let patience = self.queue_timeout.get(class).copied().unwrap_or_default();
-                    over.as_mut().reset(tokio::time::Instant::now() + patience);
-                }
-            }
-        };
-        let waited = milliseconds(self.clock.elapsed().saturating_sub(now));
-        ticket.waited_milliseconds.fetch_add(waited, Ordering::Relaxed);
-        told
+        }
     }
 
     /// May a request be sent again, of which the origin can have seen nothing?
@@ -332,8 +322,8 @@ impl Admission {
 
     /// Would a request of this class have to wait now?
     pub fn must_wait(&self, class: ClassId) -> bool {
-        let state = self.state.lock();
-        let may = |class| state.has_place(class, &self.places_percent);
+        let (classes, state) = (self.classes.load(), self.state.lock());
+        let may = |class| state.has_place(class, &classes);
         !may(class.0) || state.line.has_next(may)
     }
 
@@ -341,7 +331,7 @@ impl Admission {
     pub fn set_children(self: &Arc<Self>, children: usize) {
         let mut state = self.state.lock();
         state.limit.set_ceiling(children);
-        let next = state.next(&self.places_percent, self.clock.elapsed());
+        let next = state.next(&self.classes.load(), self.clock.elapsed());
         drop(state);
         self.call(next);
     }
@@ -354,7 +344,7 @@ impl Admission {
             waiting: state.line.waiting_of(class),
             ..*figures
         });
-        self.classes.iter().map(|class| class.name.clone()).zip(figures).collect()
+        self.classes.load().names().map(ToString::to_string).zip(figures).collect()
     }
 
     /// What was seen in all.
@@ -372,8 +362,8 @@ impl Admission {
     }
 
     fn come(self: &Arc<Self>, class: usize, ticket: &Ticket, now: Duration) -> Came {
-        let mut state = self.state.lock();
-        let may = |class| state.has_place(class, &self.places_percent);
+        let (classes, mut state) = (self.classes.load(), self.state.lock());
+        let may = |class| state.has_place(class, &classes);
         if may(class) && !state.line.has_next(may) {
             state.admit(class, None, now);
             return Came::Goes(self.place(class, now));
@@ -396,7 +386,7 @@ impl Admission {
             figures.put_out += 1;
         }
         // The limit may have grown since requests wait.
-        let next = state.next(&self.places_percent, now);
+        let next = state.next(&self.classes.load(), now);
         drop(state);
         if let Some(Gone { call, .. }) = gone {
             // Who left meanwhile need not hear of it.
@@ -419,7 +409,7 @@ impl Admission {
         let now = self.clock.elapsed();
         let mut state = self.state.lock();
         state.limit.wait(now);
-        let next = state.next(&self.places_percent, now);
+        let next = state.next(&self.classes.load(), now);
         drop(state);
         self.call(next);
     }
@@ -432,7 +422,7 @@ impl Admission {
             figures.in_php = figures.in_php.saturating_sub(1);
             figures.php_milliseconds += milliseconds(now.saturating_sub(since));
         }
-        let next = state.next(&self.places_percent, now);
+        let next = state.next(&self.classes.load(), now);
         drop(state);
         self.call(next);
     }
@@ -447,6 +437,16 @@ impl Admission {
 
     fn place(self: &Arc<Self>, class: usize, since: Duration) -> Place {
         Place { admission: Arc::clone(self), class, since, took: None }
+    }
+}
+
+fn bounds_of(settings: &Settings) -> Bounds {
+    let admission = &settings.admission;
+    Bounds {
+        min: admission.limit_min,
+        max: settings.origin.concurrency_max,
+        slowdown_max: f64::from(admission.slowdown_max_percent) / 100.0,
+        adaptive: admission.adaptive,
     }
 }
 

@@ -19,6 +19,13 @@ impl Retries {
         Self { share: f64::from(share_percent) / 100.0, saved: saved_max, saved_max }
     }
 
+    /// Other settings, from now on.
+    pub(super) fn set(&mut self, share_percent: u8, saved_max: usize) {
+        let saved = self.saved;
+        *self = Self::new(share_percent, saved_max);
+        self.saved = self.saved.min(saved);
+    }
+
     /// A request was sent.
     pub(super) fn sent(&mut self) {
         self.saved = (self.saved + self.share).min(self.saved_max);

@@ -1,7 +1,13 @@
+use std::pin::Pin;
+
 use super::*;
 use crate::settings::AdmissionClass;
 
 fn admission(concurrency_max: usize, queue_max: usize, queue_timeout: Duration) -> Arc<Admission> {
+    Admission::new(&settings(concurrency_max, queue_max, queue_timeout), &Clock::system())
+}
+
+fn settings(concurrency_max: usize, queue_max: usize, queue_timeout: Duration) -> Settings {
     let mut settings = Settings::default();
     settings.origin.concurrency_max = concurrency_max;
     settings.origin.queue_max = queue_max;
@@ -13,7 +19,7 @@ fn admission(concurrency_max: usize, queue_max: usize, queue_timeout: Duration) 
         ..AdmissionClass::default()
     };
     settings.admission.classes = vec![class("orders", 1, 100), class("pages", 5, 50)];
-    Admission::new(&settings, &Clock::system())
+    settings
 }
 
 const ORDERS: usize = 0;
@@ -129,4 +135,78 @@ async fn a_place_more_lets_who_waits_in() {
     admission.set_children(9);
     drop(waits.await.expect("joined").expect("a place"));
     assert_eq!(admission.figures().ceiling, 2, "the setting holds");
+}
+
+/// A turn in a session behind which somebody may come to wait.
+#[derive(Default)]
+struct Queued {
+    urgency: std::sync::Mutex<Option<usize>>,
+    joined: tokio::sync::Notify,
+    goes: std::sync::atomic::AtomicBool,
+}
+
+impl Turn for Queued {
+    fn urgency(&self) -> usize {
+        self.urgency.lock().expect("no panic").unwrap_or(usize::MAX)
+    }
+
+    fn joined(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.joined.notified())
+    }
+
+    fn goes(&self) {
+        self.goes.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_behind_a_request_in_its_session_makes_it_as_urgent_as_they_are_at_once() {
+    let admission = admission(1, 9, LONG);
+    let place = admission.enter(&ticket(ORDERS)).await.expect("free");
+    let turn = Arc::new(Queued::default());
+    let own = Ticket { turn: Some(Arc::clone(&turn) as Arc<dyn Turn>), ..ticket(PAGES) };
+    let door = Arc::clone(&admission);
+    let page = tokio::spawn(async move { door.enter(&own).await });
+    let waiting = |class: usize| admission.class_figures()[class].1.waiting;
+    while waiting(PAGES) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let came = tokio::time::Instant::now();
+    *turn.urgency.lock().expect("no panic") = Some(admission.classes().urgency(ClassId(ORDERS)));
+    turn.joined.notify_one();
+    while waiting(ORDERS) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((waiting(PAGES), came.elapsed()), (0, Duration::ZERO), "it waits as an order");
+    assert!(!turn.goes.load(Ordering::SeqCst));
+    drop(place);
+    drop(page.await.expect("joined").expect("its place"));
+    assert!(turn.goes.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn other_settings_hold_for_who_comes_and_who_waits_and_its_class_may_be_gone() {
+    let admission = admission(4, 9, LONG);
+    let pages = [
+        admission.enter(&ticket(PAGES)).await.expect("free"),
+        admission.enter(&ticket(PAGES)).await.expect("free"),
+    ];
+    let page = waiter(&admission, PAGES).await;
+    let mut other = settings(4, 9, LONG);
+    other.admission.classes[PAGES].places_percent = 75;
+    assert!(admission.reload(&other));
+    let page = page.await.expect("joined").expect("there is room for three pages now");
+    let last = waiter(&admission, PAGES).await;
+    other.admission.classes.remove(PAGES);
+    other.admission.classes[ORDERS].name = "all".to_owned();
+    assert!(admission.reload(&other));
+    let all = admission.classes().last();
+    assert_eq!(all, ClassId(2));
+    let called = admission.enter(&Ticket { class: Some(all), ..Ticket::default() }).await;
+    drop((pages, page));
+    drop(last.await.expect("joined").expect("its turn, though its class is gone"));
+    drop(called);
+    let names: Vec<String> = admission.class_figures().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["orders", "pages", "all"]);
+    assert_eq!((admission.figures().in_php, admission.figures().waiting), (0, 0));
 }

@@ -70,6 +70,10 @@ impl Server {
                         continue;
                     }
                     Told::Pages(socket) => coming = self.begin_receiving(socket).await,
+                    Told::Maintenance => {
+                        self.node.parts().maintenance.set_by_command(true);
+                        continue;
+                    }
                     Told::Objects(socket) => objects = Some(self.receive_objects(socket)),
                 },
                 () = ended(&mut coming) => coming = None,
@@ -161,7 +165,7 @@ impl Server {
         tell_service_manager(Notice::MainProcess(process));
         let store = self.sessions.let_go(&self.node).await;
         self.objects_given(objects).await;
-        if let Err(error) = successor.go().await {
+        if let Err(error) = self.let_serve(&mut successor).await {
             tell_service_manager(Notice::MainProcess(std::process::id()));
             self.keep_objects();
             // It may have the store of the sessions, which is taken back when this returns.
@@ -172,6 +176,14 @@ impl Server {
             store.taken_over(clients);
         }
         Ok(successor)
+    }
+
+    /// Has it serve, from the first request on as this process does. What an operator switches while it starts counts, too.
+    async fn let_serve(&self, successor: &mut Successor) -> Result<(), HandoverError> {
+        if self.node.parts().maintenance.is_by_command() {
+            successor.keep_maintenance().await?;
+        }
+        successor.go().await
     }
 
     /// Gives it what is stored here, which is purged in both from now on, and waits for a while until it

@@ -370,6 +370,12 @@ impl Server {
                     }
                 };
                 parts.maintenance.set_by_settings(settings.maintenance.on);
+                if !parts.origin.admission().reload(&settings) {
+                    tracing::error!(
+                        "the classes before PHP have had too many names since the start; the old \
+                         ones stay until a restart"
+                    );
+                }
                 let settings = Arc::new(settings);
                 parts.rules.store(Arc::new(Rules { policy, settings, pages }));
             }
@@ -466,6 +472,7 @@ fn probe_request(settings: &Settings, target: &str) -> crate::origin::OriginRequ
         fields: [("Host", host.as_str()), ("User-Agent", "parvis-probe")].into(),
         body: crate::body::Spooled::default(),
         beside: crate::exchange::Beside::default(),
+        files_alone: false,
         ticket: crate::admission::Ticket::default(),
         client: Client {
             address,

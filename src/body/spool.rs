@@ -169,6 +169,11 @@ impl Spooled {
         Ok(Self { memory: Bytes::from_owner(kept), file, bytes })
     }
 
+    /// What of it is in memory: its beginning, or nothing while there is no room.
+    pub fn beginning(&self) -> &[u8] {
+        &self.memory
+    }
+
     /// Number of bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes

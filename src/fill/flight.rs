@@ -324,7 +324,7 @@ impl FillWait {
     }
 
     /// Waits for the response's head.
-    pub async fn outcome(self, timeout: Duration) -> Outcome {
+    pub async fn outcome(&self, timeout: Duration) -> Outcome {
         let mut phase = self.flight.phase.subscribe();
         let decided = phase.wait_for(|phase| !matches!(phase, Phase::Waiting));
         match tokio::time::timeout(timeout, decided).await {

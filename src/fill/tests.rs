@@ -51,7 +51,8 @@ fn share(permit: FillPermit) -> FillSharing {
 async fn followers_stream_what_the_leader_fetches_as_it_arrives() {
     let flights = Arc::new(Flights::default());
     let permit = lead(&flights);
-    let waiting = tokio::spawn(follow(&flights).outcome(WAIT));
+    let wait = follow(&flights);
+    let waiting = tokio::spawn(async move { wait.outcome(WAIT).await });
     let sharing = share(permit);
     sharing.push(Bytes::from("first "));
     let Outcome::Shared(shared) = waiting.await.expect("joined") else { panic!("not shared") };

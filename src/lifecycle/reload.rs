@@ -62,7 +62,8 @@ pub fn plan(old: &Settings, new: &Settings) -> ReloadPlan {
         encoding,
         purge,
         health,
-        control
+        control,
+        admission
     )
     .into_iter()
     .filter_map(|(differs, section)| differs.then_some(section))
@@ -96,7 +97,7 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
         log: access, format, queue_max, shorten_addresses;
         lifecycle: threads;
     );
-    keep_sections!(old, settings, kept, listen, origin, admission, files, redis, fleet, sessions);
+    keep_sections!(old, settings, kept, listen, origin, files, redis, fleet, sessions);
     kept
 }
 

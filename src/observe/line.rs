@@ -76,6 +76,10 @@ impl LineWriter {
             out.extend_from_slice(b",\"queued_seconds\":");
             seconds(out, queued);
         }
+        if !record.class.is_empty() {
+            json_word(out, ",\"class\":\"", record.class);
+            out.push(b'"');
+        }
         json_word(out, ",\"verdict\":\"", record.verdict.as_str());
         match record.reason {
             Some(reason) => {
@@ -311,8 +315,11 @@ mod tests {
         record.first_byte = Some(Duration::from_millis(2_500));
         record.verdict = Verdict::Miss;
         record.reason = Some(Reason::Cold);
+        record.class = "pages";
         let line = written(&record, AccessFormat::Json, false);
-        assert!(line.contains(r#""first_byte_seconds":2.500000,"verdict":"miss","reason":"cold""#));
+        assert!(line.contains(
+            r#""first_byte_seconds":2.500000,"class":"pages","verdict":"miss","reason":"cold""#
+        ));
     }
 
     #[test]

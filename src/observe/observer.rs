@@ -98,6 +98,7 @@ impl Observer {
             target: &request.target,
             user_agent,
             referer,
+            class: "",
         };
         self.record(&asked, began, answer);
     }
@@ -105,8 +106,8 @@ impl Observer {
     /// Counts and logs a request that has ended.
     fn record(&self, asked: &Asked<'_>, began: Duration, answer: &Answer) {
         let ended = self.clock.elapsed();
-        let &Asked { client, scheme, version, method, authority, target, user_agent, referer } =
-            asked;
+        let &Asked { client, scheme, version, method, authority, target, .. } = asked;
+        let &Asked { user_agent, referer, class, .. } = asked;
         let &Answer { first_byte, queued, status, verdict, reason, delivered } = answer;
         let record = Record {
             ended: self.clock.wall_roughly(),
@@ -121,6 +122,7 @@ impl Observer {
             target,
             user_agent,
             referer,
+            class,
             status,
             verdict,
             reason,
@@ -262,6 +264,7 @@ struct Asked<'a> {
     target: &'a [u8],
     user_agent: &'a [u8],
     referer: &'a [u8],
+    class: &'a str,
 }
 
 /// What is kept of a request that waits for its answer.
@@ -274,6 +277,7 @@ struct Kept {
     target: Bytes,
     user_agent: Bytes,
     referer: Bytes,
+    class: Option<Arc<str>>,
 }
 
 impl Kept {
@@ -288,6 +292,7 @@ impl Kept {
             target: request.target.clone(),
             user_agent: first("User-Agent"),
             referer: first("Referer"),
+            class: None,
         }
     }
 
@@ -301,6 +306,7 @@ impl Kept {
             target: &self.target,
             user_agent: &self.user_agent,
             referer: &self.referer,
+            class: self.class.as_deref().unwrap_or_default(),
         }
     }
 }
@@ -362,6 +368,11 @@ impl Observation {
     /// How long it waited for its turn in its session.
     pub fn queued(&mut self, wait: Duration) {
         self.answer.queued = Some(wait);
+    }
+
+    /// The class in which it asked for a place in PHP.
+    pub fn class(&mut self, class: Arc<str>) {
+        self.request.class = Some(class);
     }
 
     /// The response has left, or cannot leave.

@@ -80,6 +80,8 @@ pub struct Record<'a> {
     pub user_agent: &'a [u8],
     /// Referer.
     pub referer: &'a [u8],
+    /// The class in which it asked for a place in PHP, where it did.
+    pub class: &'a str,
     /// The status of the response.
     pub status: StatusCode,
     /// How it was answered.
@@ -131,6 +133,7 @@ pub(super) mod tests {
             target: b"/p?a=1",
             user_agent: b"curl/8",
             referer: b"",
+            class: "",
             status: StatusCode::OK,
             verdict: Verdict::Hit,
             reason: None,

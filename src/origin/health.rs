@@ -57,9 +57,12 @@ impl Sign {
                 StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Self::Failed,
                 _ => Self::Answered,
             },
-            Err(OriginError::Busy(_) | OriginError::Overloaded | OriginError::File(_)) => {
-                Self::Silent
-            }
+            Err(
+                OriginError::Busy(_)
+                | OriginError::Closed
+                | OriginError::Overloaded
+                | OriginError::File(_),
+            ) => Self::Silent,
             Err(OriginError::Refused { .. }) => Self::Refused,
             Err(
                 OriginError::TimedOut { .. }

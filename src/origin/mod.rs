@@ -53,6 +53,8 @@ pub struct OriginRequest {
     pub client: Client,
     /// What the client's connection takes besides the response.
     pub beside: Beside,
+    /// Is it for a file that is there, and for nothing that PHP would make? An HTTP origin gets it all the same.
+    pub files_alone: bool,
     /// What it shows at the door of PHP.
     pub ticket: Ticket,
 }
@@ -108,6 +110,9 @@ pub enum OriginError {
     /// There was no place for the request.
     #[error(transparent)]
     Busy(#[from] Refused),
+    /// It is not asked while the shop is being worked on.
+    #[error("the shop is being worked on, and PHP is not asked")]
+    Closed,
     /// The application says that it is overloaded.
     #[error("the application says that it is overloaded")]
     Overloaded,
@@ -140,6 +145,7 @@ impl OriginError {
         match self {
             Self::Refused { .. } => Reason::OriginRefused,
             Self::Busy(refused) => refused.reason(),
+            Self::Closed => Reason::Maintenance,
             Self::Overloaded => Reason::OriginBusy,
             Self::TimedOut { .. } => Reason::OriginTimeout,
             Self::Malformed { .. } => Reason::OriginMalformed,
@@ -151,7 +157,7 @@ impl OriginError {
     /// The status for the client.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Busy(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy(_) | Self::Closed | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused { .. } | Self::Malformed { .. } | Self::Lost { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -225,7 +231,11 @@ impl Origin {
             Backend::Shop(shop) => shop.fetch(request).await,
         };
         self.health.note(Sign::of(&outcome));
-        outcome.inspect_err(|error| self.failures.note(error))
+        outcome.inspect_err(|error| {
+            if !matches!(error, OriginError::Closed) {
+                self.failures.note(error);
+            }
+        })
     }
 
     /// Does a request for this go to the application, as far as its path says? Else it is for a file.

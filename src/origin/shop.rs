@@ -76,7 +76,7 @@ impl Shop {
                 if let Some(response) = self.try_file(request, try_file).await? {
                     return Ok(response);
                 }
-                self.client.fetch(request, &script).await
+                self.ask_php(request, &script).await
             }
             Route::Run(handler) => self.run(request, &handler).await,
             Route::Malformed => Ok(plain(StatusCode::BAD_REQUEST)),
@@ -96,13 +96,25 @@ impl Shop {
         }
     }
 
+    async fn ask_php(
+        &self,
+        request: &OriginRequest,
+        script: &fastcgi::Script,
+    ) -> Result<OriginResponse, OriginError> {
+        if request.files_alone {
+            return Err(OriginError::Closed);
+        }
+        self.client.fetch(request, script).await
+    }
+
     async fn run(
         &self,
         request: &OriginRequest,
         handler: &Handler,
     ) -> Result<OriginResponse, OriginError> {
         match handler {
-            Handler::Script(script) => self.client.fetch(request, script).await,
+            Handler::Script(script) => self.ask_php(request, script).await,
+            Handler::NotFound(_) if request.files_alone => Ok(plain(StatusCode::NOT_FOUND)),
             Handler::NotFound(script) => {
                 let answer = self.client.fetch(&without_content(request), script).await;
                 answer.or_else(|_| Ok(plain(StatusCode::NOT_FOUND)))

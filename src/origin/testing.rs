@@ -25,6 +25,7 @@ pub(super) fn request(method: Method, target: &str) -> OriginRequest {
         fields: Fields::from([("Host", "shop.test")]),
         body: Spooled::default(),
         beside: crate::exchange::Beside::default(),
+        files_alone: false,
         ticket: crate::admission::Ticket::default(),
         client: Client {
             address: IpAddr::from([192, 0, 2, 7]),

@@ -47,6 +47,11 @@ impl Maintenance {
         self.sum_up();
     }
 
+    /// Has the command switched it on?
+    pub fn is_by_command(&self) -> bool {
+        self.by_command.load(Ordering::Relaxed)
+    }
+
     fn set_by_flag(&self, is_on: bool) {
         self.by_flag.store(is_on, Ordering::Relaxed);
         self.sum_up();
@@ -75,21 +80,28 @@ impl Maintenance {
         }
     }
 
+    /// Does a client get files, and nothing that PHP would have to make?
+    pub(super) fn leaves_files_alone(&self, visit: &Visit, reason: Reason) -> bool {
+        self.is_on() && reason == Reason::StaticFile && !is_allowed(&visit.rules, &visit.client)
+    }
+
     /// The plan of a request while the shop is being worked on.
     pub(super) fn plan(rules: &Rules, client: &Client, plan: Plan) -> Plan {
         match plan {
             Plan::Lookup(_) | Plan::Pass(_) => {
                 // A load balancer that heard of it by its check would take all nodes away, and this page with them.
                 let is_own = matches!(plan, Plan::Pass(Reason::StaticFile | Reason::HealthCheck));
-                // Who is behind a hop that is not trusted may be anybody.
-                let allow = &rules.settings.maintenance.allow;
-                let is_allowed = allow.contains(client.address) && !client.forged;
-                let passes = is_own || is_allowed;
+                let passes = is_own || is_allowed(rules, client);
                 if passes { plan } else { Plan::Maintenance }
             }
             Plan::Purge | Plan::Health | Plan::Maintenance | Plan::Refuse(_) => plan,
         }
     }
+}
+
+/// Does a client get the shop while it is being worked on? Who is behind a hop that is not trusted may be anybody.
+fn is_allowed(rules: &Rules, client: &Client) -> bool {
+    rules.settings.maintenance.allow.contains(client.address) && !client.forged
 }
 
 /// Puts a page in place of the plain text of a failure, where the client takes one.

@@ -1,6 +1,7 @@
 //! A page from the node that owns its key, in place of one that is rendered here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -16,6 +17,9 @@ use crate::policy::{CacheKey, LookupPlan, Vary, language_of};
 use crate::reason::Reason;
 use crate::snapshot::{StoredResponse, record};
 use crate::store::{Entry, Variant};
+
+/// How often it is looked whether a page that another node is asked for is wanted more urgently.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What became of asking another node.
 enum Borrowed {
@@ -78,16 +82,17 @@ impl Node {
         let is_whole = plan.range.is_none() && self.beginning(plan).is_none();
         let owner = self.parts.fleet.owner_of(plan.key.as_bytes());
         let Some(owner) = owner.filter(|_| is_whole) else { return Borrowed::Nothing };
-        let Some(ask) = ask_of(visit, plan, &owner, stale.is_none()) else {
+        let takes_stale = stale.is_none();
+        let Some(ask) = ask_of(visit, plan, &owner, takes_stale) else {
             return Borrowed::Nothing;
         };
         permit.set_abroad(true);
         let patience = visit.rules.settings.fill.wait_timeout;
-        let asked = tokio::time::timeout(patience, self.parts.fleet.ask(&owner, &ask)).await;
+        let asked = tokio::time::timeout(patience, self.ask_as_wanted(task, &owner, ask)).await;
         permit.set_abroad(false);
         match asked {
             Ok(Some(Answer::Page { record, echo })) => {
-                let kept = self.keep_borrowed(visit, plan, permit, (record, echo), ask.takes_stale);
+                let kept = self.keep_borrowed(visit, plan, permit, (record, echo), takes_stale);
                 kept.map_or(Borrowed::Nothing, Borrowed::Page)
             }
             Ok(Some(Answer::Uncacheable(reason))) => Borrowed::Uncacheable(reason),
@@ -96,6 +101,26 @@ impl Node {
                 Borrowed::Nothing
             }
             Ok(None) | Err(_) => Borrowed::Nothing,
+        }
+    }
+
+    /// Asks, and once more where somebody comes to wait who wants it more urgently: at the other node that lifts
+    /// the seat of the fetch that is under way. Each time it is of a better rank, so that it ends.
+    async fn ask_as_wanted(&self, task: &FillTask, owner: &Owner, mut ask: Ask) -> Option<Answer> {
+        loop {
+            let wanted = self.wanted(task);
+            let class = wanted.class.clone();
+            ask.wanted = Some(wanted);
+            let is_wanted_more = async {
+                while self.wanted(task).class == class {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = self.parts.fleet.ask(owner, &ask) => return answer,
+                () = is_wanted_more => {}
+            }
         }
     }
 
@@ -137,6 +162,7 @@ fn ask_of(visit: &Visit, plan: &LookupPlan, owner: &Owner, takes_stale: bool) ->
         takes_stale,
         place: owner.place,
         release: Bytes::copy_from_slice(owner.release.as_bytes()),
+        wanted: None,
         fields: there.fields,
     })
 }

@@ -102,13 +102,24 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    fn of_fill(permit: &FillPermit, hints: Hints, session: Session, turn: Option<Pass>) -> Self {
+    /// `elsewhere`: how many wait for it at the node that asks for it.
+    fn of_fill(
+        permit: &FillPermit,
+        hints: Hints,
+        session: Session,
+        turn: Option<Pass>,
+        elsewhere: usize,
+    ) -> Self {
         let is_shared = permit.can_be_joined();
+        let followers = || -> Followers {
+            let here = permit.followers();
+            if elsewhere == 0 { here } else { Arc::new(move || here().saturating_add(elsewhere)) }
+        };
         Self {
             hints,
             session,
             turn: Turn::of_fill(turn),
-            followers: is_shared.then(|| permit.followers()),
+            followers: is_shared.then(followers),
             urgency: is_shared.then(|| permit.urgency()),
         }
     }
@@ -151,7 +162,8 @@ impl Node {
         let asked = validated.map_or(Prior::Nothing, |entry| Prior::Whole(entry));
         let for_one = !permit.can_be_joined();
         let session = self.fill_session(&visit, &plan, &permit, stored.is_some());
-        let asking = Asking::of_fill(&permit, hints, session, turn);
+        let elsewhere = visit.wanted.as_ref().map_or(0, |wanted| wanted.followers.into());
+        let asking = Asking::of_fill(&permit, hints, session, turn, elsewhere);
         let response = tokio::select! {
             response = self.ask_or_complete(&visit, &plan, asked, asking) => response,
             // What is likely uncacheable ends with the one who waits for it.
@@ -280,7 +292,7 @@ impl Node {
         }
         let ticket = self.ticket(visit, &request, asking.hints).await;
         request.ticket = Ticket { followers: asking.followers, urgency: asking.urgency, ..ticket };
-        let mut response = self.fetch_in_turn(visit, &request, asking.turn).await?;
+        let mut response = self.fetch_in_turn(visit, request, asking.turn).await?;
         if asking.session == Session::Bots {
             visit.rules.policy.drop_session_cookies(&mut response.fields);
         }
@@ -409,8 +421,9 @@ impl Node {
         let mut request = visit.for_origin(method, target, Purpose::Pass, spooled);
         let session = Self::own_session(visit);
         self.give_session(visit, session, &mut request.fields);
+        request.files_alone = self.parts.maintenance.leaves_files_alone(visit, reason);
         request.ticket = self.ticket(visit, &request, Hints::ToClient).await;
-        match self.fetch_in_turn(visit, &request, Turn::InLine(Kind::Visitor)).await {
+        match self.fetch_in_turn(visit, request, Turn::InLine(Kind::Visitor)).await {
             Ok(mut response) => {
                 if session == Session::Bots {
                     visit.rules.policy.drop_session_cookies(&mut response.fields);

@@ -15,7 +15,8 @@ use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 
 use super::answer::{facts, failure};
-use super::lookup::{Finding, Missed};
+use super::lookup::Finding;
+use super::miss::Missed;
 use super::visit::Visit;
 use super::{Node, Outcome};
 use crate::body::Body;

@@ -89,7 +89,8 @@ impl Node {
             return Err(Why::Key);
         }
         let now = self.parts.clock.now();
-        Ok((Arc::new(Visit::new(request, client, rules, now)), plan))
+        let visit = Visit::new(request, client, rules, now).of_peer(ask.wanted.clone());
+        Ok((Arc::new(visit), plan))
     }
 
     /// What is stored and stale, where it may be given to who has nothing at all, and whether that is
@@ -166,6 +167,7 @@ impl Node {
                 permit
             }
             Joined::Follow(wait) => {
+                wait.want(self.wants(visit, &plan));
                 if wait_at_home(&wait).await {
                     return Ok(());
                 }
@@ -175,6 +177,8 @@ impl Node {
             }
         };
         let landing = alone.follow();
+        let is_refresh = visit.wanted.as_ref().is_some_and(|wanted| wanted.is_refresh);
+        let hints = if is_refresh { Hints::Unwanted } else { Hints::ToClient };
         let (visit, permit, abroad) = (Arc::clone(visit), alone, Abroad::Forbidden);
         // What nobody joins ends where this is dropped.
         let _leader = self.spawn_fill(FillTask {
@@ -185,7 +189,7 @@ impl Node {
             place: None,
             abroad,
             turn: None,
-            hints: Hints::ToClient,
+            hints,
         });
         landing.landed().await;
         Ok(())

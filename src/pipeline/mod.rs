@@ -13,6 +13,7 @@ mod give;
 mod hit;
 mod lend;
 mod lookup;
+mod miss;
 mod nobody;
 mod partial;
 mod portable;

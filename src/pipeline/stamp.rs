@@ -1,5 +1,6 @@
 //! What a response says of itself, and what is noted of it: one word for header, log and metric.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ impl Node {
         mut outcome: Outcome,
         mut observation: Observation,
     ) -> Response {
-        self.dress(&visit.rules.settings.site, &mut outcome);
+        let site = &visit.rules.settings.site;
+        self.dress(site, &mut outcome);
+        let wants_debug = wants_debug(site, &outcome);
         let Outcome { mut response, verdict, reason, .. } = outcome;
         observation.answer(response.status, verdict, reason);
         if matches!(verdict, Verdict::Miss | Verdict::HitForMiss | Verdict::Pass) {
@@ -28,6 +31,12 @@ impl Node {
         let queued = visit.queued_milliseconds.load(Ordering::Relaxed);
         if queued > 0 {
             observation.queued(Duration::from_millis(queued));
+        }
+        if let Some(class) = visit.class() {
+            if wants_debug {
+                response.fields.push_static("X-Parvis-Class", class.as_bytes().to_vec());
+            }
+            observation.class(Arc::clone(class));
         }
         response.completion = observation.into_completion();
         response
@@ -40,12 +49,7 @@ impl Node {
         {
             outcome.response.fields.push_static("Cache-Status", status);
         }
-        let wants_debug = match site.debug_header {
-            DebugHeader::Always => true,
-            DebugHeader::Developer => outcome.debug,
-            DebugHeader::Never => false,
-        };
-        if wants_debug {
+        if wants_debug(site, outcome) {
             self.push_debug(&mut outcome.response.fields, outcome.verdict);
         }
     }
@@ -64,6 +68,15 @@ impl Node {
                 if healthy { "normal(healthy server)" } else { "unlimited(unhealthy server)" };
             fields.push_static("Grace", grace);
         }
+    }
+}
+
+/// Does the client get the debugging fields?
+fn wants_debug(site: &Site, outcome: &Outcome) -> bool {
+    match site.debug_header {
+        DebugHeader::Always => true,
+        DebugHeader::Developer => outcome.debug,
+        DebugHeader::Never => false,
     }
 }
 

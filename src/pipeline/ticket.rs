@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::Node;
 use super::fetch::{Abroad, FillTask, Hints};
-use super::lookup::Missed;
+use super::miss::Missed;
 use super::visit::Visit;
 use crate::admission::{ClassId, Classified, Facts, Ticket};
-use crate::exchange::split_target;
 use crate::fill::{FillPermit, Release};
+use crate::fleet::peer::message::Wanted;
 use crate::origin::OriginRequest;
 use crate::policy::{self, LookupPlan};
 use crate::reason::Reason;
@@ -18,8 +19,8 @@ use crate::sessions::visitors::Class;
 use crate::settings::VisitorKind;
 
 impl Node {
-    /// The ticket of a request to the origin; whose hints nobody wants is waited for by nobody. Who asks is looked up where its class depends on that, for
-    /// `sessions.visitor_wait` at most.
+    /// The ticket of a request to the origin; whose hints nobody wants is waited for by nobody. Who asks is looked
+    /// up where its class depends on that, for `sessions.visitor_wait` at most.
     pub(super) async fn ticket(
         &self,
         visit: &Visit,
@@ -28,42 +29,77 @@ impl Node {
     ) -> Ticket {
         let waited_milliseconds = Arc::clone(&visit.queued_milliseconds);
         let classes = self.parts.origin.admission().classes();
-        let (path, query) = split_target(&request.target);
-        let user_agent = visit.request.fields.first("User-Agent");
+        let is_refresh = hints == Hints::Unwanted;
         let facts = Facts {
-            method: &request.method,
-            path,
-            query,
-            user_agent: user_agent.map_or(&[], |agent| &agent[..]),
-            is_refresh: hints == Hints::Unwanted,
+            content: request.body.beginning(),
+            is_refresh,
+            ..facts(visit, &request.method, &request.target)
         };
-        let class = match classes.of(&facts) {
+        let told = self.told_class(visit).filter(|_| !is_refresh);
+        let class = match told.map_or_else(|| classes.of(&facts), Classified::Is) {
             Classified::Is(class) => class,
             Classified::DependsOnVisitor => {
                 classes.of_visitor(&facts, self.visitor_kind(visit, &request.target).await)
             }
         };
+        if !is_refresh {
+            visit.note_class(classes.name(class));
+        }
         Ticket { class: Some(class), waited_milliseconds, ..Ticket::default() }
     }
 
     /// The class of a request that may be answered from the store, without asking who sends it.
     fn class_of(&self, visit: &Visit, plan: &LookupPlan) -> ClassId {
-        let (path, query) = split_target(&plan.target);
-        let user_agent = visit.request.fields.first("User-Agent");
-        let facts = Facts {
-            method: &Method::GET,
-            path,
-            query,
-            user_agent: user_agent.map_or(&[], |agent| &agent[..]),
-            is_refresh: false,
-        };
-        self.parts.origin.admission().classes().of_visitor(&facts, None)
+        let facts = facts(visit, &Method::GET, &plan.target);
+        let classes = self.parts.origin.admission().classes();
+        self.told_class(visit).unwrap_or_else(|| classes.of_visitor(&facts, None))
+    }
+
+    /// The class that the node named which asks: it has seen the client, of whom little comes along. One that has no
+    /// such name here counts by its request.
+    fn told_class(&self, visit: &Visit) -> Option<ClassId> {
+        let wanted = visit.wanted.as_ref()?;
+        self.parts.origin.admission().classes().named(&wanted.class)
+    }
+
+    /// How urgently a fetch is wanted here, for the node that is asked for it: by whoever wants it most.
+    pub(super) fn wanted(&self, task: &FillTask) -> Wanted {
+        let FillTask { visit, plan, permit, hints, .. } = task;
+        let classes = self.parts.origin.admission().classes();
+        let own = (*hints == Hints::ToClient).then(|| self.class_of(visit, plan));
+        let class = classes.most_urgent(permit.urgency()(), own);
+        let followers = u16::try_from(permit.followers()()).unwrap_or(u16::MAX);
+        let name = class.and_then(|class| classes.name(class));
+        Wanted {
+            class: name.map(|name| Bytes::copy_from_slice(name.as_bytes())).unwrap_or_default(),
+            followers,
+            is_refresh: class.is_none(),
+        }
+    }
+
+    /// How urgent a request with this ticket is, for one that goes before it in its session.
+    pub(super) fn urgency(&self, ticket: &Ticket) -> usize {
+        let classes = self.parts.origin.admission().classes();
+        ticket.class.map_or(usize::MAX, |class| classes.urgency(class))
     }
 
     /// How urgently it is wanted, for a fetch that it follows.
     pub(super) fn wants(&self, visit: &Visit, plan: &LookupPlan) -> usize {
         let class = self.class_of(visit, plan);
         self.parts.origin.admission().classes().urgency(class)
+    }
+
+    /// As [`Node::wants`], by who asks.
+    pub(super) async fn wants_as_visitor(&self, visit: &Visit, plan: &LookupPlan) -> usize {
+        let classes = self.parts.origin.admission().classes();
+        let facts = facts(visit, &Method::GET, &plan.target);
+        let class = match classes.of(&facts) {
+            Classified::Is(class) => class,
+            Classified::DependsOnVisitor => {
+                classes.of_visitor(&facts, self.visitor_kind(visit, &plan.target).await)
+            }
+        };
+        classes.urgency(class)
     }
 
     /// What is stale is there at once, and a place in PHP is not. A queue is no disconnection (RFC 9111 4.2.4), so
@@ -131,5 +167,15 @@ impl Node {
             Class::Customer => Some(VisitorKind::Customer),
             Class::Admin => Some(VisitorKind::Admin),
         }
+    }
+}
+
+/// What decides on the class of a request for this.
+fn facts<'a>(visit: &'a Visit, method: &'a Method, target: &'a Bytes) -> Facts<'a> {
+    let request = &visit.request;
+    Facts {
+        user_agent: request.fields.first("User-Agent").map_or(&[], |agent| &agent[..]),
+        is_bot: visit.rules.policy.is_declared_bot(request),
+        ..Facts::plain(method, target)
     }
 }

@@ -17,7 +17,7 @@ use super::visit::Visit;
 use crate::exchange::split_target;
 use crate::fields::Fields;
 use crate::origin::{OriginError, OriginRequest, OriginResponse};
-use crate::policy;
+use crate::policy::{self, LookupPlan};
 use crate::reason::Reason;
 use crate::sessions::gate::{Gate, Kind, Pass, Refused};
 
@@ -67,11 +67,12 @@ impl NotFetched {
 }
 
 impl Node {
-    /// Asks the origin when it is the request's turn. The turn ends with the response.
+    /// Asks the origin when it is the request's turn. The turn ends with the response. It is held while the
+    /// request waits for a place in PHP, where whoever waits behind it makes it as urgent as they are.
     pub(super) async fn fetch_in_turn(
         &self,
         visit: &Visit,
-        request: &OriginRequest,
+        mut request: OriginRequest,
         turn: Turn,
     ) -> Result<OriginResponse, NotFetched> {
         let session = self.session(visit, &request.fields, &request.target);
@@ -82,13 +83,15 @@ impl Node {
             (Turn::Has(pass), _) => Some(pass),
             (_, None) => None,
             (Turn::InLine(kind), Some((gate, session))) => {
-                Some(self.wait_in_line(visit, gate, &session, kind).await?)
+                let urgency = self.urgency(&request.ticket);
+                Some(self.wait_in_line(visit, gate, &session, (kind, urgency)).await?)
             }
             (Turn::IfFree, Some((gate, session))) => {
                 Some(gate.try_enter(&session).ok_or(NotFetched::MustWait)?)
             }
         };
-        let mut response = self.parts.origin.fetch(request).await.map_err(NotFetched::Origin)?;
+        request.ticket.turn = pass.as_ref().map(Pass::turn);
+        let mut response = self.parts.origin.fetch(&request).await.map_err(NotFetched::Origin)?;
         if let Some(pass) = pass {
             response.body = response.body.holding(pass);
         }
@@ -99,13 +102,15 @@ impl Node {
     pub(super) async fn turn_of_fill(
         &self,
         visit: &Visit,
+        plan: &LookupPlan,
         kind: Kind,
     ) -> Result<Option<Pass>, NotFetched> {
         let request = &visit.request;
-        match self.session(visit, &request.fields, &request.target) {
-            Some((gate, session)) => self.wait_in_line(visit, gate, &session, kind).await.map(Some),
-            None => Ok(None),
-        }
+        let Some((gate, session)) = self.session(visit, &request.fields, &request.target) else {
+            return Ok(None);
+        };
+        let urgency = self.wants(visit, plan);
+        self.wait_in_line(visit, gate, &session, (kind, urgency)).await.map(Some)
     }
 
     async fn wait_in_line(
@@ -113,10 +118,10 @@ impl Node {
         visit: &Visit,
         gate: &Arc<Gate>,
         session: &[u8],
-        kind: Kind,
+        (kind, urgency): (Kind, usize),
     ) -> Result<Pass, NotFetched> {
         let began = self.parts.clock.now();
-        let entered = gate.enter(session, kind).await;
+        let entered = gate.enter(session, kind, urgency).await;
         let waited = self.parts.clock.now().since(began).as_millis();
         let waited = u64::try_from(waited).unwrap_or(u64::MAX);
         visit.queued_milliseconds.fetch_add(waited, Ordering::Relaxed);

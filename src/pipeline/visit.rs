@@ -1,7 +1,7 @@
 //! One request on its way through the steps.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Method;
@@ -12,6 +12,7 @@ use crate::admission::Ticket;
 use crate::body::{Body, Spooled};
 use crate::clock::Moment;
 use crate::exchange::{Beside, Client, Request};
+use crate::fleet::peer::message::Wanted;
 use crate::origin::OriginRequest;
 use crate::policy::Purpose;
 
@@ -25,6 +26,10 @@ pub(super) struct Visit {
     pub(super) nesting: Nesting,
     /// Milliseconds for which it has waited for its turn in its session, and for a place in PHP.
     pub(super) queued_milliseconds: Arc<AtomicU64>,
+    /// How urgently another node wants it, where that one asks and says so.
+    pub(super) wanted: Option<Wanted>,
+    /// The class in which it has asked for a place in PHP.
+    class: OnceLock<Arc<str>>,
 }
 
 impl Visit {
@@ -36,7 +41,25 @@ impl Visit {
         started: Moment,
     ) -> Self {
         let (nesting, queued_milliseconds) = (Nesting::default(), Arc::default());
-        Self { request, client, rules, started, nesting, queued_milliseconds }
+        let (wanted, class) = (None, OnceLock::new());
+        Self { request, client, rules, started, nesting, queued_milliseconds, wanted, class }
+    }
+
+    /// Another node's request.
+    pub(super) fn of_peer(self, wanted: Option<Wanted>) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// It asks for a place in PHP in this class. What counts is the first.
+    pub(super) fn note_class(&self, name: Option<&Arc<str>>) {
+        if let Some(name) = name {
+            let _is_known = self.class.set(Arc::clone(name));
+        }
+    }
+
+    /// The class in which it has asked for a place in PHP, if it has.
+    pub(super) fn class(&self) -> Option<&Arc<str>> {
+        self.class.get()
     }
 
     /// A fragment of this request's page, fetched for the same client.
@@ -86,6 +109,7 @@ impl Visit {
             body,
             client: self.client.clone(),
             beside: self.beside(),
+            files_alone: false,
             ticket: Ticket::default(),
         }
     }

@@ -15,6 +15,7 @@ mod freshness;
 mod generic;
 mod host;
 mod magento;
+pub mod matching;
 mod origin_fields;
 mod path;
 mod peer_fields;

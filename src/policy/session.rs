@@ -7,6 +7,7 @@
 
 use http::{Method, StatusCode};
 
+use super::matching::AnyText;
 use super::{LookupPlan, Policy, cookies};
 use crate::exchange::Request;
 use crate::fields::Fields;
@@ -19,7 +20,7 @@ pub(super) struct Sessions {
     cookies: Vec<String>,
     fills_without: bool,
     refuses_bots: bool,
-    bot_agents: Vec<String>,
+    bot_agents: AnyText,
     /// Can PHP be given a session that keeps nothing?
     has_throwaway: bool,
 }
@@ -35,7 +36,7 @@ impl Sessions {
             cookies: sessions.cookies.clone(),
             fills_without: magento && !keyed && sessions.fill_cookie != settings::FillCookie::Keep,
             refuses_bots: has_throwaway && sessions.bots == settings::Bots::None,
-            bot_agents: sessions.bot_agents.clone(),
+            bot_agents: AnyText::new(&sessions.bot_agents),
             has_throwaway,
         }
     }
@@ -76,19 +77,20 @@ impl Policy {
         }
     }
 
-    /// Is it a declared bot's, for which no session is to be created? Whoever has a session, or gets
-    /// one by a POST, is treated as a visitor: some browsers' names look like a bot's.
+    /// Does it say that it is a bot's, and name no session? Who has one is a visitor: some browsers' names
+    /// look like a bot's.
+    pub fn is_declared_bot(&self, request: &Request) -> bool {
+        let agent = request.fields.first("user-agent");
+        agent.is_some_and(|agent| self.sessions.bot_agents.is_in(agent))
+            && self.sessions.named_by(request).is_none()
+    }
+
+    /// Is it a declared bot's, for which no session is to be created? Whoever gets one by a POST is
+    /// treated as a visitor, too.
     pub fn is_sessionless_bot(&self, request: &Request) -> bool {
-        let sessions = &self.sessions;
-        if !sessions.refuses_bots || !matches!(request.method, Method::GET | Method::HEAD) {
-            return false;
-        }
-        let agent = request.fields.first("user-agent").map(|agent| agent.to_ascii_lowercase());
-        let names = |agent: &[u8]| {
-            let named = |text: &String| memchr::memmem::find(agent, text.as_bytes()).is_some();
-            sessions.bot_agents.iter().any(named)
-        };
-        agent.is_some_and(|agent| names(&agent)) && sessions.named_by(request).is_none()
+        self.sessions.refuses_bots
+            && matches!(request.method, Method::GET | Method::HEAD)
+            && self.is_declared_bot(request)
     }
 
     /// Was it refused to be shared for something that the visitor's session may decide?

@@ -1,5 +1,7 @@
 //! `[admission]`: whose request goes to PHP next, where there is no room for all.
 
+mod defaults;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use super::mistake::{Mistake, Problem};
 use super::reader::Reader;
 use super::sources::Given;
 use super::syntax::{self, Syntax};
+use defaults::default_classes;
 
 /// Classes that can be told apart.
 const CLASSES_MAX: usize = 100;
@@ -58,6 +61,10 @@ pub struct AdmissionClass {
     pub visitors: Vec<VisitorKind>,
     /// Texts in `User-Agent`, in lower case.
     pub user_agents: Vec<String>,
+    /// Names of GraphQL mutations that stand in the content.
+    pub operations: Vec<String>,
+    /// Is it for what says that it is a bot (`sessions.bot_agents`) and has no session?
+    pub bots: bool,
     /// Is it for what nobody waits for: the refresh of a stored page?
     pub refreshes: bool,
 }
@@ -91,13 +98,11 @@ impl Default for AdmissionClass {
             query_besides: Vec::new(),
             visitors: Vec::new(),
             user_agents: Vec::new(),
+            operations: Vec::new(),
+            bots: false,
             refreshes: false,
         }
     }
-}
-
-fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
-    texts.map(str::to_owned).to_vec()
 }
 
 impl Default for Admission {
@@ -112,141 +117,6 @@ impl Default for Admission {
         }
     }
 }
-
-fn default_classes() -> Vec<AdmissionClass> {
-    let class = |name: &str, rank| AdmissionClass {
-        name: name.to_owned(),
-        rank,
-        ..AdmissionClass::default()
-    };
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
-    vec![
-        AdmissionClass {
-            share_percent: 2,
-            places_percent: 50,
-            queue_timeout: seconds(10),
-            refreshes: true,
-            ..class("refreshes", 9)
-        },
-        AdmissionClass { paths: texts(CALLBACK_PATHS), ..class("callbacks", 1) },
-        AdmissionClass {
-            share_percent: 3,
-            places_percent: 50,
-            paths: texts(["/admin", "/*/admin", "/admin_*", "/*/admin_*"]),
-            ..class("admin", 4)
-        },
-        // Crawlers follow links to carts and log-ins; they place no orders.
-        AdmissionClass {
-            share_percent: 1,
-            places_percent: 50,
-            queue_timeout: seconds(10),
-            methods: texts(["GET", "HEAD"]),
-            user_agents: texts(BOT_AGENTS),
-            ..class("bots", 9)
-        },
-        AdmissionClass { share_percent: 10, paths: texts(CART_PATHS), ..class("cart", 3) },
-        AdmissionClass { paths: texts(CHECKOUT_PATHS), ..class("checkout", 2) },
-        AdmissionClass { share_percent: 5, paths: texts(ACCOUNT_PATHS), ..class("account", 3) },
-        AdmissionClass {
-            share_percent: 5,
-            places_percent: 50,
-            paths: texts(["/rest", "/soap"]),
-            ..class("apis", 6)
-        },
-        AdmissionClass {
-            share_percent: 5,
-            visitors: vec![VisitorKind::Cart, VisitorKind::Customer, VisitorKind::Admin],
-            ..class("buyers", 5)
-        },
-        AdmissionClass {
-            share_percent: 1,
-            places_percent: 75,
-            queue_timeout: seconds(15),
-            paths: texts(["/catalogsearch", "/*/catalogsearch", "/search", "/*/search"]),
-            ..class("search", 8)
-        },
-        AdmissionClass {
-            share_percent: 1,
-            places_percent: 75,
-            queue_timeout: seconds(15),
-            methods: texts(["GET", "HEAD"]),
-            query_besides: texts([
-                "p",
-                "product_list_*",
-                "___*",
-                "q",
-                "id",
-                "handles",
-                "blocks",
-                "_",
-            ]),
-            ..class("filters", 8)
-        },
-        AdmissionClass { share_percent: 5, ..class("pages", 6) },
-    ]
-}
-
-const CALLBACK_PATHS: [&str; 13] = [
-    "/health_check.php",
-    "/paypal/ipn",
-    "/paypal/transparent",
-    "/adyen/webhook",
-    "/adyen/process/json",
-    "/mollie/checkout/webhook",
-    "/stripe/webhooks",
-    "/braintree/webhook",
-    "/multisafepay/connect/notification",
-    "/payone/transactionstatus",
-    "/rest/*/V1/adyen/webhook",
-    "/rest/V1/buckaroo/push",
-    "/rest/*/V1/buckaroo/push",
-];
-
-const CART_PATHS: [&str; 6] = [
-    "/checkout/cart",
-    "/*/checkout/cart",
-    "/checkout/sidebar",
-    "/*/checkout/sidebar",
-    "/customer/section/load",
-    "/*/customer/section/load",
-];
-
-const CHECKOUT_PATHS: [&str; 17] = [
-    "/checkout",
-    "/*/checkout",
-    "/multishipping",
-    "/*/multishipping",
-    "/onestepcheckout",
-    "/firecheckout",
-    "/paypal",
-    "/*/paypal",
-    "/adyen",
-    "/mollie",
-    "/stripe",
-    "/braintree",
-    "/klarna",
-    "/rest/*/V1/carts",
-    "/rest/*/V1/guest-carts",
-    "/rest/V1/carts",
-    "/rest/V1/guest-carts",
-];
-
-const ACCOUNT_PATHS: [&str; 7] =
-    ["/customer", "/*/customer", "/sales", "/*/sales", "/wishlist", "/*/wishlist", "/graphql"];
-
-/// The words of `sessions.bot_agents`. As there, `bot` also stands in the name of CUBOT's phones.
-const BOT_AGENTS: [&str; 10] = [
-    "bot",
-    "crawl",
-    "spider",
-    "slurp",
-    "facebookexternalhit",
-    "ia_archiver",
-    "libwww-perl",
-    "python-requests",
-    "curl/",
-    "wget",
-];
 
 impl AdmissionClass {
     /// Does each request that `other` matches match this class, too?
@@ -269,9 +139,11 @@ impl AdmissionClass {
         let get = ["GET".to_owned()];
         let methods = if other.refreshes { &get } else { &other.methods[..] };
         (!self.refreshes || other.refreshes)
+            && (!self.bots || other.bots)
             && all(&self.methods, methods, |own, its| own == its)
             && all(&self.paths, &other.paths, covers_path)
             && all(&self.query, &other.query, covers_name)
+            && all(&self.operations, &other.operations, |own, its| own == its)
             && all(&self.user_agents, &other.user_agents, |own, its| its.contains(own))
             && besides
             && visitors
@@ -282,6 +154,12 @@ impl AdmissionClass {
         let is_read = |method: &String| matches!(method.as_str(), "GET" | "HEAD");
         if self.refreshes && !self.methods.is_empty() && !self.methods.iter().any(is_read) {
             return Some("refreshes are GET requests, and methods has none".to_owned());
+        }
+        let brings = |method: &String| !is_read(method);
+        if !self.operations.is_empty()
+            && (self.refreshes || !self.methods.is_empty() && !self.methods.iter().any(brings))
+        {
+            return Some("operations stand in content, and such requests have none".to_owned());
         }
         let is_below_index = |path: &String| covers_path("/index.php", path);
         if let Some(path) = self.paths.iter().find(|path| is_below_index(path)) {
@@ -344,6 +222,20 @@ const METHOD: Syntax<String> = Syntax {
     parse: |text| match text {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => Ok(text.to_owned()),
         _ => Err("no such method".to_owned()),
+    },
+};
+
+/// A name of GraphQL.
+const OPERATION: Syntax<String> = Syntax {
+    allowed: "a name of GraphQL: letters, digits and _ (1 to 100), no digit first",
+    parse: |text| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let begins = text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+        if begins && text.len() <= 100 && text.bytes().all(letter) {
+            Ok(text.to_owned())
+        } else {
+            Err("no name".to_owned())
+        }
     },
 };
 
@@ -417,6 +309,8 @@ impl Reader {
         inner.list("query_besides", &mut class.query_besides, &syntax::PARAMETER);
         inner.list("visitors", &mut class.visitors, &VISITOR);
         inner.list("user_agents", &mut class.user_agents, &super::sessions::AGENT);
+        inner.list("operations", &mut class.operations, &OPERATION);
+        inner.switch("bots", &mut class.bots);
         inner.switch("refreshes", &mut class.refreshes);
         inner.refuse_unknown();
         let is_right = inner.mistakes.is_empty() && missing.is_empty();
@@ -509,6 +403,7 @@ mod tests {
             ("query_besides = [\"p\"]", "query_besides = [\"p\", \"q\"]"),
             ("visitors = [\"cart\", \"customer\"]", "visitors = [\"cart\"]"),
             ("user_agents = [\"bot\"]", "user_agents = [\"googlebot\"]"),
+            ("operations = [\"a\", \"b\"]", "operations = [\"b\"]"),
         ];
         for (first, second) in hides {
             let text = class("first", first) + &class("second", second);
@@ -525,6 +420,8 @@ mod tests {
     fn classes_that_cannot_match_or_make_no_sense_are_mistakes() {
         let wrong = [
             (class("a", "refreshes = true\nmethods = [\"POST\"]"), "can never match"),
+            (class("a", "methods = [\"GET\"]\noperations = [\"placeOrder\"]"), "can never match"),
+            (class("a", "operations = [\"place order\"]"), "no name"),
             (class("a", "refreshes = true\nvisitors = [\"cart\"]"), "can never match"),
             (class("a", "paths = [\"/index.php/checkout\"]"), "can never match"),
             (

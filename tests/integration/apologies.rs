@@ -61,7 +61,8 @@ fn from(parvis: &Parvis, address: &str) -> Reply {
     parvis.get("/page", &[HTML, ("X-Forwarded-For", address)])
 }
 
-fn command(parvis: &Parvis, order: &str) -> String {
+/// What the command says.
+pub fn command(parvis: &Parvis, order: &str) -> String {
     let config = parvis.config_path();
     let ran = Command::new(program())
         .args(["maintenance", order, "--config"])
@@ -92,6 +93,29 @@ fn in_maintenance_only_those_who_are_allowed_get_the_shop() {
     assert!(client::get(parvis.control, "/ready", &[]).text().contains("\"maintenance\":true"));
     assert_eq!(command(&parvis, "off"), "Maintenance is off.\n");
     assert_eq!(from(&parvis, "198.51.100.7").status, 200);
+}
+
+#[test]
+fn in_maintenance_php_makes_no_files_either() {
+    let php = Php::with_front_controller("work.php", 2);
+    php.write("static/there.css", b"there");
+    let parvis = Parvis::before_php(&php).with("maintenance.allow", "[\"192.0.2.0/24\"]").start();
+    let get = |target: &str, address: &str| {
+        let reply = parvis.get(target, &[HTML, ("X-Forwarded-For", address)]);
+        (reply.status, reply.text())
+    };
+    let (visitor, builder) = ("198.51.100.7", "192.0.2.9");
+    let missing = ["/static/frontend/missing.css", "/media/catalog/missing.jpg"];
+    for target in missing {
+        assert_eq!(get(target, visitor).0, 200, "{target} is made by PHP");
+    }
+    assert_eq!(command(&parvis, "on"), "Maintenance is on, by command.\n");
+    for target in missing {
+        let (status, text) = get(target, visitor);
+        assert!(status == 503 && text.contains("right back"), "{target} {status} {text}");
+        assert_eq!(get(target, builder).0, 200, "{target}");
+    }
+    assert_eq!(get("/static/there.css", visitor), (200, "there".to_owned()));
 }
 
 #[test]

@@ -19,6 +19,42 @@ const FIELDS_MAX: usize = 1_000;
 /// may mean different entries by it.
 pub type Place = Position;
 
+/// How urgently a page is wanted. It travels as one more field of the request, which nodes that do not know it take
+/// for any other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The admission class, by its name at the node that asks; empty: not told.
+    pub class: Bytes,
+    /// How many wait there besides who asks.
+    pub followers: u16,
+    /// Does nobody wait, since they have something stale?
+    pub is_refresh: bool,
+}
+
+/// The field's name.
+const WANTED: &str = "Parvis-Wanted";
+/// Bytes of a class's name at most, as the settings have it.
+const CLASS_MAX_BYTES: usize = 40;
+
+impl Wanted {
+    /// `pages 3 refresh`
+    fn to_value(&self) -> Vec<u8> {
+        let is_refresh = if self.is_refresh { " refresh" } else { "" };
+        [&self.class[..], b" ", self.followers.to_string().as_bytes(), is_refresh.as_bytes()]
+            .concat()
+    }
+
+    /// `None`: it says something else.
+    fn from_value(value: &Bytes) -> Option<Self> {
+        let mut parts = value.split(|byte| *byte == b' ');
+        let class = parts.next().filter(|class| class.len() <= CLASS_MAX_BYTES)?;
+        let followers = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+        // More of them may be said one day.
+        let is_refresh = parts.any(|part| part == b"refresh");
+        Some(Self { class: value.slice_ref(class), followers, is_refresh })
+    }
+}
+
 /// A page that a node asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -43,7 +79,9 @@ pub struct Ask {
     pub place: Place,
     /// The release of the shop there.
     pub release: Bytes,
-    /// The fields of the request that may be sent.
+    /// How urgently it is wanted; `None`: the node that asks does not say.
+    pub wanted: Option<Wanted>,
+    /// The fields of the request that may be sent. None is what [`Ask::wanted`] travels as.
     pub fields: Fields,
 }
 
@@ -140,10 +178,16 @@ impl Ask {
         for text in [&self.key, &self.target, &self.authority, &self.release] {
             put(&mut out, text);
         }
-        out.extend_from_slice(&(self.fields.len() as u32).to_le_bytes());
+        let wanted = self.wanted.as_ref().map(Wanted::to_value);
+        let number = self.fields.len() + usize::from(wanted.is_some());
+        out.extend_from_slice(&(number as u32).to_le_bytes());
         for field in &self.fields {
             put(&mut out, &field.name);
             put(&mut out, &field.value);
+        }
+        if let Some(wanted) = wanted {
+            put(&mut out, WANTED.as_bytes());
+            put(&mut out, &wanted);
         }
         out.into()
     }
@@ -163,6 +207,8 @@ impl Ask {
         for _ in 0..number {
             fields.push(take(&mut content)?, take(&mut content)?);
         }
+        let wanted = fields.first(WANTED).and_then(Wanted::from_value);
+        fields.remove(WANTED);
         content.is_empty().then_some(Self {
             key,
             target,
@@ -174,6 +220,7 @@ impl Ask {
             takes_stale: flags & TAKES_STALE != 0,
             place,
             release,
+            wanted,
             fields,
         })
     }
@@ -361,6 +408,7 @@ mod tests {
             texts in prop::collection::vec(text(), 4),
             fields in prop::collection::vec((text(), text()), 0..5),
             server_port: u16, sequence: u64, flags: [bool; 4],
+            wanted in prop::option::of(("[a-z][a-z0-9-]{0,39}|", any::<u16>(), any::<bool>())),
         ) {
             let mut list = Fields::new();
             for (name, value) in fields {
@@ -377,6 +425,9 @@ mod tests {
                 may_render: flags[2],
                 takes_stale: flags[3],
                 place: Position { epoch: Token::new([7; 16]), sequence, entry: Some(Token::new([8; 16])) },
+                wanted: wanted.map(|(class, followers, is_refresh)| Wanted {
+                    class: class.into(), followers, is_refresh,
+                }),
                 fields: list,
             };
             prop_assert_eq!(Ask::decode(ask.encode()), Some(ask));
@@ -400,6 +451,18 @@ mod tests {
                 prop_assert_eq!(arriving.push(piece), Ok(()));
             }
             prop_assert_eq!(arriving.whole(), Some(([9; 32], Bytes::from(content))));
+        }
+    }
+
+    #[test]
+    fn how_urgently_it_is_wanted_is_a_field_like_others_to_who_does_not_know_it() {
+        let wanted = Wanted { class: "pages".into(), followers: 3, is_refresh: true };
+        assert_eq!(wanted.to_value(), b"pages 3 refresh");
+        let later = Bytes::from_static(b"pages 3 soon refresh");
+        assert_eq!(Wanted::from_value(&later), Some(wanted));
+        let long = [&[b'x'; CLASS_MAX_BYTES + 1][..], b" 1"].concat();
+        for other in [&b""[..], b"pages", b"pages x", b"pages 65536", &long] {
+            assert_eq!(Wanted::from_value(&Bytes::copy_from_slice(other)), None, "{other:?}");
         }
     }
 

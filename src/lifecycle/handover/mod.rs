@@ -16,6 +16,7 @@
 //! | `Clients`: where those come that the store of the sessions goes with | -> | |
 //! | lets go of that store, while its clients wait | | |
 //! | `Objects`: a copy, what clients do meanwhile, and an end after which nothing is done here | -> | takes in the object cache, from the socket beside |
+//! | `Maintenance`, where a command has switched it on | -> | |
 //! | `Go`, once systemd knows the new main process | -> | accepts connections |
 //! | passes the clients of the sessions on | -> | serves them |
 //! | accepts no more, ends kept connections after their next response | <- | `Serving` |
@@ -85,6 +86,8 @@ enum Message {
     Filled,
     /// What the object cache has, and what its clients do until `Go`, comes over the socket beside this.
     Objects,
+    /// A command has switched maintenance on.
+    Maintenance,
     /// The successor is to serve.
     Go,
     /// The successor serves.

@@ -18,7 +18,7 @@ use super::{HandoverError, Message, Passed, Shared, VARIABLE, VERSION};
 const SOCKETS_WITHIN: Duration = Duration::from_secs(10);
 /// Sockets that are taken over.
 const SOCKETS_MAX: usize = 1_024;
-/// Messages of the handover that wait to be looked at; there are three.
+/// Messages of the handover that wait to be looked at; there are five.
 const EVENTS_MAX: usize = 8;
 
 /// The channel to the process that serves until now, where this one is to take over from it.
@@ -97,6 +97,8 @@ pub enum Told {
     Clients(ClientsIn),
     /// That this one takes in its object cache, from this socket.
     Objects(UnixStream),
+    /// That the shop goes on being worked on.
+    Maintenance,
     /// That this one serves.
     Go,
 }
@@ -136,6 +138,7 @@ impl Predecessor {
                     Err(error) => tracing::warn!(%error, "clients cannot be taken in"),
                 },
                 (Message::Objects, Some(socket)) => return Told::Objects(socket.into()),
+                (Message::Maintenance, _) => return Told::Maintenance,
                 _ => {}
             }
         }

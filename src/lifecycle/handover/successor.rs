@@ -147,6 +147,12 @@ impl Successor {
         Ok(ours)
     }
 
+    /// Says that a command has switched maintenance on.
+    pub async fn keep_maintenance(&self) -> Result<(), HandoverError> {
+        self.link.channel().send(&Message::Maintenance, None).await?;
+        Ok(())
+    }
+
     /// How long it may take until it serves.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

@@ -89,6 +89,7 @@ fn request(method: Method, lines: &[(&'static str, &str)]) -> OriginRequest {
         body,
         client,
         beside: crate::exchange::Beside::default(),
+        files_alone: false,
         ticket: crate::admission::Ticket::default(),
     }
 }

@@ -99,6 +99,18 @@ fn a_bot_is_one_that_says_so_and_has_no_session() {
 }
 
 #[test]
+fn who_declares_a_bot_is_told_whatever_bots_get_and_not_by_the_name_of_a_browser_with_a_session() {
+    let policy = policy(|_| {});
+    let is_bot = |method, cookies: &str| {
+        let agent = "Mozilla/5.0 (Linux; Android 11; CUBOT NOTE 20)";
+        let fields = Fields::from([("User-Agent", agent), ("Cookie", cookies)]);
+        policy.is_declared_bot(&request(method, "/", fields))
+    };
+    assert!(is_bot("GET", "form_key=1") && is_bot("POST", ""));
+    assert!(!is_bot("GET", "form_key=1; PHPSESSID=x") && !is_bot("GET", "admin=x"));
+}
+
+#[test]
 fn without_a_store_of_ones_own_bots_get_sessions_as_everybody() {
     let agent = [("User-Agent", "some-crawler")];
     let plain = policy(|settings| {

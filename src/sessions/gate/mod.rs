@@ -6,21 +6,27 @@
 //! when PHP has closed the session and not when the response has ended; or when the response has ended;
 //! or when PHP has asked for no lock within `sessions.lockless_after`.
 //!
+//! Who has the turn may still wait for a place in PHP. Those behind it keep their order, and it waits as
+//! the most urgent of them would ([`Bearing`]); the time until it has to ask for the lock begins when it
+//! has its place.
+//!
 //! A session is known by a keyed hash of its id, and only while one of its requests is here.
 
 mod line;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub use line::Kind;
 
+use crate::admission::Turn;
 use crate::clock::Clock;
 use crate::settings;
 use line::{Entered, Line};
@@ -81,10 +87,19 @@ pub struct Gate {
     clock: Clock,
     keys: [RandomState; 2],
     shards: Vec<Mutex<HashMap<Key, Line<Call>>>>,
+    /// Somebody has come to wait, of each part.
+    joined: Vec<Notify>,
     number: AtomicU64,
     waiting: AtomicUsize,
     waited: AtomicU64,
     refused: AtomicU64,
+}
+
+/// What who waits for a place in PHP shows of its turn.
+struct Bearing {
+    gate: Arc<Gate>,
+    key: Key,
+    number: u64,
 }
 
 /// The right of one request to be in PHP; dropping it says that its response has ended.
@@ -102,6 +117,7 @@ impl Gate {
             clock: clock.clone(),
             keys: [RandomState::new(), RandomState::new()],
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            joined: (0..SHARDS).map(|_| Notify::new()).collect(),
             number: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             waited: AtomicU64::new(0),
@@ -109,15 +125,21 @@ impl Gate {
         })
     }
 
-    /// Waits for the turn of a request of `session`. Dropping the future leaves the queue.
+    /// Waits for the turn of a request of `session`. Dropping the future leaves the queue. `urgency`: how
+    /// urgent it is, lower is more; who goes before it shows as much at the door of PHP.
     ///
     /// # Errors
     /// [`Refused`]
-    pub async fn enter(self: &Arc<Self>, session: &[u8], kind: Kind) -> Result<Pass, Refused> {
+    pub async fn enter(
+        self: &Arc<Self>,
+        session: &[u8],
+        kind: Kind,
+        urgency: usize,
+    ) -> Result<Pass, Refused> {
         let (key, number) = (self.key(session), self.next_number());
         let (call, mut called) = oneshot::channel();
         let entered = self.with_line(key, |line| {
-            line.enter((number, kind), self.clock.now(), self.bounds.queue_max, || call)
+            line.enter((number, kind, urgency), self.bounds.queue_max, || call)
         });
         if entered == Entered::Full {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -129,6 +151,7 @@ impl Gate {
             return Ok(pass);
         }
         let _waiting = Waiting::begin(self);
+        self.joined[Self::shard_of(key)].notify_waiters();
         let patience = tokio::time::sleep(self.bounds.queue_wait);
         tokio::pin!(patience);
         loop {
@@ -148,7 +171,7 @@ impl Gate {
     /// As [`Gate::enter`], for who does not wait.
     pub fn try_enter(self: &Arc<Self>, session: &[u8]) -> Option<Pass> {
         let (key, number) = (self.key(session), self.next_number());
-        let goes = self.with_line(key, |line| line.goes(number, self.clock.now()));
+        let goes = self.with_line(key, |line| line.takes(number));
         goes.then(|| Pass { gate: Arc::clone(self), key, number })
     }
 
@@ -162,7 +185,7 @@ impl Gate {
 
     /// PHP has let the lock of a session go.
     pub fn freed(&self, session: &[u8]) {
-        self.advance(self.key(session), |line, gate| line.freed(gate.clock.now()));
+        self.advance(self.key(session), |line, _| line.freed());
     }
 
     /// What was seen.
@@ -208,7 +231,11 @@ impl Gate {
     }
 
     fn shard(&self, key: Key) -> &Mutex<HashMap<Key, Line<Call>>> {
-        &self.shards[(key % SHARDS as u128) as usize]
+        &self.shards[Self::shard_of(key)]
+    }
+
+    fn shard_of(key: Key) -> usize {
+        (key % SHARDS as u128) as usize
     }
 
     fn key(&self, session: &[u8]) -> Key {
@@ -221,10 +248,36 @@ impl Gate {
     }
 }
 
+impl Pass {
+    /// For the door of PHP.
+    pub fn turn(&self) -> Arc<dyn Turn> {
+        let &Self { ref gate, key, number } = self;
+        Arc::new(Bearing { gate: Arc::clone(gate), key, number })
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         let number = self.number;
-        self.gate.advance(self.key, |line, gate| line.ended(number, gate.clock.now()));
+        self.gate.advance(self.key, |line, _| line.ended(number));
+    }
+}
+
+impl Turn for Bearing {
+    fn urgency(&self) -> usize {
+        let shard = self.gate.shard(self.key).lock();
+        shard.get(&self.key).map_or(usize::MAX, |line| line.urgency_behind(self.number))
+    }
+
+    fn joined(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.gate.joined[Gate::shard_of(self.key)].notified())
+    }
+
+    fn goes(&self) {
+        let now = self.gate.clock.now();
+        if let Some(line) = self.gate.shard(self.key).lock().get_mut(&self.key) {
+            line.goes(self.number, now);
+        }
     }
 }
 
@@ -261,6 +314,8 @@ mod tests {
         lockless_after: Duration::from_secs(1),
     };
 
+    const URGENCY: usize = 5;
+
     fn gate() -> Arc<Gate> {
         Gate::new(BOUNDS, &Clock::manual())
     }
@@ -275,7 +330,7 @@ mod tests {
         kind: Kind,
     ) -> tokio::task::JoinHandle<Result<Pass, Refused>> {
         let (before, own) = (gate.figures().waited, Arc::clone(gate));
-        let task = tokio::spawn(async move { own.enter(b"a", kind).await });
+        let task = tokio::spawn(async move { own.enter(b"a", kind, URGENCY).await });
         while gate.figures().waited == before && !task.is_finished() {
             tokio::task::yield_now().await;
         }
@@ -285,9 +340,10 @@ mod tests {
     #[tokio::test]
     async fn the_next_one_goes_when_the_lock_is_free_and_not_when_the_response_has_ended() {
         let gate = gate();
-        let export = gate.enter(b"a", Kind::Visitor).await.expect("free");
+        let export = gate.enter(b"a", Kind::Visitor, URGENCY).await.expect("free");
         let poll = waiter(&gate, Kind::Visitor).await;
         assert!(!poll.is_finished());
+        export.turn().goes();
         gate.asked(b"a");
         gate.freed(b"a");
         let poll = poll.await.expect("joined").expect("its turn");
@@ -298,10 +354,10 @@ mod tests {
     #[tokio::test]
     async fn the_next_one_goes_when_the_response_has_ended() {
         let gate = gate();
-        let first = gate.enter(b"a", Kind::Visitor).await.expect("free");
+        let first = gate.enter(b"a", Kind::Visitor, URGENCY).await.expect("free");
         let second = waiter(&gate, Kind::Visitor).await;
         let fill = waiter(&gate, Kind::Fill).await;
-        assert_eq!(gate.enter(b"a", Kind::Visitor).await.err(), Some(Refused::Full));
+        assert_eq!(gate.enter(b"a", Kind::Visitor, URGENCY).await.err(), Some(Refused::Full));
         drop(first);
         let fill = fill.await.expect("joined").expect("it goes first");
         assert!(!second.is_finished());
@@ -315,19 +371,43 @@ mod tests {
     async fn who_takes_no_lock_does_not_hold_the_others_back_for_long() {
         let clock = Clock::manual();
         let gate = Gate::new(BOUNDS, &clock);
-        let _first = gate.enter(b"a", Kind::Visitor).await.expect("free");
+        let first = gate.enter(b"a", Kind::Visitor, URGENCY).await.expect("free");
         let second = waiter(&gate, Kind::Visitor).await;
         clock.advance(BOUNDS.lockless_after);
+        tokio::time::sleep(BOUNDS.lockless_after * 2).await;
+        assert!(!second.is_finished(), "it waits for a place in PHP");
+        first.turn().goes();
+        clock.advance(BOUNDS.lockless_after);
         drop(second.await.expect("joined").expect("its turn"));
+    }
+
+    #[tokio::test]
+    async fn who_has_the_turn_hears_of_those_behind_it() {
+        let gate = gate();
+        let first = gate.enter(b"a", Kind::Visitor, URGENCY).await.expect("free");
+        let turn = first.turn();
+        assert_eq!(turn.urgency(), usize::MAX);
+        let joined = turn.joined();
+        tokio::pin!(joined);
+        let not_yet = tokio::time::timeout(Duration::ZERO, joined.as_mut()).await;
+        assert!(not_yet.is_err());
+        let second = waiter(&gate, Kind::Visitor).await;
+        joined.await;
+        assert_eq!(turn.urgency(), URGENCY);
+        drop(first);
+        drop(second.await.expect("joined").expect("its turn"));
+        assert_eq!(turn.urgency(), usize::MAX, "it is over");
+        turn.goes();
+        assert!(is_empty(&gate));
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_has_an_end_and_sessions_do_not_wait_for_each_other() {
         let gate = gate();
-        let _first = gate.enter(b"a", Kind::Visitor).await.expect("free");
+        let _first = gate.enter(b"a", Kind::Visitor, URGENCY).await.expect("free");
         gate.asked(b"a");
-        let _other = gate.enter(b"b", Kind::Visitor).await.expect("another session");
-        assert_eq!(gate.enter(b"a", Kind::Visitor).await.err(), Some(Refused::TooLong));
+        let _other = gate.enter(b"b", Kind::Visitor, URGENCY).await.expect("another session");
+        assert_eq!(gate.enter(b"a", Kind::Visitor, URGENCY).await.err(), Some(Refused::TooLong));
         assert!(gate.try_enter(b"a").is_none());
         assert!(gate.try_enter(b"c").is_some());
     }
@@ -335,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiter_that_goes_away_gives_its_place_up_even_when_it_was_called_already() {
         let gate = gate();
-        let first = gate.enter(b"a", Kind::Visitor).await.expect("free");
+        let first = gate.enter(b"a", Kind::Visitor, URGENCY).await.expect("free");
         let (gone, called) =
             (waiter(&gate, Kind::Visitor).await, waiter(&gate, Kind::Visitor).await);
         gone.abort();

@@ -1,5 +1,6 @@
 //! Whose request goes to PHP next, before a real PHP-FPM with few children.
 
+mod classes;
 mod limit;
 mod overload;
 mod status;

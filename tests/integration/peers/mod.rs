@@ -6,6 +6,7 @@ pub mod played;
 mod purges;
 mod stale;
 mod strangers;
+mod urgency;
 
 use std::io::Write;
 use std::sync::Arc;

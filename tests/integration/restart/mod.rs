@@ -4,6 +4,7 @@
 mod faults;
 mod fleet;
 mod load;
+mod maintenance;
 mod pages;
 mod purges;
 mod snapshot;

@@ -18,6 +18,7 @@ mod random;
 mod replay;
 mod restart;
 mod script;
+mod seats;
 mod throwaway;
 mod trunks;
 mod turns;

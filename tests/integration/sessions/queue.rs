@@ -52,8 +52,11 @@ impl Shop {
     }
 
     pub fn get(&self, path: &str, cookie: &str, knobs: &str) -> Reply {
-        let target = format!("{path}?store={}&{knobs}", self.store);
-        self.parvis.get(&target, &[("Cookie", cookie)])
+        self.parvis.get(&self.target(path, knobs), &[("Cookie", cookie)])
+    }
+
+    pub fn target(&self, path: &str, knobs: &str) -> String {
+        format!("{path}?store={}&{knobs}", self.store)
     }
 
     /// Begins a request, and comes back when PHP has the session's lock.
