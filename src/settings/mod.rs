@@ -5,6 +5,7 @@
 
 mod admission;
 mod cross_checks;
+mod default_rules;
 mod error_pages;
 #[cfg(feature = "faulty")]
 pub mod faulty;
@@ -27,6 +28,8 @@ mod syntax;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod traffic_rules;
 mod units;
 mod warm;
 mod words;
@@ -50,6 +53,9 @@ pub use site::{
     AuthorizationRule, BrowserCache, DebugHeader, MalformedAge, PolicyKind, Site, TtlRule,
 };
 pub use sources::process_environment;
+pub use traffic::{
+    Action, Beyond, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Traffic, TrafficRule, WhoKind,
+};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use warm::Warm;
 
@@ -66,6 +72,8 @@ pub struct Settings {
     pub origin: Origin,
     /// `[admission]`
     pub admission: Admission,
+    /// `[traffic]`
+    pub traffic: Traffic,
     /// `[error_pages]`
     pub error_pages: ErrorPages,
     /// `[maintenance]`

@@ -57,6 +57,16 @@ impl Networks {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The networks, as they were given.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &IpNet> {
+        self.0.iter()
+    }
 }
 
 impl fmt::Display for Networks {
