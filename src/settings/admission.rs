@@ -174,14 +174,14 @@ impl AdmissionClass {
     }
 }
 
-fn covers_path(own: &str, its: &str) -> bool {
+pub(super) fn covers_path(own: &str, its: &str) -> bool {
     let mut its = its.split('/').filter(|segment| !segment.is_empty());
     let mut own = own.split('/').filter(|segment| !segment.is_empty());
     own.all(|own| its.next().is_some_and(|its| covers_name(own, its)))
 }
 
 /// Is each name that `its` stands for one that `own` does?
-fn covers_name(own: &str, its: &str) -> bool {
+pub(super) fn covers_name(own: &str, its: &str) -> bool {
     match own.strip_suffix('*') {
         Some(beginning) => its.trim_end_matches('*').starts_with(beginning),
         None => own == its,
@@ -189,7 +189,7 @@ fn covers_name(own: &str, its: &str) -> bool {
 }
 
 /// A class's name.
-const NAME: Syntax<String> = Syntax {
+pub(super) const NAME: Syntax<String> = Syntax {
     allowed: "lower case letters, digits and - (1 to 40), a letter first",
     parse: |text| {
         let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -203,7 +203,7 @@ const NAME: Syntax<String> = Syntax {
 };
 
 /// A path with `*` for the rest of segments.
-const PATH: Syntax<String> = Syntax {
+pub(super) const PATH: Syntax<String> = Syntax {
     allowed: "a path of whole segments, as in /rest/*/V1/carts, without a query; * at the end of a \
               segment alone",
     parse: |text| {
@@ -217,7 +217,7 @@ const PATH: Syntax<String> = Syntax {
 };
 
 /// A method.
-const METHOD: Syntax<String> = Syntax {
+pub(super) const METHOD: Syntax<String> = Syntax {
     allowed: "a method that goes to PHP: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
     parse: |text| match text {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => Ok(text.to_owned()),

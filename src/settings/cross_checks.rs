@@ -4,7 +4,7 @@ use super::reader::Reader;
 use super::units::{format_duration, format_size};
 use super::{
     Bots, Endpoint, Fleet, Health, Listen, Objects, Origin, PolicyKind, Redis, RedisServer,
-    Sessions, Settings, Store, Tls,
+    Sessions, Settings, Store, Tls, traffic_rules,
 };
 
 /// Notes the settings that contradict each other.
@@ -19,6 +19,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     peers(settings, reader);
     sessions(&settings.sessions, reader);
     objects(&settings.objects, reader);
+    traffic_rules::check_with_others(settings, reader);
 }
 
 fn listeners(settings: &Settings, reader: &mut Reader) {

@@ -38,7 +38,12 @@ fn rule(name: &str, action: Action) -> TrafficRule {
 
 /// So many requests of a minute, in the whole fleet.
 fn budget(amount: u32, per: Per) -> Action {
-    Action::Limit(LimitRule { requests: rate(amount, 60), per, fleet: true, ..LimitRule::default() })
+    Action::Limit(LimitRule {
+        requests: rate(amount, 60),
+        per,
+        fleet: true,
+        ..LimitRule::default()
+    })
 }
 
 /// So many milliseconds of PHP in ten seconds.
@@ -113,30 +118,39 @@ fn facets() -> Vec<TrafficRule> {
         ..rule(name, Action::Limit(limit))
     };
     vec![
-        deep("facets-network", LimitRule {
-            requests: rate(60, 60),
-            burst: Some(30),
-            per: Per::Network,
-            beyond: Beyond::Challenge,
-            ..LimitRule::default()
-        }),
-        deep("facets-all", LimitRule {
-            php: rate(2_000, 10),
-            per: Per::Rule,
-            beyond: Beyond::Challenge,
-            ..LimitRule::default()
-        }),
-        deep("facets-visitor", LimitRule {
-            requests: rate(60, 60),
-            burst: Some(30),
-            per: Per::Session,
-            ..LimitRule::default()
-        }),
+        deep(
+            "facets-network",
+            LimitRule {
+                requests: rate(60, 60),
+                burst: Some(30),
+                per: Per::Network,
+                beyond: Beyond::Challenge,
+                ..LimitRule::default()
+            },
+        ),
+        deep(
+            "facets-all",
+            LimitRule {
+                php: rate(2_000, 10),
+                per: Per::Rule,
+                beyond: Beyond::Challenge,
+                ..LimitRule::default()
+            },
+        ),
+        deep(
+            "facets-visitor",
+            LimitRule {
+                requests: rate(60, 60),
+                burst: Some(30),
+                per: Per::Session,
+                ..LimitRule::default()
+            },
+        ),
     ]
 }
 
 /// Payment providers and the load balancer's check of Magento, which come without cookies.
-const CALLBACK_PATHS: [&str; 13] = super::admission::CALLBACK_PATHS;
+const CALLBACK_PATHS: [&str; 13] = super::admission::defaults::CALLBACK_PATHS;
 
 const LOGIN_PATHS: [&str; 9] = [
     "/customer/account/loginPost",

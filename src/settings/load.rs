@@ -16,7 +16,7 @@ use super::sources::Sources;
 use super::{
     Admission, Control, Encoding, ErrorPages, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen,
     Log, Maintenance, Objects, Origin, Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site,
-    Store, Tls, Warm, cross_checks, fleet, machine, objects, sessions, syntax,
+    Store, Tls, Traffic, Warm, cross_checks, fleet, machine, objects, sessions, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -85,6 +85,7 @@ fn read(
     site(&mut reader, &mut settings.site);
     origin(&mut reader, &mut settings.origin);
     admission(&mut reader, &mut settings.admission);
+    traffic(&mut reader, &mut settings.traffic);
     error_pages(&mut reader, &mut settings.error_pages);
     maintenance(&mut reader, &mut settings.maintenance);
     files(&mut reader, &mut settings.files);
@@ -213,6 +214,16 @@ fn admission(reader: &mut Reader, admission: &mut Admission) {
     reader.duration("admission.lifo_after", &mut admission.lifo_after, ZERO..=HOUR);
     reader.number("admission.retry_percent", &mut admission.retry_percent, 0..=100);
     reader.admission_classes("admission.class", &mut admission.classes);
+}
+
+fn traffic(reader: &mut Reader, traffic: &mut Traffic) {
+    reader.switch("traffic.on", &mut traffic.on);
+    reader.switch("traffic.dry_run", &mut traffic.dry_run);
+    reader.number("traffic.accounts_max", &mut traffic.accounts_max, 1_000..=10_000_000);
+    reader.secret("traffic.secret", &mut traffic.secret, &super::peers::SECRET);
+    reader.list("traffic.facets_besides", &mut traffic.facets_besides, &syntax::PARAMETER);
+    reader.switch("traffic.defaults", &mut traffic.defaults);
+    reader.traffic_rules("traffic.rule", &mut traffic.rules, traffic.defaults);
 }
 
 fn error_pages(reader: &mut Reader, pages: &mut ErrorPages) {

@@ -88,7 +88,7 @@ pub(super) fn default_classes() -> Vec<AdmissionClass> {
     ]
 }
 
-const CALLBACK_PATHS: [&str; 13] = [
+pub(in crate::settings) const CALLBACK_PATHS: [&str; 13] = [
     "/health_check.php",
     "/paypal/ipn",
     "/paypal/transparent",
