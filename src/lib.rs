@@ -8,6 +8,7 @@
 //! | 1 | [`policy`] | pure rules: request -> `Plan`, response -> `Storable` or a reason |
 //! | 1 | [`snapshot`] | stored responses as bytes, on their way |
 //! | 1 | [`resp`] | the protocol of Redis as bytes |
+//! | 1 | [`tokens`] | signed tokens, which clients keep and bring back |
 //! | 2 | [`store`], [`observe`], [`redis_pool`] | stored responses and their tags; logs and metrics; connections to Redis |
 //! | 2 | [`error_pages`] | what a visitor sees where there is no response |
 //! | 2 | [`admission`] | whose request goes to PHP next, and how many do |
@@ -30,6 +31,7 @@ pub mod settings;
 pub mod policy;
 pub mod resp;
 pub mod snapshot;
+pub mod tokens;
 
 pub mod admission;
 pub mod error_pages;

@@ -4,7 +4,7 @@ use super::sources;
 
 const LEVELS: &[&[&str]] = &[
     &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
-    &["policy", "snapshot", "resp"],
+    &["policy", "snapshot", "resp", "tokens"],
     &["store", "observe", "redis_pool", "keyspace", "admission", "error_pages"],
     &["fill", "fleet", "origin", "esi", "delivery", "sessions", "objects"],
     &["pipeline"],
