@@ -59,6 +59,42 @@ impl Kind {
     }
 }
 
+/// A page of the shop with a place that another part of Parvis fills in, for each request anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Template {
+    /// What solves a challenge.
+    Challenge,
+}
+
+impl Template {
+    const ALL: [Self; 1] = [Self::Challenge];
+
+    /// What stands in the file for what is filled in.
+    pub const PLACE: &str = "<!-- parvis -->";
+
+    /// What its file's name begins with.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Challenge => "challenge",
+        }
+    }
+}
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum For {
+    Kind(Kind),
+    Template(Template),
+}
+
+impl For {
+    fn of(name: &str) -> Option<Self> {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).map(Self::Kind);
+        let is_template = |template: &Template| template.name() == name;
+        kind.or_else(|| Template::ALL.into_iter().find(is_template).map(Self::Template))
+    }
+}
+
 /// Why the pages cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ErrorPagesError {
@@ -87,16 +123,19 @@ pub enum ErrorPagesError {
         pages_max: usize,
     },
     /// A file's name says nothing.
-    #[error("{0} is none of 502, 503, 504 and maintenance, with .html or .LANGUAGE.html")]
+    #[error("{0} is none of 502, 503, 504, maintenance and challenge, with .html or .LANGUAGE.html")]
     Name(PathBuf),
+    /// There is nowhere to put what belongs into it.
+    #[error("{0} has no {PLACE}, or is not in UTF-8", PLACE = Template::PLACE)]
+    Place(PathBuf),
 }
 
-/// A page's place: the host, empty for all; which; the language, empty for all.
-type Place = (String, Kind, String);
+/// Which page: the host, empty for all; what for; the language, empty for all.
+type Which = (String, For, String);
 
 /// The shop's own pages.
 #[derive(Debug, Default)]
-pub struct ErrorPages(HashMap<Place, Bytes>);
+pub struct ErrorPages(HashMap<Which, Bytes>);
 
 /// A page that is ready to leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +178,7 @@ impl ErrorPages {
         host: String,
         path: PathBuf,
     ) -> Result<(), ErrorPagesError> {
-        let Some((kind, language)) = kind_of(&path) else {
+        let Some((purpose, language)) = purpose_of(&path) else {
             return Err(ErrorPagesError::Name(path));
         };
         if self.0.len() >= settings.pages_max {
@@ -155,8 +194,11 @@ impl ErrorPages {
             Ok(_) if content.len() as u64 > bytes_max => {
                 Err(ErrorPagesError::TooLarge { path, bytes_max })
             }
+            Ok(_) if matches!(purpose, For::Template(_)) && halves(&content).is_none() => {
+                Err(ErrorPagesError::Place(path))
+            }
             Ok(_) => {
-                self.0.insert((host, kind, language), content.into());
+                self.0.insert((host, purpose, language), content.into());
                 Ok(())
             }
         }
@@ -168,26 +210,37 @@ impl ErrorPages {
         if takes_json(request) {
             return Some(json(facts));
         }
-        if !takes(request, b"text/html") {
+        if !takes_html(request) {
             return None;
         }
         let languages = languages(request);
         let (content_type, language) = ("text/html; charset=utf-8", None);
-        let content = match self.own(kind, host, &languages) {
+        let content = match self.own(For::Kind(kind), host, &languages) {
             Some(own) => own.clone(),
             None => return Some(built_in::page(kind, &languages)),
         };
         Some(Page { content_type, language, content })
     }
 
+    /// The shop's own page for this host in the first of these languages that there is: what stands before and
+    /// behind the place that is to be filled in.
+    pub fn template(
+        &self,
+        template: Template,
+        host: &[u8],
+        languages: &[String],
+    ) -> Option<(&str, &str)> {
+        halves(self.own(For::Template(template), host, languages)?)
+    }
+
     /// Of the host before that of all, and in the client's language before that of all.
-    fn own(&self, kind: Kind, host: &[u8], languages: &[String]) -> Option<&Bytes> {
+    fn own(&self, purpose: For, host: &[u8], languages: &[String]) -> Option<&Bytes> {
         if self.0.is_empty() {
             return None;
         }
         let host = String::from_utf8_lossy(host).to_ascii_lowercase();
         [host, String::new()].into_iter().find_map(|host| {
-            let of = |language: &str| self.0.get(&(host.clone(), kind, language.to_owned()));
+            let of = |language: &str| self.0.get(&(host.clone(), purpose, language.to_owned()));
             languages.iter().find_map(|language| of(language)).or_else(|| of(""))
         })
     }
@@ -204,7 +257,8 @@ pub struct Facts {
     pub retry_after_seconds: Option<u64>,
 }
 
-fn json(facts: Facts) -> Page {
+/// What scripts are told in place of a page.
+pub fn json(facts: Facts) -> Page {
     let Facts { status, reason, retry_after_seconds } = facts;
     let content = serde_json::json!({
         "status": status.as_u16(),
@@ -231,16 +285,21 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ErrorPagesError> {
 }
 
 /// `503.html` or `503.de.html`.
-fn kind_of(path: &Path) -> Option<(Kind, String)> {
+fn purpose_of(path: &Path) -> Option<(For, String)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".html")?;
     let (name, language) = name.split_once('.').unwrap_or((name, ""));
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name)?;
+    let purpose = For::of(name)?;
     let letters = language.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    letters.then(|| (kind, language.to_ascii_lowercase()))
+    letters.then(|| (purpose, language.to_ascii_lowercase()))
+}
+
+/// What stands before and behind the place of a template.
+fn halves(content: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(content).ok()?.split_once(Template::PLACE)
 }
 
 /// A script asks, and not a visitor.
-fn takes_json(request: &Fields) -> bool {
+pub fn takes_json(request: &Fields) -> bool {
     let by_script = request
         .first("X-Requested-With")
         .is_some_and(|value| value.eq_ignore_ascii_case(b"XMLHttpRequest"));
@@ -250,8 +309,13 @@ fn takes_json(request: &Fields) -> bool {
         let name = value.split(|byte| *byte == b';').next().unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
-    let takes_only_json = takes(request, b"application/json") && !takes(request, b"text/html");
+    let takes_only_json = takes(request, b"application/json") && !takes_html(request);
     by_script || is_fetched || sends_json || takes_only_json
+}
+
+/// The client takes HTML by name.
+pub fn takes_html(request: &Fields) -> bool {
+    takes(request, b"text/html")
 }
 
 fn takes(request: &Fields, media_type: &[u8]) -> bool {
@@ -262,7 +326,7 @@ fn takes(request: &Fields, media_type: &[u8]) -> bool {
 }
 
 /// The languages of a client, the liked ones first, each followed by what it is a kind of (`de-at`, `de`).
-fn languages(request: &Fields) -> Vec<String> {
+pub fn languages(request: &Fields) -> Vec<String> {
     let mut all: Vec<(u16, String)> = Vec::new();
     for element in request.list("Accept-Language").take(LANGUAGES_MAX) {
         let mut parts = element.split(|byte| *byte == b';');
@@ -330,6 +394,28 @@ mod tests {
         assert!(matches!(ErrorPages::load(&small), Err(ErrorPagesError::TooLarge { .. })));
         let few = settings::ErrorPages { pages_max: 2, ..settings };
         assert!(matches!(ErrorPages::load(&few), Err(ErrorPagesError::TooMany { .. })));
+    }
+
+    #[test]
+    fn a_template_has_a_place_that_is_filled_in() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &[u8]| fs::write(directory.path().join(name), text).expect("written");
+        let settings = settings::ErrorPages {
+            directory: directory.path().to_owned(),
+            ..settings::ErrorPages::default()
+        };
+        write("challenge.html", b"<p>before<!-- parvis --><p>behind");
+        write("challenge.de.html", b"<p>davor<!-- parvis -->");
+        let pages = ErrorPages::load(&settings).expect("readable");
+        let of = |languages: &[String]| pages.template(Template::Challenge, b"x", languages);
+        assert_eq!(of(&[]), Some(("<p>before", "<p>behind")));
+        assert_eq!(of(&["de".to_owned()]), Some(("<p>davor", "")));
+        assert_eq!(ErrorPages::default().template(Template::Challenge, b"x", &[]), None);
+        for wrong in [&b"<p>no place"[..], b"\xff<!-- parvis -->"] {
+            write("challenge.html", wrong);
+            let loaded = ErrorPages::load(&settings);
+            assert!(matches!(loaded, Err(ErrorPagesError::Place(_))), "{loaded:?}");
+        }
     }
 
     #[test]
