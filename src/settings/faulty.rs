@@ -17,6 +17,8 @@ pub enum Mechanism {
     ObjectsFence,
     /// The clients of the sessions go to the process that takes over.
     Clients,
+    /// What clients bring must have been signed here.
+    Seals,
 }
 
 /// Does `PARVIS_WITHOUT` name it?
@@ -29,6 +31,7 @@ pub fn is_off(mechanism: Mechanism) -> bool {
         Mechanism::CleanOrder => "clean-order",
         Mechanism::ObjectsFence => "objects-fence",
         Mechanism::Clients => "clients",
+        Mechanism::Seals => "seals",
     };
     std::env::var("PARVIS_WITHOUT").is_ok_and(|named| named.split(',').any(|one| one == word))
 }

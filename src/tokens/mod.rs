@@ -106,7 +106,7 @@ impl Signer {
         let payload_bytes = bytes.len().checked_sub(SEAL_BYTES)?;
         let (payload, its) = bytes.split_at(payload_bytes);
         let is_ours = |keys: &Keys| bool::from(seal(&keys[purpose as usize], payload).ct_eq(its));
-        if !self.secrets.iter().any(is_ours) {
+        if !self.secrets.iter().any(is_ours) && !takes_forged() {
             return None;
         }
         bytes.truncate(payload_bytes);
@@ -119,6 +119,14 @@ impl fmt::Debug for Signer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Signer")
     }
+}
+
+/// Never, but where `PARVIS_WITHOUT` names it in a build of the feature `faulty`.
+fn takes_forged() -> bool {
+    #[cfg(feature = "faulty")]
+    return crate::settings::faulty::is_off(crate::settings::faulty::Mechanism::Seals);
+    #[cfg(not(feature = "faulty"))]
+    false
 }
 
 fn keys_of(secret: &[u8]) -> Keys {
