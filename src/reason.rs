@@ -129,6 +129,8 @@ reasons! {
     SessionBusy = "session-busy",
     /// The shop is being worked on (`parvis maintenance`).
     Maintenance = "maintenance",
+    /// A rule asks its client to solve a challenge first.
+    Challenge = "challenge",
     /// A fragment failed, and `esi.on_error` says that its page fails with it.
     Fragment = "fragment",
 }

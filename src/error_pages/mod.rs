@@ -123,7 +123,9 @@ pub enum ErrorPagesError {
         pages_max: usize,
     },
     /// A file's name says nothing.
-    #[error("{0} is none of 502, 503, 504, maintenance and challenge, with .html or .LANGUAGE.html")]
+    #[error(
+        "{0} is none of 502, 503, 504, maintenance and challenge, with .html or .LANGUAGE.html"
+    )]
     Name(PathBuf),
     /// There is nowhere to put what belongs into it.
     #[error("{0} has no {PLACE}, or is not in UTF-8", PLACE = Template::PLACE)]
@@ -399,7 +401,9 @@ mod tests {
     #[test]
     fn a_template_has_a_place_that_is_filled_in() {
         let directory = tempfile::tempdir().expect("a directory");
-        let write = |name: &str, text: &[u8]| fs::write(directory.path().join(name), text).expect("written");
+        let write = |name: &str, text: &[u8]| {
+            fs::write(directory.path().join(name), text).expect("written")
+        };
         let settings = settings::ErrorPages {
             directory: directory.path().to_owned(),
             ..settings::ErrorPages::default()

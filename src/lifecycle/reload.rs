@@ -56,6 +56,7 @@ pub fn plan(old: &Settings, new: &Settings) -> ReloadPlan {
         site,
         error_pages,
         maintenance,
+        challenge,
         store,
         fill,
         esi,

@@ -16,7 +16,7 @@ use super::sources::Sources;
 use super::{
     Admission, Control, Encoding, ErrorPages, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen,
     Log, Maintenance, Objects, Origin, Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site,
-    Store, Tls, Traffic, Warm, cross_checks, fleet, machine, objects, sessions, syntax,
+    Store, Tls, Traffic, Warm, challenge, cross_checks, fleet, machine, objects, sessions, syntax,
 };
 
 const KIB: u64 = 1 << 10;
@@ -88,6 +88,7 @@ fn read(
     traffic(&mut reader, &mut settings.traffic);
     error_pages(&mut reader, &mut settings.error_pages);
     maintenance(&mut reader, &mut settings.maintenance);
+    challenge::read(&mut reader, &mut settings.challenge);
     files(&mut reader, &mut settings.files);
     store(&mut reader, &mut settings.store);
     fill(&mut reader, &mut settings.fill);

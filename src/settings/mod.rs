@@ -4,6 +4,7 @@
 //! default, and a test holds the two equal.
 
 mod admission;
+mod challenge;
 mod cross_checks;
 mod default_rules;
 mod error_pages;
@@ -39,6 +40,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use admission::{Admission, AdmissionClass, VisitorKind};
+pub use challenge::Challenge;
 pub use error_pages::{ErrorPages, Maintenance};
 pub use fleet::{Fleet, HostPort, Redis, RedisServer, RedisUrl};
 pub use listen::{Listen, UnknownMethods};
@@ -78,6 +80,8 @@ pub struct Settings {
     pub error_pages: ErrorPages,
     /// `[maintenance]`
     pub maintenance: Maintenance,
+    /// `[challenge]`
+    pub challenge: Challenge,
     /// `[files]`
     pub files: Files,
     /// `[store]`

@@ -6,7 +6,7 @@ const LEVELS: &[&[&str]] = &[
     &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
     &["policy", "snapshot", "resp", "tokens"],
     &["store", "observe", "redis_pool", "keyspace", "admission", "error_pages"],
-    &["fill", "fleet", "origin", "esi", "delivery", "sessions", "objects"],
+    &["fill", "fleet", "origin", "esi", "delivery", "sessions", "objects", "traffic"],
     &["pipeline"],
     &["listener", "control", "lifecycle", "keeper"],
     &["app", "cli", "demo", "main"],

@@ -1,0 +1,3 @@
+//! What a client may do, decided for each request.
+
+pub mod challenge;
