@@ -16,7 +16,7 @@
 //! | 3 | [`fill`], [`origin`], [`esi`], [`delivery`] | one fetch per key; where misses go; how a stored response leaves |
 //! | 3 | [`sessions`] | the sessions of the shop, on their way between PHP and Redis |
 //! | 3 | [`objects`] | the object cache of the shop, which PHP asks as it would Redis |
-//! | 3 | [`traffic`] | what a client may do |
+//! | 3 | [`traffic`] | who asks, and what they may do |
 //! | 4 | [`pipeline`] | the order of the steps; errors become responses here alone |
 //! | 5 | [`listener`], [`control`], [`lifecycle`], [`keeper`] | sockets, the admin's API, from start to stop, what is stored over a restart |
 //! | 6 | [`app`], [`cli`], [`demo`] | construct and wire, subcommands |

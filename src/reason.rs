@@ -110,6 +110,15 @@ reasons! {
     /// The request expects what nobody here does.
     Expectation = "expectation",
 
+    /// A rule of `[traffic]` refuses it.
+    RuleRefused = "rule-refused",
+    /// A limit of `[traffic]` on requests is used up.
+    RuleLimited = "rule-limited",
+    /// A limit of `[traffic]` on PHP's time is used up.
+    RulePhp = "rule-php",
+    /// A rule of `[traffic]` gives what is stored alone, and nothing is.
+    RuleStored = "rule-stored",
+
     // Failures.
     /// The origin refused the connection.
     OriginRefused = "origin-refused",

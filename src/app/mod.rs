@@ -24,6 +24,7 @@ use crate::policy::PolicyError;
 use crate::redis_pool::RedisError;
 use crate::sessions::embedded::OpenError;
 use crate::settings::Settings;
+use crate::traffic::bots::DataError;
 
 pub use doors::{Doors, open};
 pub use server::Server;
@@ -44,6 +45,9 @@ pub enum AppError {
     /// The shop's error pages cannot be used.
     #[error("error_pages.directory: {0}")]
     ErrorPages(#[from] ErrorPagesError),
+    /// The data of bots that this program has cannot be used.
+    #[error("bots: {0}")]
+    Bots(#[from] DataError),
     /// The web root cannot be used.
     #[error("origin.root: {0}")]
     Origin(#[from] OriginError),

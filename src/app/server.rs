@@ -160,6 +160,7 @@ impl Server {
         self.watch_php(self.stop.subscribe());
         self.start_fleet();
         self.start_upkeep(self.stop.subscribe());
+        self.start_bots(self.stop.subscribe());
         self.start_snapshots(self.stop.subscribe());
         Ok(())
     }
@@ -277,6 +278,17 @@ impl Server {
         });
     }
 
+    /// Looks up who says that it is a bot, and reads the data of bots again where they change.
+    fn start_bots(&self, mut stopped: watch::Receiver<bool>) {
+        let bots = Arc::clone(&self.node.parts().bots);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = bots.run() => {}
+            }
+        });
+    }
+
     /// Writes snapshots from time to time.
     fn start_snapshots(&self, mut stopped: watch::Receiver<bool>) {
         let keeper = Arc::clone(&self.keeper);
@@ -376,6 +388,7 @@ impl Server {
                          ones stay until a restart"
                     );
                 }
+                parts.bots.renew(&settings.bots);
                 let settings = Arc::new(settings);
                 parts.rules.store(Arc::new(Rules { policy, settings, pages }));
             }

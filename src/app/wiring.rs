@@ -26,6 +26,7 @@ use crate::sessions::gate::{Bounds, Gate};
 use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::traffic::bots::{self, Bots};
 
 #[cfg(not(feature = "faulty"))]
 fn store(settings: &Settings, clock: &Clock) -> Store {
@@ -64,6 +65,7 @@ pub fn build_node(
     let session_gate = session_gate(&settings, &clock);
     let mint = settings.sessions.listen.as_ref().map(|_| Mint::new(&settings.fleet.peers.secret));
     let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
+    let bots = Bots::new(&settings.bots, clock.clone())?;
     Ok(Node::new(Parts {
         rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings), pages }),
         store,
@@ -83,6 +85,7 @@ pub fn build_node(
         private_parts: PrivateParts::default(),
         shared_pages: SharedPages::default(),
         maintenance,
+        bots: Arc::new(bots),
         mint: mint.map(Arc::new),
         sharer: ArcSwap::from_pointee(None),
     }))
@@ -134,6 +137,7 @@ pub fn register_readings(
             readings.set(Reading::SessionsQueuedTotal, gate.waited);
             readings.set(Reading::SessionsRefused, gate.refused);
         }
+        show_bots(readings, &parts.bots.figures());
         show_fleet(readings, parts);
         show_snapshots(readings, &keeper, parts.clock.now());
         let door = connections.counts();
@@ -171,6 +175,17 @@ fn show_admission(readings: &mut Readings, admission: &Admission) {
         set(Labelled::AdmissionTooLong, class.too_long);
         set(Labelled::AdmissionLeft, class.left);
     }
+}
+
+fn show_bots(readings: &mut Readings, bots: &bots::Figures) {
+    readings.set_count(Reading::BotsKnown, bots.known);
+    readings.set_count(Reading::BotsFilesWrong, bots.files_wrong);
+    readings.set_count(Reading::BotsRemembered, bots.remembered);
+    readings.set_count(Reading::BotsWaiting, bots.waiting);
+    readings.set(Reading::BotsProven, bots.proven);
+    readings.set(Reading::BotsRefuted, bots.refuted);
+    readings.set(Reading::BotsUnanswered, bots.unanswered);
+    readings.set(Reading::BotsUnasked, bots.unasked);
 }
 
 fn show_php(readings: &mut Readings, php: &Shown) {

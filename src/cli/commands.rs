@@ -41,10 +41,12 @@ pub(super) fn summary(settings: &Settings) -> String {
         ("sessions", sessions(settings)),
         ("objects", objects(settings)),
     ];
-    rows.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "  {name:<8} {value}");
-        text
-    })
+    rows.iter().fold(String::new(), |text, (name, value)| text + &row(name, value))
+}
+
+/// One line of it.
+pub(super) fn row(name: &str, value: &str) -> String {
+    format!("  {name:<8} {value}\n")
 }
 
 fn addresses(endpoints: &[Endpoint]) -> String {

@@ -23,6 +23,7 @@ use crate::lifecycle::handover;
 use crate::listener::{self, TlsError};
 use crate::policy::{Policy, PolicyError};
 use crate::settings::{Mistakes, Settings, Tls, process_environment};
+use crate::traffic::bots::Bots;
 use arguments::{Arguments, Command, ControlArguments};
 use client::{Server, ServerError};
 
@@ -78,6 +79,8 @@ enum CommandError {
     Unruly(Vec<PolicyError>),
     #[error(transparent)]
     Insecure(#[from] TlsError),
+    #[error("{0}")]
+    Unknowing(String),
     #[error("parvis: {0}")]
     Refused(#[from] ServerError),
 }
@@ -85,7 +88,9 @@ enum CommandError {
 impl CommandError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Misconfigured(_) | Self::Unruly(_) | Self::Insecure(_) => ExitCode::from(MISUSED),
+            Self::Misconfigured(_) | Self::Unruly(_) | Self::Insecure(_) | Self::Unknowing(_) => {
+                ExitCode::from(MISUSED)
+            }
             Self::Refused(_) => ExitCode::from(REFUSED),
         }
     }
@@ -175,8 +180,21 @@ fn check(
     let name =
         config.map_or_else(|| "The environment".to_owned(), |path| path.display().to_string());
     let concerns = certificate_concerns(&settings.tls)?;
-    let summary = commands::summary(&settings);
+    let summary = commands::summary(&settings) + &commands::row("bots", &bots(&settings)?);
     Ok(format!("{name} is right. With it, parvis run would use:\n{summary}{concerns}"))
+}
+
+/// Reads the data of bots as `run` does, which goes on with the last good ones where they are wrong.
+fn bots(settings: &Settings) -> Result<String, CommandError> {
+    let bots = Bots::new(&settings.bots, Clock::system())
+        .map_err(|error| CommandError::Unknowing(format!("bots: {error}")))?;
+    let mistakes: Vec<String> =
+        bots.mistakes().iter().map(|mistake| format!("bots: {mistake}")).collect();
+    if mistakes.is_empty() {
+        Ok(bots.summary())
+    } else {
+        Err(CommandError::Unknowing(mistakes.join("\n")))
+    }
 }
 
 /// Loads the certificate as `run` does, and says what clients will not like about it now.

@@ -41,13 +41,13 @@ pub(super) const ENDS: [&str; 3] = ["whole", "client-gone", "body-failed"];
 const SHARDS_MAX: usize = 64;
 
 /// The number of blocks for this machine: one per core, as a power of two.
-pub(super) fn shard_count() -> usize {
+pub(crate) fn shard_count() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores.next_power_of_two().min(SHARDS_MAX)
 }
 
 /// This thread's place among `shards` blocks; threads are dealt out evenly as they come.
-pub(super) fn shard_of_this_thread(shards: usize) -> usize {
+pub(crate) fn shard_of_this_thread(shards: usize) -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static PLACE: Cell<Option<usize>> = const { Cell::new(None) };

@@ -20,6 +20,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use counters::Totals;
+pub(crate) use counters::{shard_count, shard_of_this_thread};
 pub use metrics::{Kind, METRICS, Metric};
 pub use observer::{Answer, Observation, Observer};
 pub use readiness::{Cause, Phase, Readiness, State};

@@ -124,6 +124,15 @@ readings! {
         "What bounds that: the setting, or PHP-FPM's children without those busy for others.",
     AdmissionRetriesRefused = Counter "admission" "retries_refused_total"
         "Further tries at the origin that were not made, since too many were.",
+    BotsKnown = Gauge "bots" "known" "Bots that are known by their names.",
+    BotsFilesWrong = Gauge "bots" "files_wrong"
+        "Files with data of bots that are missing or broken; the last good ones are in use.",
+    BotsRemembered = Gauge "bots" "remembered" "Addresses of which is known whether they are a bot's.",
+    BotsWaiting = Gauge "bots" "waiting" "Look-ups of addresses that wait or are under way.",
+    BotsProven = Counter "bots" "proven_total" "Look-ups that proved a bot.",
+    BotsRefuted = Counter "bots" "refuted_total" "Look-ups that found an impostor.",
+    BotsUnanswered = Counter "bots" "unanswered_total" "Look-ups that DNS did not answer.",
+    BotsUnasked = Counter "bots" "unasked_total" "Look-ups that were not made, since too many waited.",
     PhpChildren = Gauge "php" "children" "Children that PHP-FPM has, by its status.",
     PhpActive = Gauge "php" "active" "Of them, those at work.",
     PhpIdle = Gauge "php" "idle" "Of them, those that wait for work.",

@@ -54,6 +54,7 @@ use crate::sessions::throwaway::Mint;
 use crate::sessions::visitors::Visitors;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::traffic::bots::Bots;
 
 use answer::failure;
 pub use apology::Maintenance;
@@ -119,6 +120,8 @@ pub struct Parts {
     pub shared_pages: SharedPages,
     /// Whether the shop is being worked on.
     pub maintenance: Maintenance,
+    /// Who is a bot.
+    pub bots: Arc<Bots>,
     /// Makes the sessions that keep nothing; `None`: sessions do not pass through this server.
     pub mint: Option<Arc<Mint>>,
     /// Who else applies each purge, while two processes serve.

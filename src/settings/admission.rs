@@ -11,6 +11,7 @@ use super::mistake::{Mistake, Problem};
 use super::reader::Reader;
 use super::sources::Given;
 use super::syntax::{self, Syntax};
+pub(super) use defaults::CALLBACK_PATHS;
 use defaults::default_classes;
 
 /// Classes that can be told apart.

@@ -150,7 +150,7 @@ fn facets() -> Vec<TrafficRule> {
 }
 
 /// Payment providers and the load balancer's check of Magento, which come without cookies.
-const CALLBACK_PATHS: [&str; 13] = super::admission::defaults::CALLBACK_PATHS;
+const CALLBACK_PATHS: [&str; 13] = super::admission::CALLBACK_PATHS;
 
 const LOGIN_PATHS: [&str; 9] = [
     "/customer/account/loginPost",

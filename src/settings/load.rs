@@ -14,9 +14,10 @@ use super::mistake::Mistakes;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::{
-    Admission, Control, Encoding, ErrorPages, Esi, Files, Fill, Fleet, Health, Lifecycle, Listen,
-    Log, Maintenance, Objects, Origin, Peers, PolicyKind, Purge, Redis, Sessions, Settings, Site,
-    Store, Tls, Traffic, Warm, challenge, cross_checks, fleet, machine, objects, sessions, syntax,
+    Admission, Control, Encoding, ErrorPages, Esi, Files, Fill, Fleet, Health, KnownBots,
+    Lifecycle, Listen, Log, Maintenance, Objects, Origin, Peers, PolicyKind, Purge, Redis,
+    Sessions, Settings, Site, Store, Tls, Warm, bots, challenge, cross_checks, fleet, machine,
+    objects, sessions, syntax, traffic,
 };
 
 const KIB: u64 = 1 << 10;
@@ -85,7 +86,8 @@ fn read(
     site(&mut reader, &mut settings.site);
     origin(&mut reader, &mut settings.origin);
     admission(&mut reader, &mut settings.admission);
-    traffic(&mut reader, &mut settings.traffic);
+    traffic::read(&mut reader, &mut settings.traffic);
+    self::bots(&mut reader, &mut settings.bots);
     error_pages(&mut reader, &mut settings.error_pages);
     maintenance(&mut reader, &mut settings.maintenance);
     challenge::read(&mut reader, &mut settings.challenge);
@@ -217,14 +219,23 @@ fn admission(reader: &mut Reader, admission: &mut Admission) {
     reader.admission_classes("admission.class", &mut admission.classes);
 }
 
-fn traffic(reader: &mut Reader, traffic: &mut Traffic) {
-    reader.switch("traffic.on", &mut traffic.on);
-    reader.switch("traffic.dry_run", &mut traffic.dry_run);
-    reader.number("traffic.accounts_max", &mut traffic.accounts_max, 1_000..=10_000_000);
-    reader.secret("traffic.secret", &mut traffic.secret, &super::peers::SECRET);
-    reader.list("traffic.facets_besides", &mut traffic.facets_besides, &syntax::PARAMETER);
-    reader.switch("traffic.defaults", &mut traffic.defaults);
-    reader.traffic_rules("traffic.rule", &mut traffic.rules, traffic.defaults);
+fn bots(reader: &mut Reader, settings: &mut KnownBots) {
+    reader.list("bots.files", &mut settings.files, &bots::FILE);
+    reader.list("bots.ranges", &mut settings.ranges, &bots::RANGES);
+    reader.duration("bots.look_every", &mut settings.look_every, ZERO..=DAY);
+    reader.size("bots.file_max", &mut settings.file_max_bytes, KIB..=64 * MIB);
+    reader.number("bots.agents_max", &mut settings.agents_max, 1..=20_000);
+    reader.number("bots.ranges_max", &mut settings.ranges_max, 1..=1_000_000);
+    reader.duration("bots.ranges_age_max", &mut settings.ranges_age_max, ZERO..=10 * YEAR);
+    reader.switch("bots.look_up", &mut settings.look_up);
+    reader.list("bots.resolvers", &mut settings.resolvers, &bots::RESOLVER);
+    reader.duration("bots.timeout", &mut settings.timeout, 10 * MILLISECOND..=TEN_MINUTES);
+    reader.number("bots.in_flight_max", &mut settings.in_flight_max, 1..=1_000);
+    reader.number("bots.queue_max", &mut settings.queue_max, 1..=1_000_000);
+    reader.number("bots.remembered_max", &mut settings.remembered_max, 1_000..=10_000_000);
+    reader.duration("bots.proven_ttl", &mut settings.proven_ttl, SECOND..=YEAR);
+    reader.duration("bots.impostor_ttl", &mut settings.impostor_ttl, SECOND..=YEAR);
+    reader.duration("bots.retry_after", &mut settings.retry_after, 100 * MILLISECOND..=DAY);
 }
 
 fn error_pages(reader: &mut Reader, pages: &mut ErrorPages) {

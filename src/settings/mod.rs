@@ -4,6 +4,7 @@
 //! default, and a test holds the two equal.
 
 mod admission;
+mod bots;
 mod challenge;
 mod cross_checks;
 mod default_rules;
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use admission::{Admission, AdmissionClass, VisitorKind};
+pub use bots::{KnownBots, RangesFile};
 pub use challenge::Challenge;
 pub use error_pages::{ErrorPages, Maintenance};
 pub use fleet::{Fleet, HostPort, Redis, RedisServer, RedisUrl};
@@ -58,6 +60,7 @@ pub use sources::process_environment;
 pub use traffic::{
     Action, Beyond, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Traffic, TrafficRule, WhoKind,
 };
+pub use traffic_rules::{HEADERS_MAX, RULES_MAX as TRAFFIC_RULES_MAX};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use warm::Warm;
 
@@ -76,6 +79,8 @@ pub struct Settings {
     pub admission: Admission,
     /// `[traffic]`
     pub traffic: Traffic,
+    /// `[bots]`
+    pub bots: KnownBots,
     /// `[error_pages]`
     pub error_pages: ErrorPages,
     /// `[maintenance]`

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Networks, Settings};
+use super::reader::Reader;
+use super::{Networks, syntax};
 
 /// `[traffic]`
 #[derive(Clone, PartialEq)]
@@ -14,7 +15,7 @@ pub struct Traffic {
     pub dry_run: bool,
     /// Clients that limits remember at once; bounds their memory.
     pub accounts_max: usize,
-    /// Signs what clients keep; empty: see [`Settings::traffic_secret`].
+    /// Signs what clients keep; empty: the fleet's, or one that this node makes.
     pub secret: String,
     /// Parameters of a query that filter nothing, so that they are no facets; a `*` at the end stands
     /// for any rest.
@@ -251,10 +252,12 @@ pub struct Rate {
     pub each: Duration,
 }
 
-impl Settings {
-    /// What signs what clients keep, where a setting says it; else each node makes its own.
-    pub fn traffic_secret(&self) -> Option<&str> {
-        let secrets = [&self.traffic.secret, &self.fleet.peers.secret];
-        secrets.into_iter().find(|secret| !secret.is_empty()).map(String::as_str)
-    }
+pub(super) fn read(reader: &mut Reader, traffic: &mut Traffic) {
+    reader.switch("traffic.on", &mut traffic.on);
+    reader.switch("traffic.dry_run", &mut traffic.dry_run);
+    reader.number("traffic.accounts_max", &mut traffic.accounts_max, 1_000..=10_000_000);
+    reader.secret("traffic.secret", &mut traffic.secret, &super::peers::SECRET);
+    reader.list("traffic.facets_besides", &mut traffic.facets_besides, &syntax::PARAMETER);
+    reader.switch("traffic.defaults", &mut traffic.defaults);
+    reader.traffic_rules("traffic.rule", &mut traffic.rules, traffic.defaults);
 }

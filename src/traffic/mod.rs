@@ -1,3 +1,10 @@
-//! What a client may do, decided for each request.
+//! Who asks, and what they may do.
 
+pub mod bots;
 pub mod challenge;
+
+mod asked;
+mod matching;
+mod rules;
+mod tally;
+mod verdict;

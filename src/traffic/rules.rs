@@ -6,9 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::asked::Asked;
-use super::matching::{
-    Besides, Headers, Hosts, NetworkTable, Parameters, Paths, RULES_MAX, Set,
-};
+use super::matching::{Besides, Headers, Hosts, NetworkTable, Parameters, Paths, RULES_MAX, Set};
 use super::tally::{Figures, Kinds, Tally};
 use super::verdict::{Denial, Judged, No};
 use crate::settings::{self, Action, Beyond, LimitRule, TrafficRule, WhoKind};
@@ -112,7 +110,8 @@ impl Rules {
         let those = |is: &dyn Fn(&TrafficRule) -> bool| -> Set {
             given.iter().enumerate().filter(|(_, rule)| is(rule)).map(|(at, _)| at).collect()
         };
-        let parameters = Parameters::new(given.iter().map(|one| (&one.query[..], &one.query_besides[..])));
+        let parameters =
+            Parameters::new(given.iter().map(|one| (&one.query[..], &one.query_besides[..])));
         let all = Set::first(given.len());
         let with_length = those(&|rule| rule.query_length_min.is_some());
         let with_facets = those(&|rule| rule.facets_min.is_some());
@@ -194,11 +193,7 @@ impl Rules {
 
     /// Judges a request. `take` takes from the account that this limit has for it, and is asked for limits on
     /// requests of this node alone.
-    pub fn judge(
-        &self,
-        asked: &Asked<'_>,
-        take: &dyn Fn(usize, &LimitRule) -> Taken,
-    ) -> Judged {
+    pub fn judge(&self, asked: &Asked<'_>, take: &dyn Fn(usize, &LimitRule) -> Taken) -> Judged {
         let mut judged = Judged::default();
         for place in self.candidates(asked).iter() {
             let Some(rule) = self.at(place).filter(|rule| rule.is_for(asked)) else { continue };
@@ -269,8 +264,14 @@ impl Rules {
             ("hosts", self.hosts.of(asked.authority, only).has(place)),
             ("paths", self.paths.of(asked.path, only).has(place)),
             ("query", self.parameters.of(query, only).has(place)),
-            ("query_length_min", own.query_length_min.is_none_or(|least| query.len() >= least as usize)),
-            ("facets_min", own.facets_min.is_none_or(|least| asked.facets(&self.no_facets) >= least)),
+            (
+                "query_length_min",
+                own.query_length_min.is_none_or(|least| query.len() >= least as usize),
+            ),
+            (
+                "facets_min",
+                own.facets_min.is_none_or(|least| asked.facets(&self.no_facets) >= least),
+            ),
             ("headers", self.headers.of(asked.fields, only).has(place)),
             ("who", rule.is_for(asked)),
         ];
@@ -318,8 +319,8 @@ impl Rule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::asked::tests::{Someone, client, request};
     use super::super::asked::Declared;
+    use super::super::asked::tests::{Someone, client, request};
     use super::*;
     use crate::fields::Fields;
     use crate::settings::{Networks, Per, Rate, Traffic};
@@ -374,7 +375,9 @@ mod tests {
     #[test]
     fn all_conditions_of_a_rule_have_to_hold() {
         let all = TrafficRule {
-            from: ["192.0.2.0/24".parse::<ipnet::IpNet>().expect("a network")].into_iter().collect::<Networks>(),
+            from: ["192.0.2.0/24".parse::<ipnet::IpNet>().expect("a network")]
+                .into_iter()
+                .collect::<Networks>(),
             who: vec![WhoKind::Browser],
             methods: texts(&["GET"]),
             hosts: texts(&["shop.example"]),
@@ -433,7 +436,8 @@ mod tests {
         ]);
         let someone = Someone::default();
         let of = |who: &Someone, taken| {
-            denial(&judged(&rules, "GET", "/", who, taken)).map(|(rule, denial)| (rule.to_owned(), denial))
+            denial(&judged(&rules, "GET", "/", who, taken))
+                .map(|(rule, denial)| (rule.to_owned(), denial))
         };
         assert_eq!(of(&someone, Err(AGAIN)), Some(("limit".to_owned(), Denial::Challenge)));
         assert_eq!(of(&someone, Ok(())), Some(("challenge".to_owned(), Denial::Challenge)));
@@ -453,7 +457,8 @@ mod tests {
         let figures: Vec<_> = counted.iter().map(Rule::figures).collect();
         assert_eq!((figures[0].matched, figures[0].decided, figures[0].dry_run), (1, 0, 1));
         assert_eq!(figures[1].decided, 1);
-        let all_dry = Traffic { dry_run: true, rules: vec![rule("a", Action::Refuse)], ..Traffic::default() };
+        let all_dry =
+            Traffic { dry_run: true, rules: vec![rule("a", Action::Refuse)], ..Traffic::default() };
         let all_dry = Rules::new(&all_dry, None);
         assert_eq!(denial(&judged(&all_dry, "GET", "/", &who, Ok(()))), None);
         assert_eq!(all_dry.iter().next().map(|rule| rule.figures().dry_run), Some(1));
@@ -496,7 +501,10 @@ mod tests {
     fn counts_go_on_over_a_reload_by_name() {
         let first = rules(vec![rule("a", Action::Allow), rule("b", Action::Log)]);
         judged(&first, "GET", "/", &Someone::default(), Ok(()));
-        let traffic = Traffic { rules: vec![rule("b", Action::Log), rule("a", Action::Allow)], ..Traffic::default() };
+        let traffic = Traffic {
+            rules: vec![rule("b", Action::Log), rule("a", Action::Allow)],
+            ..Traffic::default()
+        };
         let second = Rules::new(&traffic, Some(&first));
         judged(&second, "GET", "/", &Someone::default(), Ok(()));
         let matched: Vec<_> = second.iter().map(|rule| rule.figures().matched).collect();

@@ -11,6 +11,7 @@ mod support;
 mod admission;
 mod apologies;
 mod bodies;
+mod bots;
 mod checker;
 mod codings;
 mod command;

@@ -34,7 +34,11 @@ impl NetworkTable {
                 }
             }
         }
-        Self { v4: pieces(&v4, |last| last.checked_add(1)), v6: pieces(&v6, |last| last.checked_add(1)), with }
+        Self {
+            v4: pieces(&v4, |last| last.checked_add(1)),
+            v6: pieces(&v6, |last| last.checked_add(1)),
+            with,
+        }
     }
 
     /// Rules that have networks.

@@ -87,9 +87,9 @@ impl<T: Default> Table<T> {
 
     /// What belongs to it, and to what it begins with.
     pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a T> {
-        let may_begin =
-            self.firsts[usize::from(name.first().map_or(0, u8::to_ascii_lowercase))]
-                || (!self.ignores_case && name.first().is_some_and(|first| self.firsts[usize::from(*first)]));
+        let may_begin = self.firsts[usize::from(name.first().map_or(0, u8::to_ascii_lowercase))]
+            || (!self.ignores_case
+                && name.first().is_some_and(|first| self.firsts[usize::from(*first)]));
         let beginnings = if may_begin { &self.beginnings[..] } else { &[] };
         let begins = |own: &[u8]| name.get(..own.len()).is_some_and(|start| self.is(own, start));
         let begun = beginnings.iter().filter(move |(own, _)| begins(own)).map(|(_, value)| value);

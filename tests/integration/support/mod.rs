@@ -4,6 +4,7 @@
 pub mod chance;
 pub mod client;
 pub mod corpus;
+pub mod dns;
 pub mod fastcgi;
 pub mod frames;
 pub mod h2;
