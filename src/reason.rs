@@ -21,6 +21,18 @@ macro_rules! reasons {
             pub const fn is_of_queue(self) -> bool {
                 matches!(self, Self::OriginBusy | Self::QueuePutOut | Self::QueueTimeout)
             }
+
+            /// Did a rule of `[traffic]` say no?
+            pub const fn is_of_rule(self) -> bool {
+                matches!(
+                    self,
+                    Self::RuleRefused
+                        | Self::RuleLimited
+                        | Self::RulePhp
+                        | Self::RuleStored
+                        | Self::Challenge
+                )
+            }
         }
     };
 }

@@ -29,6 +29,7 @@ use crate::origin::probe::{self, Check};
 use crate::pipeline::{Node, Rules};
 use crate::policy::Policy;
 use crate::settings::{PolicyKind, Settings, process_environment};
+use crate::traffic::Traffic;
 
 /// How long the last lines of the access log may take at the end.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
@@ -389,8 +390,11 @@ impl Server {
                     );
                 }
                 parts.bots.renew(&settings.bots);
+                let (kept, before) = (Arc::clone(&parts.kept_traffic), parts.rules.load());
+                let traffic =
+                    Traffic::new(&settings, kept, Arc::clone(&pages), Some(&before.traffic));
                 let settings = Arc::new(settings);
-                parts.rules.store(Arc::new(Rules { policy, settings, pages }));
+                parts.rules.store(Arc::new(Rules { policy, settings, pages, traffic }));
             }
             Err(errors) => {
                 let error = AppError::Policy(errors);

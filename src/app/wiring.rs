@@ -25,8 +25,11 @@ use crate::policy::Policy;
 use crate::sessions::gate::{Bounds, Gate};
 use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
+use crate::settings::WhoKind;
 use crate::store::Store;
+use crate::tokens;
 use crate::traffic::bots::{self, Bots};
+use crate::traffic::{Kept, Traffic};
 
 #[cfg(not(feature = "faulty"))]
 fn store(settings: &Settings, clock: &Clock) -> Store {
@@ -66,8 +69,13 @@ pub fn build_node(
     let mint = settings.sessions.listen.as_ref().map(|_| Mint::new(&settings.fleet.peers.secret));
     let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
     let bots = Bots::new(&settings.bots, clock.clone())?;
+    let (signer, source) = tokens::kept::signer(&settings.traffic.secret, &[], &settings);
+    tracing::info!(%source, "the secret that signs what clients keep");
+    let kept_traffic = Arc::new(Kept::new(&settings, Arc::new(signer)));
+    let traffic = Traffic::new(&settings, Arc::clone(&kept_traffic), Arc::clone(&pages), None);
+    let rules = Rules { policy, settings: Arc::new(settings), pages, traffic };
     Ok(Node::new(Parts {
-        rules: ArcSwap::from_pointee(Rules { policy, settings: Arc::new(settings), pages }),
+        rules: ArcSwap::from_pointee(rules),
         store,
         origin,
         observer,
@@ -86,6 +94,7 @@ pub fn build_node(
         shared_pages: SharedPages::default(),
         maintenance,
         bots: Arc::new(bots),
+        kept_traffic,
         mint: mint.map(Arc::new),
         sharer: ArcSwap::from_pointee(None),
     }))
@@ -138,6 +147,7 @@ pub fn register_readings(
             readings.set(Reading::SessionsRefused, gate.refused);
         }
         show_bots(readings, &parts.bots.figures());
+        show_traffic(readings, &parts.rules.load().traffic);
         show_fleet(readings, parts);
         show_snapshots(readings, &keeper, parts.clock.now());
         let door = connections.counts();
@@ -174,6 +184,21 @@ fn show_admission(readings: &mut Readings, admission: &Admission) {
         set(Labelled::AdmissionPutOut, class.put_out);
         set(Labelled::AdmissionTooLong, class.too_long);
         set(Labelled::AdmissionLeft, class.left);
+    }
+}
+
+fn show_traffic(readings: &mut Readings, traffic: &Traffic) {
+    for rule in traffic.rules().iter() {
+        let figures = rule.figures();
+        let mut set = |metric, value| readings.set_labelled(metric, &rule.name, value);
+        set(Labelled::TrafficMatched, figures.matched);
+        set(Labelled::TrafficDecided, figures.decided);
+        set(Labelled::TrafficDryRun, figures.dry_run);
+        set(Labelled::TrafficPhpMilliseconds, figures.php_milliseconds);
+    }
+    for kind in WhoKind::ALL {
+        let count = traffic.rules().counted(kind);
+        readings.set_labelled(Labelled::TrafficClients, kind.as_str(), count);
     }
 }
 

@@ -12,6 +12,8 @@ Examples:
       See it work on this machine: open http://127.0.0.1:6081/ in a browser.
   parvis check --config /etc/parvis/parvis.toml
       Before a restart: is the configuration right, and what would it do?
+  parvis explain --url 'https://shop.example/women.html?color=49' --from 192.0.2.1 --ua Mozilla/5.0
+      What would become of this request by the rules of [traffic], and why?
   parvis run --config /etc/parvis/parvis.toml
       Serve. SIGTERM drains and ends, SIGHUP reads the configuration again.
   parvis purge --tag cat_p_42 --tag cat_c_7
@@ -70,6 +72,11 @@ pub(super) enum Command {
     Run(ConfigArguments),
     /// Say every mistake of a configuration, or what it would do.
     Check(ConfigArguments),
+    /// Say what becomes of a request by the rules of a configuration, and why.
+    ///
+    /// Each rule of [traffic] is gone through in order: which of its conditions does not hold, or what it says.
+    /// Limits are shown and not counted. No server is asked: who is looked up in DNS counts as not looked up yet.
+    Explain(ExplainArguments),
     /// Serve a small shop of our own, to see hits, misses and purges.
     Demo(DemoArguments),
     /// Drop stored responses.
@@ -122,6 +129,27 @@ pub(super) struct MaintenanceArguments {
     pub what: MaintenanceOrder,
     #[command(flatten)]
     pub server: ControlArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// The URL that is asked for, such as https://shop.example/women.html?color=49
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "192.0.2.1")]
+    pub from: std::net::IpAddr,
+    /// Its User-Agent.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub ua: String,
+    /// The method.
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+    /// A header of the request, as in "Cookie: PHPSESSID=x"; may be given again.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
 }
 
 #[derive(Args, Debug)]

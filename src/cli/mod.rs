@@ -1,9 +1,10 @@
-//! The command line: `run`, `check`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `objects`, `maintenance`, `restart`
+//! The command line: `run`, `check`, `explain`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `objects`, `maintenance`, `restart`
 //! and `drain`.
 
 mod arguments;
 mod client;
 mod commands;
+mod explain;
 mod fleet;
 mod objects;
 mod sessions;
@@ -118,6 +119,8 @@ fn dispatch(
             }
         },
         Command::Check(arguments) => check(arguments.config.as_deref(), environment),
+        Command::Explain(arguments) => load(arguments.config.config.as_deref(), environment)
+            .and_then(|settings| explain::explain(&settings, &arguments)),
         Command::Purge(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(commands::purge(&server, &arguments.what, arguments.soft)?)),
         Command::Stats(arguments) => server(arguments.server, environment)
@@ -180,7 +183,9 @@ fn check(
     let name =
         config.map_or_else(|| "The environment".to_owned(), |path| path.display().to_string());
     let concerns = certificate_concerns(&settings.tls)?;
-    let summary = commands::summary(&settings) + &commands::row("bots", &bots(&settings)?);
+    let summary = commands::summary(&settings)
+        + &commands::row("bots", &bots(&settings)?)
+        + &commands::row("traffic", &explain::summary(&settings.traffic));
     Ok(format!("{name} is right. With it, parvis run would use:\n{summary}{concerns}"))
 }
 

@@ -7,6 +7,8 @@ struct Words {
     language: &'static str,
     busy: [&'static str; 2],
     maintenance: [&'static str; 2],
+    forbidden: [&'static str; 2],
+    too_many: [&'static str; 2],
     again: &'static str,
 }
 
@@ -16,6 +18,14 @@ const WORDS: [Words; 6] = [
         language: "en",
         busy: ["One moment, please", "The shop is very busy just now. Your cart is kept."],
         maintenance: ["We will be right back", "The shop is being worked on and opens again soon."],
+        forbidden: [
+            "This is not possible",
+            "The shop does not take this request. If you think that it should, please tell us.",
+        ],
+        too_many: [
+            "A little slower, please",
+            "That was a lot at once. Please wait a moment, and try again.",
+        ],
         again: "Try again",
     },
     Words {
@@ -25,6 +35,14 @@ const WORDS: [Words; 6] = [
             "Der Shop ist gerade sehr gefragt. Ihr Warenkorb bleibt erhalten.",
         ],
         maintenance: ["Wir sind gleich zurück", "Am Shop wird gearbeitet. Er öffnet bald wieder."],
+        forbidden: [
+            "Das geht hier nicht",
+            "Der Shop nimmt diese Anfrage nicht an. Wenn Sie meinen, dass er das sollte, sagen Sie uns bitte Bescheid.",
+        ],
+        too_many: [
+            "Bitte etwas langsamer",
+            "Das war viel auf einmal. Bitte warten Sie einen Moment und versuchen Sie es noch einmal.",
+        ],
         again: "Noch einmal versuchen",
     },
     Words {
@@ -34,6 +52,14 @@ const WORDS: [Words; 6] = [
             "La boutique est très sollicitée en ce moment. Votre panier est conservé.",
         ],
         maintenance: ["Nous revenons bientôt", "La boutique est en maintenance et rouvre bientôt."],
+        forbidden: [
+            "Ce n’est pas possible",
+            "La boutique n’accepte pas cette demande. Si cela vous semble une erreur, dites-le-nous.",
+        ],
+        too_many: [
+            "Un peu moins vite, s’il vous plaît",
+            "Cela faisait beaucoup à la fois. Patientez un instant, puis réessayez.",
+        ],
         again: "Réessayer",
     },
     Words {
@@ -46,6 +72,14 @@ const WORDS: [Words; 6] = [
             "Volvemos enseguida",
             "La tienda está en mantenimiento y abrirá de nuevo pronto.",
         ],
+        forbidden: [
+            "Esto no es posible",
+            "La tienda no acepta esta solicitud. Si cree que es un error, díganoslo.",
+        ],
+        too_many: [
+            "Un poco más despacio, por favor",
+            "Han sido demasiadas solicitudes a la vez. Espere un momento e inténtelo de nuevo.",
+        ],
         again: "Intentarlo de nuevo",
     },
     Words {
@@ -55,6 +89,14 @@ const WORDS: [Words; 6] = [
             "Il negozio è molto richiesto in questo momento. Il suo carrello è conservato.",
         ],
         maintenance: ["Torniamo subito", "Il negozio è in manutenzione e riapre presto."],
+        forbidden: [
+            "Non è possibile",
+            "Il negozio non accetta questa richiesta. Se le sembra un errore, ce lo comunichi.",
+        ],
+        too_many: [
+            "Un po’ più piano, per favore",
+            "Erano troppe richieste insieme. Attenda un momento e riprovi.",
+        ],
         again: "Riprova",
     },
     Words {
@@ -66,6 +108,14 @@ const WORDS: [Words; 6] = [
         maintenance: [
             "We zijn zo terug",
             "Er wordt aan de winkel gewerkt. Hij opent binnenkort weer.",
+        ],
+        forbidden: [
+            "Dit is niet mogelijk",
+            "De winkel neemt dit verzoek niet aan. Laat het ons weten als u denkt dat dit niet klopt.",
+        ],
+        too_many: [
+            "Iets langzamer, alstublieft",
+            "Dat was veel tegelijk. Wacht even en probeer het opnieuw.",
         ],
         again: "Opnieuw proberen",
     },
@@ -83,6 +133,8 @@ pub(super) fn page(kind: Kind, languages: &[String]) -> Page {
     let words = languages.iter().find_map(of).unwrap_or(english);
     let [title, text] = match kind {
         Kind::Maintenance => words.maintenance,
+        Kind::Forbidden => words.forbidden,
+        Kind::TooMany => words.too_many,
         Kind::BadGateway | Kind::Unavailable | Kind::Timeout => words.busy,
     };
     let (language, again) = (words.language, words.again);

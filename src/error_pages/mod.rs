@@ -32,15 +32,30 @@ pub enum Kind {
     Timeout,
     /// 503, on purpose.
     Maintenance,
+    /// 403
+    Forbidden,
+    /// 429
+    TooMany,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::BadGateway, Self::Unavailable, Self::Timeout, Self::Maintenance];
+    const ALL: [Self; 6] = [
+        Self::BadGateway,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Maintenance,
+        Self::Forbidden,
+        Self::TooMany,
+    ];
 
     /// The page for a failure; `None`: there is none for this status.
     pub fn of(status: StatusCode, reason: Option<Reason>) -> Option<Self> {
         match status {
             _ if reason == Some(Reason::Maintenance) => Some(Self::Maintenance),
+            // It has a page of its own.
+            _ if reason == Some(Reason::Challenge) => None,
+            StatusCode::FORBIDDEN => Some(Self::Forbidden),
+            StatusCode::TOO_MANY_REQUESTS => Some(Self::TooMany),
             StatusCode::BAD_GATEWAY => Some(Self::BadGateway),
             StatusCode::SERVICE_UNAVAILABLE => Some(Self::Unavailable),
             StatusCode::GATEWAY_TIMEOUT => Some(Self::Timeout),
@@ -55,6 +70,8 @@ impl Kind {
             Self::Unavailable => "503",
             Self::Timeout => "504",
             Self::Maintenance => "maintenance",
+            Self::Forbidden => "403",
+            Self::TooMany => "429",
         }
     }
 }
@@ -124,7 +141,7 @@ pub enum ErrorPagesError {
     },
     /// A file's name says nothing.
     #[error(
-        "{0} is none of 502, 503, 504, maintenance and challenge, with .html or .LANGUAGE.html"
+        "{0} is none of 403, 429, 502, 503, 504, maintenance and challenge, with .html or .LANGUAGE.html"
     )]
     Name(PathBuf),
     /// There is nowhere to put what belongs into it.

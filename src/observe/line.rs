@@ -88,6 +88,10 @@ impl LineWriter {
             }
             None => out.extend_from_slice(b"\",\"reason\":null"),
         }
+        if let Some(rule) = record.rule {
+            json_word(out, ",\"rule\":\"", rule);
+            out.push(b'"');
+        }
         json_word(out, ",\"end\":\"", end_word(record.delivered));
         out.push(b'"');
         json_text(out, ",\"user_agent\":", cut(record.user_agent, USER_AGENT_MAX_BYTES));

@@ -108,7 +108,7 @@ impl Observer {
         let ended = self.clock.elapsed();
         let &Asked { client, scheme, version, method, authority, target, .. } = asked;
         let &Asked { user_agent, referer, class, .. } = asked;
-        let &Answer { first_byte, queued, status, verdict, reason, delivered } = answer;
+        let &Answer { first_byte, queued, status, verdict, reason, ref rule, delivered } = answer;
         let record = Record {
             ended: self.clock.wall_roughly(),
             duration: ended.saturating_sub(began),
@@ -126,6 +126,7 @@ impl Observer {
             status,
             verdict,
             reason,
+            rule: rule.as_deref(),
             delivered,
         };
         self.counters.count(&record);
@@ -324,6 +325,8 @@ pub struct Answer {
     pub verdict: Verdict,
     /// Why not from the store.
     pub reason: Option<Reason>,
+    /// The rule of `[traffic]` that said no.
+    pub rule: Option<Arc<str>>,
     /// How the delivery ended.
     pub delivered: Delivered,
 }
@@ -338,6 +341,7 @@ impl Default for Answer {
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             verdict: Verdict::Gone,
             reason: None,
+            rule: None,
             delivered: Delivered::ClientGone { body_bytes: 0 },
         }
     }
@@ -358,6 +362,11 @@ impl Observation {
         self.answer.status = status;
         self.answer.verdict = verdict;
         self.answer.reason = reason;
+    }
+
+    /// The rule that said no.
+    pub fn rule(&mut self, rule: Arc<str>) {
+        self.answer.rule = Some(rule);
     }
 
     /// How long the origin took to the head of its response.

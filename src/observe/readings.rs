@@ -95,6 +95,15 @@ labelled! {
         "Requests whose client left while they waited.",
     AdmissionMoves = Counter "admission" "limit_moves_total" "why" "Times that the limit moved.",
     AdmissionLastMove = Gauge "admission" "limit_last_move" "why" "1 for why it moved last.",
+    TrafficMatched = Counter "traffic" "rule_matched_total" "rule" "Requests that a rule matched.",
+    TrafficDecided = Counter "traffic" "rule_decided_total" "rule"
+        "Requests that a rule decided on: it let them through, turned them away, or gave what is stored alone.",
+    TrafficDryRun = Counter "traffic" "rule_dry_run_total" "rule"
+        "Requests that a rule would have decided on, if it did not count alone.",
+    TrafficPhpMilliseconds = Counter "traffic" "rule_php_milliseconds_total" "rule"
+        "Milliseconds of PHP that went to requests that a rule matched.",
+    TrafficClients = Counter "traffic" "clients_total" "who"
+        "Requests by who sent them, as far as a rule asked.",
 }
 
 readings! {

@@ -88,6 +88,8 @@ pub struct Record<'a> {
     pub verdict: Verdict,
     /// Why not from the store.
     pub reason: Option<Reason>,
+    /// The rule of `[traffic]` that said no.
+    pub rule: Option<&'a str>,
     /// How the delivery ended.
     pub delivered: Delivered,
 }
@@ -137,6 +139,7 @@ pub(super) mod tests {
             status: StatusCode::OK,
             verdict: Verdict::Hit,
             reason: None,
+            rule: None,
             delivered: Delivered::Whole { body_bytes: 1_500 },
         }
     }

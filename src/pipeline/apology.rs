@@ -107,18 +107,22 @@ fn is_allowed(rules: &Rules, client: &Client) -> bool {
 /// Puts a page in place of the plain text of a failure, where the client takes one.
 pub(super) fn apologise(visit: &Visit, outcome: &mut Outcome) {
     let (status, reason) = (outcome.response.status, outcome.reason);
-    let (Verdict::Failed, Some(kind)) = (outcome.verdict, Kind::of(status, reason)) else { return };
+    let (Verdict::Failed | Verdict::Refused, Some(kind)) =
+        (outcome.verdict, Kind::of(status, reason))
+    else {
+        return;
+    };
     let settings = &visit.rules.settings;
     let fields = &mut outcome.response.fields;
     let retry_after = match kind {
         Kind::Unavailable => Some(settings.error_pages.retry_after),
         Kind::Maintenance => Some(settings.maintenance.retry_after),
-        Kind::BadGateway | Kind::Timeout => None,
+        Kind::BadGateway | Kind::Timeout | Kind::Forbidden | Kind::TooMany => None,
     };
-    let retry_after_seconds = retry_after.map(|after| after.as_secs());
-    if let Some(seconds) = retry_after_seconds {
-        fields.set("Retry-After", seconds.to_string());
+    if let Some(after) = retry_after {
+        fields.set("Retry-After", after.as_secs().to_string());
     }
+    let retry_after_seconds = fields.first_str("Retry-After").and_then(|text| text.parse().ok());
     let host = visit.request.authority.split(|byte| *byte == b':').next().unwrap_or_default();
     let facts = Facts { status, reason, retry_after_seconds };
     let page = visit.rules.pages.page(kind, host, &visit.request.fields, facts);

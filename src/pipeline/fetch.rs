@@ -417,6 +417,9 @@ impl Node {
             Ok(spooled) => spooled,
             Err(error) => return spool_failure(&error),
         };
+        if let Err(no) = self.may_ask(visit) {
+            return self.denied(visit, &no);
+        }
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
         let mut request = visit.for_origin(method, target, Purpose::Pass, spooled);
         let session = Self::own_session(visit);

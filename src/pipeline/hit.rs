@@ -22,6 +22,7 @@ use crate::exchange::{Begun, Client, Delivered, Request, Response, Scheme};
 use crate::observe::{Answer, Verdict};
 use crate::policy::{self, Plan};
 use crate::store::{Encoded, Entry, Found, Piece, StoredBody};
+use crate::traffic::Judged;
 
 /// What is kept of a hit until its response has left.
 pub struct Receipt {
@@ -38,6 +39,8 @@ pub struct Opened {
     pub(super) rules: Arc<Rules>,
     pub(super) client: Client,
     pub(super) plan: Plan,
+    /// What the rules of `[traffic]` said.
+    pub(super) judged: Judged,
     /// What the store said, where it was asked.
     pub(super) looked: Option<Looked>,
 }
@@ -72,12 +75,14 @@ impl Node {
         if self.parts.maintenance.is_on() {
             plan = Maintenance::plan(&rules, &client, plan);
         }
+        let now = Moment::of(began);
+        let judged = self.judge_request(&rules, request, &client, &plan, now);
         let mut looked = None;
         // An upgrade is offered to the origin, whatever is stored.
         if let Plan::Lookup(lookup) = &plan
             && request.beside.upgrade.is_none()
+            && judged.no().is_none()
         {
-            let now = Moment::of(began);
             let seen = self.look(&request.fields, lookup, now);
             if let Found::Fresh(entry) = &seen.found
                 && !lookup.force
@@ -90,7 +95,7 @@ impl Node {
             looked = Some(seen);
         }
         let rules = arc_swap::Guard::into_inner(rules);
-        Begun::Open(Box::new(Opened { began, rules, client, plan, looked }))
+        Begun::Open(Box::new(Opened { began, rules, client, plan, judged, looked }))
     }
 
     /// Counts and logs a hit whose response has left.

@@ -100,7 +100,10 @@ impl Node {
             Finding::Serve { entry, verdict, reason } => {
                 self.deliver(visit, &entry, verdict, reason).await
             }
-            Finding::Ask { plan, missed } => self.miss(visit, plan, missed).await,
+            Finding::Ask { plan, missed } => match self.may_ask(visit) {
+                Ok(()) => self.miss(visit, plan, missed).await,
+                Err(no) => self.not_asked(visit, &missed, &no).await,
+            },
         }
     }
 
@@ -192,7 +195,7 @@ impl Node {
     /// Refreshes in the background, at most `fill.refreshes_max` at once and one per key; after one
     /// that failed the next begins `fill.refresh_pause` later.
     pub(super) fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan, stale: Stale) {
-        if !stale.entry.is_refresh_due(self.parts.clock.now()) {
+        if !stale.entry.is_refresh_due(self.parts.clock.now()) || !self.may_refresh(visit) {
             return;
         }
         let places = self.refresh_places(&stale.entry);

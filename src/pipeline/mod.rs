@@ -21,6 +21,7 @@ mod prepare;
 mod purge;
 mod stamp;
 mod ticket;
+mod traffic;
 mod turn;
 mod upgrade;
 mod validate;
@@ -55,6 +56,7 @@ use crate::sessions::visitors::Visitors;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::traffic::bots::Bots;
+use crate::traffic::{Kept, Traffic};
 
 use answer::failure;
 pub use apology::Maintenance;
@@ -74,6 +76,8 @@ pub struct Rules {
     pub settings: Arc<Settings>,
     /// What clients see where there is no response.
     pub pages: Arc<ErrorPages>,
+    /// What clients may do.
+    pub traffic: Traffic,
 }
 
 /// What one Parvis node consists of; cheap to clone.
@@ -120,6 +124,8 @@ pub struct Parts {
     pub shared_pages: SharedPages,
     /// Whether the shop is being worked on.
     pub maintenance: Maintenance,
+    /// What limits count, and what signs what clients keep.
+    pub kept_traffic: Arc<Kept>,
     /// Who is a bot.
     pub bots: Arc<Bots>,
     /// Makes the sessions that keep nothing; `None`: sessions do not pass through this server.
@@ -133,6 +139,8 @@ struct Outcome {
     response: Response,
     verdict: Verdict,
     reason: Option<Reason>,
+    /// The rule that said no.
+    rule: Option<Arc<str>>,
     /// Is the response being stored, or was it?
     stored: bool,
     /// Seconds for which the stored response is still fresh; negative: stale for.
@@ -163,6 +171,7 @@ impl Outcome {
             response,
             verdict,
             reason,
+            rule: None,
             stored: false,
             ttl_seconds: None,
             debug: false,
@@ -190,8 +199,14 @@ impl Node {
         looked: Option<Looked>,
         body: Body,
     ) -> Outcome {
+        if let Some(no) = visit.judged.no() {
+            return self.denied(visit, no);
+        }
         match plan {
-            plan if upgrade::is_offered(self, visit, &plan) => self.switch(visit).await,
+            plan if upgrade::is_offered(self, visit, &plan) => match self.may_ask(visit) {
+                Ok(()) => self.switch(visit).await,
+                Err(no) => self.denied(visit, &no),
+            },
             Plan::Lookup(plan) => self.lookup(visit, plan, looked).await,
             Plan::Pass(reason) => self.pass(visit, body, reason).await,
             Plan::Purge => self.purge(visit).await,
@@ -257,10 +272,10 @@ impl Handler for Node {
     }
 
     async fn handle(&self, mut request: Request, open: Box<Opened>) -> Response {
-        let Opened { began, rules, client, plan, looked } = *open;
+        let Opened { began, rules, client, plan, judged, looked } = *open;
         let started = Moment::of(began);
         let body = std::mem::take(&mut request.body);
-        let visit = Arc::new(Visit::new(request, client, rules, started));
+        let visit = Arc::new(Visit { judged, ..Visit::new(request, client, rules, started) });
         let observation = self.parts.observer.begin(&visit.request, &visit.client, began);
         let mut outcome = self.respond(&visit, plan, looked, body).await.begun().await;
         apology::apologise(&visit, &mut outcome);

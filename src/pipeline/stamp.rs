@@ -23,8 +23,11 @@ impl Node {
         let site = &visit.rules.settings.site;
         self.dress(site, &mut outcome);
         let wants_debug = wants_debug(site, &outcome);
-        let Outcome { mut response, verdict, reason, .. } = outcome;
+        let Outcome { mut response, verdict, reason, rule, .. } = outcome;
         observation.answer(response.status, verdict, reason);
+        if let Some(rule) = rule {
+            observation.rule(rule);
+        }
         if matches!(verdict, Verdict::Miss | Verdict::HitForMiss | Verdict::Pass) {
             observation.first_byte(self.parts.clock.now().since(visit.started));
         }
@@ -51,6 +54,9 @@ impl Node {
         }
         if wants_debug(site, outcome) {
             self.push_debug(&mut outcome.response.fields, outcome.verdict);
+            if let Some(rule) = &outcome.rule {
+                outcome.response.fields.push_static("X-Parvis-Rule", rule.to_string());
+            }
         }
     }
 
@@ -90,6 +96,8 @@ fn cache_status(outcome: &Outcome) -> Option<String> {
         (Verdict::Miss, Some(Reason::Forced)) => "parvis; fwd=request",
         (Verdict::Miss, _) => "parvis; fwd=uri-miss",
         (Verdict::HitForMiss | Verdict::Failed, _) => "parvis; fwd=miss",
+        // Neither a hit nor forwarded.
+        (Verdict::Refused, Some(reason)) if reason.is_of_rule() => "parvis",
         _ => return None,
     };
     let validated = if outcome.fetch == Fetch::Validated { "; fwd-status=304" } else { "" };

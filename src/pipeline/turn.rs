@@ -91,7 +91,9 @@ impl Node {
             }
         };
         request.ticket.turn = pass.as_ref().map(Pass::turn);
+        let charging = self.charging(visit);
         let mut response = self.parts.origin.fetch(&request).await.map_err(NotFetched::Origin)?;
+        drop(charging);
         if let Some(pass) = pass {
             response.body = response.body.holding(pass);
         }

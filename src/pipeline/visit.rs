@@ -15,6 +15,7 @@ use crate::exchange::{Beside, Client, Request};
 use crate::fleet::peer::message::Wanted;
 use crate::origin::OriginRequest;
 use crate::policy::Purpose;
+use crate::traffic::Judged;
 
 /// A request without its content, who sent it, and the rules that were in force when it came.
 pub(super) struct Visit {
@@ -24,6 +25,8 @@ pub(super) struct Visit {
     pub(super) started: Moment,
     /// Is it a client's request, or one for a fragment of a page?
     pub(super) nesting: Nesting,
+    /// What the rules said of it; of a fragment, what they said of its page.
+    pub(super) judged: Judged,
     /// Milliseconds for which it has waited for its turn in its session, and for a place in PHP.
     pub(super) queued_milliseconds: Arc<AtomicU64>,
     /// How urgently another node wants it, where that one asks and says so.
@@ -41,8 +44,8 @@ impl Visit {
         started: Moment,
     ) -> Self {
         let (nesting, queued_milliseconds) = (Nesting::default(), Arc::default());
-        let (wanted, class) = (None, OnceLock::new());
-        Self { request, client, rules, started, nesting, queued_milliseconds, wanted, class }
+        let (judged, wanted, class) = (Judged::default(), None, OnceLock::new());
+        Self { request, client, rules, started, nesting, judged, queued_milliseconds, wanted, class }
     }
 
     /// Another node's request.
@@ -80,7 +83,8 @@ impl Visit {
         };
         let (client, rules) = (self.client.clone(), Arc::clone(&self.rules));
         let nesting = Nesting::within(self);
-        Self { nesting, ..Self::new(request, client, rules, started) }
+        let judged = self.judged.clone();
+        Self { nesting, judged, ..Self::new(request, client, rules, started) }
     }
 
     /// What the client's connection takes; fields that it may not see are left out of hints too.

@@ -272,6 +272,11 @@ impl Policy {
         PurgeScope::Url(self.url(host, &target, 0))
     }
 
+    /// Is a parameter of this name dropped from the query?
+    pub fn strips(&self, name: &[u8]) -> bool {
+        self.parameters.strips(name)
+    }
+
     /// The target without stripped parameters, in the form that enters the key.
     fn canonical_target(&self, target: &Bytes) -> Bytes {
         let (path, Some(query)) = split_target(target) else {

@@ -99,7 +99,7 @@ impl Parameters {
         Canonical::Changed(kept)
     }
 
-    fn strips(&self, parameter: &[u8]) -> bool {
+    pub(super) fn strips(&self, parameter: &[u8]) -> bool {
         let name = name(parameter);
         (self.magento && (parameter.is_empty() || is_marketing(name)))
             || self.names.iter().any(|one| **one == *name)

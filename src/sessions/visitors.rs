@@ -122,9 +122,14 @@ impl Visitors {
         *cell.get_or_init(|| self.ask(id)).await
     }
 
+    /// Who has the session of this id, where that was asked a moment ago. Waits for nothing.
+    pub fn known(&self, id: &[u8]) -> Option<Visitor> {
+        self.cells.get(&self.hash(id)).and_then(|cell| cell.get().copied())
+    }
+
     /// Counts a request of this session's visitor, who is looked up beside it: the request does not wait.
     pub fn count(self: &Arc<Self>, id: &Bytes) {
-        let known = self.cells.get(&self.hash(id)).and_then(|cell| cell.get().copied());
+        let known = self.known(id);
         match (known, Arc::clone(&self.counting).try_acquire_owned()) {
             (Some(visitor), _) => self.add(visitor.class()),
             (None, Err(_)) => self.add(Class::Unknown),

@@ -76,7 +76,6 @@ impl Rule {
 #[derive(Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
-    all: Set,
     methods: [Set; METHODS.len()],
     /// Those that take any method.
     other_methods: Set,
@@ -118,7 +117,6 @@ impl Rules {
         let asks_query = parameters.with().or(with_length).or(with_facets);
         Self {
             rules: given.iter().map(compiled).collect(),
-            all,
             methods: METHODS.map(|method| {
                 let takes = |own: &String| own == method.as_str();
                 those(&|rule| rule.methods.is_empty() || rule.methods.iter().any(takes))

@@ -24,6 +24,16 @@ impl Judged {
     pub fn no(&self) -> Option<&No> {
         self.no.as_ref()
     }
+
+    /// Is nothing to be asked again before PHP is?
+    pub fn goes_anywhere(&self) -> bool {
+        self.before_php.is_empty() && self.stored.is_none()
+    }
+
+    /// Does no rule match it?
+    pub fn has_matched_none(&self) -> bool {
+        self.matched.is_empty()
+    }
 }
 
 /// A rule's no.

@@ -51,6 +51,7 @@ mod streaming;
 mod systemd;
 mod tags;
 mod tls;
+mod traffic;
 mod trailers;
 mod upgrades;
 mod validation;

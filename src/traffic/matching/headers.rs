@@ -84,11 +84,6 @@ impl Headers {
         own
     }
 
-    /// Rules that ask for headers.
-    pub fn with(&self) -> Set {
-        self.with
-    }
-
     /// Of these rules those that take these fields.
     pub fn of(&self, fields: &Fields, rules: Set) -> Set {
         if rules.and(self.with).is_empty() {

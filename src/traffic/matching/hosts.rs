@@ -28,11 +28,6 @@ impl Hosts {
         hosts
     }
 
-    /// Rules that have hosts.
-    pub fn with(&self) -> Set {
-        self.with
-    }
-
     /// Of these rules those that take a host, with or without port.
     pub fn of(&self, authority: &[u8], rules: Set) -> Set {
         let asked = rules.and(self.with);

@@ -41,11 +41,6 @@ impl NetworkTable {
         }
     }
 
-    /// Rules that have networks.
-    pub fn with(&self) -> Set {
-        self.with
-    }
-
     /// Of these rules those that take an address. IPv4 in IPv6 counts as IPv4.
     pub fn of(&self, address: IpAddr, rules: Set) -> Set {
         let asked = rules.and(self.with);

@@ -64,11 +64,6 @@ impl Paths {
         at
     }
 
-    /// Rules that have paths.
-    pub fn with(&self) -> Set {
-        self.with
-    }
-
     /// Of these rules those that take a path, raw.
     pub fn of(&self, path: &[u8], rules: Set) -> Set {
         let asked = rules.and(self.with);

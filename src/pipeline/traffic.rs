@@ -1,0 +1,192 @@
+//! What the rules of `[traffic]` say of a request, before anything is asked and before PHP is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::lookup::Missed;
+use super::visit::Visit;
+use super::{Node, Outcome, Rules};
+use crate::clock::Moment;
+use crate::exchange::{Client, Request, Response};
+use crate::observe::Verdict;
+use crate::policy::{self, Plan};
+use crate::reason::Reason;
+use crate::sessions::visitors::Class;
+use crate::traffic::bots::Bot;
+use crate::traffic::{Asked, Declared, Denial, Judged, Knows, No};
+
+/// Who sends a request: looked up where a rule needs it.
+struct Who<'a> {
+    node: &'a Node,
+    rules: &'a Rules,
+    request: &'a Request,
+    client: &'a Client,
+    now: Moment,
+}
+
+impl Knows for Who<'_> {
+    fn declared(&self) -> Declared {
+        let user_agent = self.request.fields.first("User-Agent");
+        let user_agent = user_agent.map_or(&b""[..], |agent| &agent[..]);
+        match self.node.parts.bots.of(user_agent, self.client.address, self.now) {
+            Bot::No => Declared::Browser,
+            Bot::Declared(_) => Declared::Unverified,
+            Bot::Verified(_) => Declared::Verified,
+            Bot::Impostor(_) => Declared::Impostor,
+        }
+    }
+
+    fn session(&self) -> Option<Bytes> {
+        policy::session_of(&self.request.fields, &self.rules.settings.sessions.cookies)
+    }
+
+    fn is_customer(&self, session: &[u8]) -> bool {
+        let known = self.node.parts.visitors.get().and_then(|visitors| visitors.known(session));
+        known.is_some_and(|visitor| visitor.class() == Class::Customer)
+    }
+
+    fn has_passed(&self) -> bool {
+        let (fields, address) = (&self.request.fields, self.client.address);
+        self.rules.traffic.challenge().passed(fields, address, self.node.unix_seconds())
+    }
+
+    fn strips(&self, parameter: &[u8]) -> bool {
+        self.rules.policy.strips(parameter)
+    }
+}
+
+impl Node {
+    /// Judges a request by all that is known without waiting. Files are judged, too; purges, health checks, and who
+    /// gets the shop while it is being worked on are not.
+    pub(super) fn judge_request(
+        &self,
+        rules: &Rules,
+        request: &Request,
+        client: &Client,
+        plan: &Plan,
+        now: Moment,
+    ) -> Judged {
+        let is_judged = match plan {
+            Plan::Lookup(_) => true,
+            Plan::Pass(reason) => *reason != Reason::HealthCheck,
+            Plan::Purge | Plan::Health | Plan::Maintenance | Plan::Refuse(_) => false,
+        };
+        let allow = &rules.settings.maintenance.allow;
+        let is_own = !allow.is_empty() && allow.contains(client.address) && !client.forged;
+        if !is_judged || is_own || !rules.traffic.is_on() {
+            return Judged::default();
+        }
+        let who = Who { node: self, rules, request, client, now };
+        rules.traffic.judge(&Asked::new(request, client, &who), now)
+    }
+
+    /// Has `work` done with the request as rules see it.
+    fn with_asked<T>(&self, visit: &Visit, work: impl FnOnce(&Asked<'_>, Moment) -> T) -> T {
+        let now = self.parts.clock.now();
+        let (rules, request, client) = (&*visit.rules, &visit.request, &visit.client);
+        let who = Who { node: self, rules, request, client, now };
+        work(&Asked::new(request, client, &who), now)
+    }
+
+    /// May PHP be asked for it? What the limits of the fleet count is counted here. Fragments are part of their
+    /// page, which was judged.
+    pub(super) fn may_ask(&self, visit: &Visit) -> Result<(), No> {
+        let is_free = visit.judged.goes_anywhere() || visit.nesting.is_fragment();
+        if is_free || !self.parts.origin.runs(&visit.request.target) {
+            return Ok(());
+        }
+        let traffic = &visit.rules.traffic;
+        self.with_asked(visit, |asked, now| traffic.before_php(&visit.judged, asked, now))
+    }
+
+    /// May PHP be asked for a refresh of what it is given stale?
+    pub(super) fn may_refresh(&self, visit: &Visit) -> bool {
+        let traffic = &visit.rules.traffic;
+        visit.judged.goes_anywhere()
+            || self.with_asked(visit, |asked, now| traffic.may_refresh(&visit.judged, asked, now))
+    }
+
+    /// In place of what PHP was not asked for: what is stored, if the rule says so and there is any.
+    pub(super) async fn not_asked(&self, visit: &Arc<Visit>, missed: &Missed, no: &No) -> Outcome {
+        match (no.denial, missed.for_failure()) {
+            (Denial::Stored(_), Some(entry)) => {
+                let reason = Some(no.reason());
+                let mut outcome = self.deliver(visit, entry, Verdict::Grace, reason).await;
+                outcome.rule = Some(Arc::clone(&no.rule));
+                outcome
+            }
+            _ => self.denied(visit, no),
+        }
+    }
+
+    /// What a client gets by a rule's no.
+    pub(super) fn denied(&self, visit: &Visit, no: &No) -> Outcome {
+        let reason = Some(no.reason());
+        let mut outcome = match no.denial {
+            Denial::Challenge => {
+                let (challenge, address) = (visit.rules.traffic.challenge(), visit.client.address);
+                let page = challenge.page(&visit.request, address, self.unix_seconds());
+                Outcome::new(page, Verdict::Refused, reason)
+            }
+            Denial::Refused => refusal(StatusCode::FORBIDDEN, None, reason),
+            Denial::Wait(again) | Denial::Stored(Some(again)) => {
+                refusal(StatusCode::TOO_MANY_REQUESTS, Some(again), reason)
+            }
+            Denial::Stored(None) => {
+                let again = visit.rules.settings.error_pages.retry_after;
+                refusal(StatusCode::TOO_MANY_REQUESTS, Some(again), reason)
+            }
+        };
+        outcome.rule = Some(Arc::clone(&no.rule));
+        outcome
+    }
+
+    /// Charges PHP's time from here on until it is dropped, without what the request waits for a place.
+    pub(super) fn charging<'a>(&'a self, visit: &'a Visit) -> Charging<'a> {
+        let queued_milliseconds = visit.queued_milliseconds.load(Ordering::Relaxed);
+        Charging { node: self, visit, began: self.parts.clock.now(), queued_milliseconds }
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        let since = self.parts.clock.wall_roughly().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
+}
+
+fn refusal(status: StatusCode, again: Option<Duration>, reason: Option<Reason>) -> Outcome {
+    let mut response = Response::text(status, format!("{status}\n"));
+    response.fields.push_static("Cache-Control", "no-store");
+    if let Some(again) = again {
+        let up = u64::from(again.subsec_nanos() > 0);
+        let seconds = again.as_secs().saturating_add(up).max(1);
+        response.fields.push_static("Retry-After", seconds.to_string());
+    }
+    Outcome::new(response, Verdict::Refused, reason)
+}
+
+/// PHP works for a request until its response's head is there, or nobody wants it any more.
+pub(super) struct Charging<'a> {
+    node: &'a Node,
+    visit: &'a Visit,
+    began: Moment,
+    queued_milliseconds: u64,
+}
+
+impl Drop for Charging<'_> {
+    fn drop(&mut self) {
+        let visit = self.visit;
+        if visit.judged.has_matched_none() {
+            return;
+        }
+        let waited = visit.queued_milliseconds.load(Ordering::Relaxed);
+        let waited = Duration::from_millis(waited.saturating_sub(self.queued_milliseconds));
+        self.node.with_asked(visit, |asked, now| {
+            let php = now.since(self.began).saturating_sub(waited);
+            visit.rules.traffic.charge(&visit.judged, asked, php, now);
+        });
+    }
+}

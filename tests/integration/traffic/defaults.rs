@@ -1,0 +1,85 @@
+//! The default rules: a shop can leave them on.
+
+use super::super::support::Parvis;
+use super::super::support::corpus::exchanges;
+use super::super::support::origin::{Origin, page};
+use super::{BROWSER, HTML, from, on_and_off};
+
+#[test]
+fn the_recorded_traffic_passes_untouched() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let parvis = Parvis::before_http(origin.port).start();
+    for exchange in exchanges() {
+        let is_framing =
+            |name: &str| ["connection", "content-length"].contains(&name.to_lowercase().as_str());
+        let headers: Vec<(&str, &str)> = exchange
+            .headers
+            .iter()
+            .filter(|(name, _)| !is_framing(name))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let reply = parvis.ask(&exchange.method, &exchange.target, &headers, &exchange.body);
+        let detail = reply.cache_status();
+        let is_of_rule = detail.contains("rule-") || detail.contains("detail=challenge");
+        assert!(!is_of_rule && reply.status != 429, "{}: {detail}", exchange.name);
+    }
+}
+
+#[test]
+fn payment_callbacks_and_the_balancers_checks_are_let_through() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let parvis = Parvis::before_http(origin.port).start();
+    for target in
+        ["/paypal/ipn/", "/rest/V1/buckaroo/push", "/stripe/webhooks", "/mollie/checkout/webhook"]
+    {
+        for _ in 0..50 {
+            assert_eq!(parvis.ask("POST", target, &[], b"a=1").status, 200, "{target}");
+        }
+    }
+    for _ in 0..200 {
+        assert_eq!(
+            parvis.get("/health_check.php", &[("User-Agent", "ELB-HealthChecker/2.0")]).status,
+            200
+        );
+    }
+    let rest = "/rest/V1/products?searchCriteria[a]=1&searchCriteria[b]=2&searchCriteria[c]=3";
+    for page in 0..100 {
+        assert_eq!(parvis.get(&format!("{rest}&n={page}"), &[]).status, 200);
+    }
+}
+
+#[test]
+fn passwords_can_be_guessed_ten_times_a_minute() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let [on, off] = on_and_off(|| Parvis::before_http(origin.port));
+    let passed = |parvis: &Parvis, target: &str, session: Option<&str>| {
+        let cookie = session.map(|id| format!("PHPSESSID={id}"));
+        let mut headers = vec![HTML, BROWSER, ("X-Forwarded-For", "192.0.2.1")];
+        headers.extend(cookie.as_deref().map(|cookie| ("Cookie", cookie)));
+        let guess =
+            |_: &usize| parvis.ask("POST", target, &headers, b"login[username]=a").status == 200;
+        (0..30).filter(guess).count()
+    };
+    let log_in = "/customer/account/loginPost/";
+    assert_eq!(passed(&on, log_in, Some("a")), 10);
+    assert_eq!(passed(&on, "/de/customer/account/LOGINPOST", Some("a")), 0, "as Magento spells it");
+    let other = passed(&on, log_in, Some("b"));
+    assert!((9..=10).contains(&other), "an address has twenty: {other}");
+    assert_eq!(passed(&on, log_in, Some("c")), 0);
+    assert_eq!(passed(&off, log_in, Some("a")), 30, "without the rules");
+}
+
+#[test]
+fn who_combines_facets_as_bots_do_is_challenged() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let [on, off] = on_and_off(|| Parvis::before_http(origin.port));
+    let crawl = |parvis: &Parvis| {
+        let target = |n: usize| format!("/women.html?color={n}&size={n}&material={n}");
+        (0..60).filter(|n| from(parvis, &format!("192.0.2.{n}"), &target(*n)).status == 200).count()
+    };
+    let passed = crawl(&on);
+    assert!((30..=33).contains(&passed), "a network's burst: {passed}");
+    assert_eq!(from(&on, "192.0.2.1", "/women.html?color=1&p=2").status, 200);
+    assert_eq!(from(&on, "198.51.100.1", "/women.html?color=1&size=1&material=1").status, 200);
+    assert_eq!(crawl(&off), 60, "without the rules");
+}

@@ -1,0 +1,55 @@
+//! PHP's time is charged to who asked for it, and what is stored costs none.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::super::support::Parvis;
+use super::super::support::origin::{Origin, page};
+use super::{from, on_and_off, rule};
+
+/// Takes its time for each page.
+fn slow_origin() -> Origin {
+    Origin::start(|seen, stream| {
+        std::thread::sleep(Duration::from_millis(60));
+        let cacheable = page("page", "cat_p_1");
+        let text = String::from_utf8(cacheable).expect("text");
+        let text = if seen.target.starts_with("/private") {
+            text.replace("max-age=86400, public, s-maxage=86400", "private")
+        } else {
+            text
+        };
+        let _ = stream.write_all(text.as_bytes());
+    })
+}
+
+#[test]
+fn who_has_used_up_php_gets_429_for_what_needs_it_and_hits_all_the_same() {
+    let origin = slow_origin();
+    let limit = "do = \"limit\"\nphp = \"50ms/1h\"";
+    let [on, off] = on_and_off(|| Parvis::before_http(origin.port).with_toml(&rule("php", limit)));
+    assert_eq!(from(&on, "192.0.2.1", "/x").status, 200);
+    assert!(from(&on, "192.0.2.1", "/x").is_hit(), "what is stored costs nothing");
+    let asked = origin.count();
+    let spent = from(&on, "192.0.2.1", "/y");
+    assert_eq!(spent.status, 429);
+    assert_eq!(spent.cache_status(), "parvis; detail=rule-php");
+    assert!(spent.header("retry-after").is_some());
+    assert_eq!(on.ask("POST", "/z", &[("X-Forwarded-For", "192.0.2.1")], b"a=1").status, 429);
+    assert_eq!(origin.count(), asked);
+    assert!(from(&on, "192.0.2.1", "/x").is_hit());
+    assert_eq!(from(&on, "192.0.2.2", "/y").status, 200, "another one's account");
+    let counted = on.metric("parvis_traffic_rule_php_milliseconds_total{rule=\"php\"}");
+    assert!(counted >= Some(100.0), "{counted:?}");
+    for target in ["/x", "/y"] {
+        assert_eq!(from(&off, "192.0.2.1", target).status, 200, "without the rules");
+    }
+}
+
+#[test]
+fn what_passes_is_charged_as_well() {
+    let origin = slow_origin();
+    let limit = "do = \"limit\"\nphp = \"50ms/1h\"\nper = \"rule\"";
+    let parvis = Parvis::before_http(origin.port).with_toml(&rule("php", limit)).start();
+    assert_eq!(from(&parvis, "192.0.2.1", "/private").status, 200);
+    assert_eq!(from(&parvis, "192.0.2.2", "/private").status, 429, "one account for all");
+}
