@@ -183,6 +183,20 @@ impl Spooled {
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
+
+    /// All of it in memory; `None` where it is more than `max_bytes`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn whole(&self, max_bytes: usize) -> io::Result<Option<Bytes>> {
+        if self.bytes > max_bytes as u64 {
+            return Ok(None);
+        }
+        let Some(file) = &self.file else { return Ok(Some(self.memory.clone())) };
+        let length = self.bytes as usize - self.memory.len();
+        let rest = read_block(Arc::clone(file), 0, length).await?;
+        Ok(Some([self.memory.as_ref(), &rest].concat().into()))
+    }
 }
 
 impl From<Bytes> for Spooled {
@@ -358,6 +372,17 @@ mod tests {
         }
         let left = std::fs::read_dir(directory.path()).expect("readable").count();
         assert_eq!(left, 0, "the file has no name");
+    }
+
+    #[tokio::test]
+    async fn small_content_can_be_had_in_whole_wherever_it_is() {
+        let all = pattern(1_000);
+        for memory_max_bytes in [0, 10, 1_000] {
+            let spooled = take_in(Body::from(all.clone()), memory_max_bytes, 1_000, Path::new(""));
+            let spooled = spooled.await.expect("spooled");
+            assert_eq!(spooled.whole(1_000).await.expect("readable"), Some(all.clone()));
+            assert_eq!(spooled.whole(999).await.expect("readable"), None);
+        }
     }
 
     #[tokio::test]

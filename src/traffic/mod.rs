@@ -7,6 +7,7 @@
 mod asked;
 pub mod bots;
 pub mod challenge;
+pub mod forms;
 pub mod limits;
 mod matching;
 mod rules;
