@@ -6,6 +6,7 @@
 
 mod asked;
 pub mod bots;
+pub mod budgets;
 pub mod challenge;
 pub mod forms;
 pub mod limits;

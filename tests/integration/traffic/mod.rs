@@ -28,3 +28,6 @@ fn on_and_off(builder: impl Fn() -> Builder) -> [Parvis; 2] {
 fn from(parvis: &Parvis, address: &str, target: &str) -> Reply {
     parvis.get(target, &[HTML, BROWSER, ("X-Forwarded-For", address)])
 }
+//! What clients may do.
+
+mod budgets;

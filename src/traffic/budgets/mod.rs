@@ -1,0 +1,250 @@
+//! Budgets: limits that all nodes share, for what is slow anyway and what somebody guesses at: logins, password resets,
+//! coupons, payments.
+//!
+//! They are counted in Redis, by one script that asks and takes in one round trip, and by the clock of Redis, so those of nodes do
+//! not matter. Other than a limit of one node, which lets a burst through and then goes on at its rate, a budget of ten a minute
+//! lets ten through in any minute: who guesses passwords gets no more for waiting a while first.
+//!
+//! Nothing in Redis says whose account it is: keys are hashes with a secret, where one is set.
+//!
+//! Where Redis is away or slow each node counts for itself, against its share of the same rate.
+
+mod window;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+
+use super::limits::{Limit, Limits, RetryAfter};
+use crate::clock::Moment;
+use crate::redis_pool::{Command, Redis, RedisError, Reply};
+use crate::settings::{LimitRule, Rate};
+use window::Window;
+
+const SCRIPT: &str = include_str!("budget.lua");
+
+/// Bytes of a hash that name an account: nobody finds two that share one.
+const NAME_BYTES: usize = 16;
+
+/// Whose account something is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder<'a> {
+    /// Who asks: an address, a session, a class, in any form that is the same on all nodes.
+    Client(&'a [u8]),
+    /// What a form names, and an account that cannot be read has nobody else's name ([`super::forms`]).
+    Account(Option<&'a str>),
+}
+
+/// What a rule limits for all nodes together.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    name: Arc<str>,
+    rate: Rate,
+    burst: u32,
+    windows: Vec<Window>,
+}
+
+/// What became of requests since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Asked in Redis.
+    pub asked: u64,
+    /// Counted by this node alone, since Redis was away or slow.
+    pub alone: u64,
+    /// Refused, by either.
+    pub refused: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    asked: AtomicU64,
+    alone: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// The budgets of all rules.
+pub struct Budgets {
+    /// `None`: no fleet, so this node counts for itself.
+    redis: Option<Arc<Redis>>,
+    prefix: String,
+    secret: hmac::Key,
+    limits: Arc<Limits>,
+    is_alone: AtomicBool,
+    counts: Counts,
+}
+
+impl Budgets {
+    /// `prefix` and `secret` are those of the fleet, the same on all nodes. Without a secret who reads Redis can try
+    /// addresses and accounts until one has the name that is there. What a node counts for itself is kept in `limits`.
+    pub fn new(
+        redis: Option<Arc<Redis>>,
+        prefix: &str,
+        secret: &[u8],
+        limits: Arc<Limits>,
+    ) -> Self {
+        Self {
+            redis,
+            prefix: format!("{{{prefix}}}:budget:"),
+            secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
+            limits,
+            is_alone: AtomicBool::new(false),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The budget of a rule; `None`: it limits no requests.
+    pub fn budget(&self, name: &str, rule: &LimitRule) -> Option<Budget> {
+        let rate = rule.requests?;
+        let burst = rule.burst.unwrap_or(rate.amount).max(1);
+        Some(Budget { name: name.into(), rate, burst, windows: Window::all(rate, burst) })
+    }
+
+    /// Takes one request out of the account of each holder, or out of none of them. `nodes`: so many share the rate while
+    /// each counts for itself. Waits for no longer than Redis has for a command.
+    ///
+    /// # Errors
+    /// Nothing is left in one of them.
+    pub async fn take(
+        &self,
+        budget: &Budget,
+        holders: &[Holder<'_>],
+        nodes: usize,
+        now: Moment,
+    ) -> Result<(), RetryAfter> {
+        let answer = match &self.redis {
+            Some(redis) => self.ask(redis, budget, holders).await,
+            None => Err(RedisError::Away),
+        };
+        let result = match answer {
+            Ok(result) => {
+                self.counts.asked.fetch_add(1, Ordering::Relaxed);
+                self.is_shared_again();
+                result
+            }
+            Err(error) => {
+                self.counts.alone.fetch_add(1, Ordering::Relaxed);
+                self.goes_on_alone(&error, nodes);
+                self.take_here(budget, holders, nodes, now)
+            }
+        };
+        if result.is_err() {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// What became of requests.
+    pub fn figures(&self) -> Figures {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { asked, alone, refused } = &self.counts;
+        Figures { asked: read(asked), alone: read(alone), refused: read(refused) }
+    }
+
+    async fn ask(
+        &self,
+        redis: &Arc<Redis>,
+        budget: &Budget,
+        holders: &[Holder<'_>],
+    ) -> Result<Result<(), RetryAfter>, RedisError> {
+        let (command, timeout) = (self.command(budget, holders), redis.timeout());
+        // A task of its own, since to connect may take longer, and should come to its end all the same.
+        let asking = Arc::clone(redis);
+        let asked = tokio::spawn(async move { asking.ask(&command).await });
+        match tokio::time::timeout(timeout, asked).await {
+            Ok(Ok(reply)) => wait_of(&reply?),
+            Ok(Err(_stopped)) => Err(RedisError::Away),
+            Err(_elapsed) => Err(RedisError::TimedOut(timeout)),
+        }
+    }
+
+    /// The script goes with each question, as those of the fleet do: it is a kilobyte, and one that Redis has forgotten would
+    /// take a second round trip.
+    fn command(&self, budget: &Budget, holders: &[Holder<'_>]) -> Command {
+        let names = holders.iter().map(|holder| self.name(budget, *holder));
+        let command = Command::new("EVAL").arg(SCRIPT).number(holders.len());
+        let command = names.fold(command, Command::arg);
+        budget.windows.iter().fold(command, |command, window| {
+            command.number(window.count).number(window.microseconds)
+        })
+    }
+
+    /// The key of an account.
+    fn name(&self, budget: &Budget, holder: Holder<'_>) -> String {
+        let (kind, bytes) = match holder {
+            Holder::Client(bytes) => (b'c', bytes),
+            Holder::Account(Some(account)) => (b'a', account.as_bytes()),
+            Holder::Account(None) => (b'u', &b""[..]),
+        };
+        let mut context = hmac::Context::with_key(&self.secret);
+        // A rule whose name and limit stay keeps its accounts. Each part says how long it is, so none can be taken for another.
+        context.update(&(budget.name.len() as u64).to_be_bytes());
+        context.update(budget.name.as_bytes());
+        context.update(&budget.rate.amount.to_be_bytes());
+        context.update(&budget.rate.each.as_micros().to_be_bytes());
+        context.update(&budget.burst.to_be_bytes());
+        context.update(&[kind]);
+        context.update(bytes);
+        let hash = context.sign();
+        hash.as_ref().iter().take(NAME_BYTES).fold(self.prefix.clone(), |mut name, byte| {
+            // Writing to a text cannot fail.
+            let _written = write!(name, "{byte:02x}");
+            name
+        })
+    }
+
+    fn take_here(
+        &self,
+        budget: &Budget,
+        holders: &[Holder<'_>],
+        nodes: usize,
+        now: Moment,
+    ) -> Result<(), RetryAfter> {
+        let limit = self.share(budget, nodes);
+        holders.iter().try_for_each(|holder| {
+            self.limits.take(&limit, self.limits.key(("budget", holder)), now)
+        })
+    }
+
+    /// The share of one node: as many, in a time that is longer by the number of nodes.
+    fn share(&self, budget: &Budget, nodes: usize) -> Limit {
+        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX).max(1);
+        let Rate { amount, each } = budget.rate;
+        let requests = Rate { amount, each: each.saturating_mul(nodes) };
+        let rule = LimitRule {
+            requests: Some(requests),
+            burst: Some((budget.burst / nodes).max(1)),
+            ..LimitRule::default()
+        };
+        self.limits.limit(&budget.name, &rule)
+    }
+
+    fn goes_on_alone(&self, error: &RedisError, nodes: usize) {
+        if self.redis.is_some() && !self.is_alone.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "budgets of the fleet cannot be asked for: {error}; this node counts for itself, \
+                 against the share of one of {nodes} nodes"
+            );
+        }
+    }
+
+    fn is_shared_again(&self) {
+        // Each login looks, few change it.
+        if self.is_alone.load(Ordering::Relaxed) && self.is_alone.swap(false, Ordering::Relaxed) {
+            tracing::info!("budgets are counted for the fleet again");
+        }
+    }
+}
+
+fn wait_of(reply: &Reply) -> Result<Result<(), RetryAfter>, RedisError> {
+    match reply.integer() {
+        Some(0) => Ok(Ok(())),
+        Some(milliseconds) => Ok(Err(RetryAfter(Duration::from_millis(milliseconds)))),
+        None => Err(RedisError::Unexpected),
+    }
+}
+
+#[cfg(test)]
+mod tests;
