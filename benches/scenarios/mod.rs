@@ -31,6 +31,12 @@ pub const ALL: &[Scenario] = &[
         rounds: 2_000,
         prepare: visit::page_with_menu_gzip,
     },
+    Scenario { name: "hit_page_without_rules", rounds: 2_000, prepare: visit::page_without_rules },
+    Scenario {
+        name: "hit_page_with_100_rules",
+        rounds: 2_000,
+        prepare: visit::page_with_100_rules,
+    },
     Scenario { name: "hit_page_not_modified", rounds: 2_000, prepare: visit::page_not_modified },
     Scenario { name: "hit_file_1_kib", rounds: 2_000, prepare: visit::file_1_kib },
     Scenario { name: "pass_http", rounds: 1_000, prepare: passes::pass_http },

@@ -2,15 +2,18 @@
 //! Between them is all that a shop has on: policy, store, access log, metrics.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use parvis::app::build_node;
 use parvis::listener::{Limits, serve_pipe};
 use parvis::observe::State;
 use parvis::pipeline::Node;
-use parvis::settings::{AccessLog, Endpoint, Origin, Settings};
+use parvis::settings::{
+    AccessLog, Action, Endpoint, HeaderMatch, HeaderWants, Origin, Settings, TrafficRule, WhoKind,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::Runtime;
 
@@ -30,6 +33,15 @@ pub fn page_gzip() -> Operation {
     hit(Kind::Page, &[("Accept-Encoding", "gzip, deflate")])
 }
 
+/// The same with rules of `[traffic]`: none, and a hundred, each of which the request might match.
+pub fn page_without_rules() -> Operation {
+    hit_with(Kind::Page, &BROWSER, |settings| settings.traffic.on = false)
+}
+
+pub fn page_with_100_rules() -> Operation {
+    hit_with(Kind::Page, &BROWSER, |settings| settings.traffic.rules = hundred_rules())
+}
+
 pub fn page_with_menu_gzip() -> Operation {
     hit(Kind::PageWithMenu, &[("Accept-Encoding", "gzip, deflate")])
 }
@@ -42,6 +54,50 @@ pub fn file_1_kib() -> Operation {
     hit(Kind::File, &[])
 }
 
+/// What a browser says of itself.
+const BROWSER: [(&str, &str); 4] = [
+    ("Accept-Encoding", "gzip, deflate"),
+    ("Accept-Language", "de-DE,de;q=0.9,en;q=0.7"),
+    (
+        "Cookie",
+        "form_key=abcdefgh; PHPSESSID=0123456789abcdef0123456789; private_content_version=1",
+    ),
+    (
+        "User-Agent",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+         Chrome/141.0.0.0 Safari/537.36",
+    ),
+];
+
+/// Rules as a shop collects them: networks, paths, crawlers' names, parameters, kinds of clients. Some match each
+/// hit, and count; none decides.
+fn hundred_rules() -> Vec<TrafficRule> {
+    let header = |wants| vec![HeaderMatch { name: "user-agent".to_owned(), wants }];
+    (0..100_u8)
+        .map(|number| {
+            let mut rule = TrafficRule {
+                name: format!("rule-{number}"),
+                action: Action::Refuse,
+                ..TrafficRule::default()
+            };
+            match number % 10 {
+                0..3 => {
+                    let nets = (0..8).map(|net| IpNet::from(IpAddr::from([10, number, net, 1])));
+                    rule.from = nets.collect();
+                }
+                3..6 => {
+                    rule.paths = vec![format!("/part-{number}/x"), format!("/*/part-{number}*")];
+                }
+                6 => rule.headers = header(HeaderWants::Contains(format!("crawler-{number}"))),
+                7 => rule.query = vec![format!("parameter_{number}")],
+                8 => rule.who = vec![WhoKind::Impostor],
+                _ => (rule.who, rule.action) = (vec![WhoKind::Session], Action::Log),
+            }
+            rule
+        })
+        .collect()
+}
+
 /// A node behind a pipe, with one runtime for both ends.
 pub(super) struct Visitor {
     runtime: Runtime,
@@ -51,9 +107,13 @@ pub(super) struct Visitor {
 
 impl Visitor {
     pub(super) fn new(origin: Origin) -> Self {
+        Self::with(Settings { origin, ..Settings::default() })
+    }
+
+    fn with(settings: Settings) -> Self {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let node = runtime.block_on(async { node(origin) });
+        let node = runtime.block_on(async { node(settings) });
         let (pipe, far_end) = tokio::io::duplex(PIPE_BYTES);
         let limits = Arc::new(Limits::from(&parvis::settings::Listen::default()));
         runtime.spawn(serve_pipe(far_end, Arc::new(node.clone()), limits));
@@ -121,8 +181,15 @@ impl Drop for Visitor {
 
 /// A visitor who asks again and again for what is stored.
 fn hit(kind: Kind, fields: &[(&str, &str)]) -> Operation {
+    hit_with(kind, fields, |_| {})
+}
+
+/// The same with settings of its own.
+fn hit_with(kind: Kind, fields: &[(&str, &str)], change: impl FnOnce(&mut Settings)) -> Operation {
     let origin = Origin { http: Some(Endpoint::Tcp(start_origin())), ..Origin::default() };
-    let mut visitor = Visitor::new(origin);
+    let mut settings = Settings { origin, ..Settings::default() };
+    change(&mut settings);
+    let mut visitor = Visitor::with(settings);
     let request = request_bytes(kind.target(), fields);
     visitor.ask(&request);
     visitor.wait_until_stored(if kind == Kind::PageWithMenu { 2 } else { 1 });
@@ -148,8 +215,7 @@ fn is_whole(response: &[u8]) -> bool {
 }
 
 /// A node as a shop has it, with its access log on.
-fn node(origin: Origin) -> Node {
-    let mut settings = Settings { origin, ..Settings::default() };
+fn node(mut settings: Settings) -> Node {
     settings.log.access = AccessLog::File("/dev/null".into());
     build_node(settings, Arc::new(State::new()), None).expect("settings are right")
 }

@@ -14,7 +14,7 @@ use crate::clock::{Clock, Moment};
 use crate::error_pages::ErrorPages;
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
-use crate::fleet::{Fleet, Values};
+use crate::fleet::{Fleet, FleetError, Values};
 use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
 use crate::observe::{Labelled, Observer, Reading, Readings, State};
@@ -22,6 +22,7 @@ use crate::origin::Origin;
 use crate::origin::status::{Shown, Watch};
 use crate::pipeline::{Maintenance, Node, Parts, PrivateParts, Rules, SharedPages};
 use crate::policy::Policy;
+use crate::redis_pool::Redis;
 use crate::sessions::gate::{Bounds, Gate};
 use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
@@ -71,7 +72,9 @@ pub fn build_node(
     let bots = Bots::new(&settings.bots, clock.clone())?;
     let (signer, source) = tokens::kept::signer(&settings.traffic.secret, &[], &settings);
     tracing::info!(%source, "the secret that signs what clients keep");
-    let kept_traffic = Arc::new(Kept::new(&settings, Arc::new(signer)));
+    let redis = settings.redis.is_set().then(|| Redis::new(&settings.redis, &clock));
+    let redis = redis.transpose().map_err(FleetError::from)?;
+    let kept_traffic = Arc::new(Kept::new(&settings, Arc::new(signer), redis.map(Arc::new)));
     let traffic = Traffic::new(&settings, Arc::clone(&kept_traffic), Arc::clone(&pages), None);
     let rules = Rules { policy, settings: Arc::new(settings), pages, traffic };
     Ok(Node::new(Parts {
@@ -147,7 +150,7 @@ pub fn register_readings(
             readings.set(Reading::SessionsRefused, gate.refused);
         }
         show_bots(readings, &parts.bots.figures());
-        show_traffic(readings, &parts.rules.load().traffic);
+        show_traffic(readings, &parts.rules.load().traffic, &parts.kept_traffic);
         show_fleet(readings, parts);
         show_snapshots(readings, &keeper, parts.clock.now());
         let door = connections.counts();
@@ -187,7 +190,11 @@ fn show_admission(readings: &mut Readings, admission: &Admission) {
     }
 }
 
-fn show_traffic(readings: &mut Readings, traffic: &Traffic) {
+fn show_traffic(readings: &mut Readings, traffic: &Traffic, kept: &Kept) {
+    let budgets = kept.budget_figures();
+    readings.set(Reading::TrafficBudgetsAsked, budgets.asked);
+    readings.set(Reading::TrafficBudgetsAlone, budgets.alone);
+    readings.set(Reading::TrafficBudgetsRefused, budgets.refused);
     for rule in traffic.rules().iter() {
         let figures = rule.figures();
         let mut set = |metric, value| readings.set_labelled(metric, &rule.name, value);

@@ -135,7 +135,7 @@ pub(super) struct MaintenanceArguments {
 pub(super) struct ExplainArguments {
     #[command(flatten)]
     pub config: ConfigArguments,
-    /// The URL that is asked for, such as https://shop.example/women.html?color=49
+    /// The URL that is asked for, with http or https in front.
     #[arg(long, value_name = "URL")]
     pub url: String,
     /// The client's address.

@@ -348,6 +348,12 @@ impl Fleet {
         members.is_some_and(|(link, members)| link.hosts.has_left(host, &members))
     }
 
+    /// How many nodes there are, this one included; while Redis is away the last view stays.
+    pub fn nodes(&self) -> usize {
+        let members = self.link.as_ref().and_then(|link| link.members.load_full());
+        members.map_or(1, |members| members.len().max(1))
+    }
+
     /// Where other nodes come in; `None`: pages are neither asked for nor given.
     pub fn peer_door(&self) -> Option<&Arc<PeerDoor>> {
         self.peers.as_ref().map(|peers| peers.door())

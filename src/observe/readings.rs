@@ -133,6 +133,12 @@ readings! {
         "What bounds that: the setting, or PHP-FPM's children without those busy for others.",
     AdmissionRetriesRefused = Counter "admission" "retries_refused_total"
         "Further tries at the origin that were not made, since too many were.",
+    TrafficBudgetsAsked = Counter "traffic" "budgets_asked_total"
+        "Requests that were counted for the whole fleet, in Redis.",
+    TrafficBudgetsAlone = Counter "traffic" "budgets_alone_total"
+        "Requests that this node counted for itself, since Redis was away or slow, or there is none.",
+    TrafficBudgetsRefused = Counter "traffic" "budgets_refused_total"
+        "Requests that were beyond a budget of the fleet.",
     BotsKnown = Gauge "bots" "known" "Bots that are known by their names.",
     BotsFilesWrong = Gauge "bots" "files_wrong"
         "Files with data of bots that are missing or broken; the last good ones are in use.",

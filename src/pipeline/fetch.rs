@@ -417,7 +417,7 @@ impl Node {
             Ok(spooled) => spooled,
             Err(error) => return spool_failure(&error),
         };
-        if let Err(no) = self.may_ask(visit) {
+        if let Err(no) = self.may_ask(visit, Some(&spooled)).await {
             return self.denied(visit, &no);
         }
         let (method, target) = (visit.request.method.clone(), &visit.request.target);

@@ -100,7 +100,7 @@ impl Node {
             Finding::Serve { entry, verdict, reason } => {
                 self.deliver(visit, &entry, verdict, reason).await
             }
-            Finding::Ask { plan, missed } => match self.may_ask(visit) {
+            Finding::Ask { plan, missed } => match self.may_ask(visit, None).await {
                 Ok(()) => self.miss(visit, plan, missed).await,
                 Err(no) => self.not_asked(visit, &missed, &no).await,
             },

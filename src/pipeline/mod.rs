@@ -203,10 +203,12 @@ impl Node {
             return self.denied(visit, no);
         }
         match plan {
-            plan if upgrade::is_offered(self, visit, &plan) => match self.may_ask(visit) {
-                Ok(()) => self.switch(visit).await,
-                Err(no) => self.denied(visit, &no),
-            },
+            plan if upgrade::is_offered(self, visit, &plan) => {
+                match self.may_ask(visit, None).await {
+                    Ok(()) => self.switch(visit).await,
+                    Err(no) => self.denied(visit, &no),
+                }
+            }
             Plan::Lookup(plan) => self.lookup(visit, plan, looked).await,
             Plan::Pass(reason) => self.pass(visit, body, reason).await,
             Plan::Purge => self.purge(visit).await,

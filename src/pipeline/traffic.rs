@@ -10,6 +10,7 @@ use http::StatusCode;
 use super::lookup::Missed;
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
+use crate::body::Spooled;
 use crate::clock::Moment;
 use crate::exchange::{Client, Request, Response};
 use crate::observe::Verdict;
@@ -17,6 +18,7 @@ use crate::policy::{self, Plan};
 use crate::reason::Reason;
 use crate::sessions::visitors::Class;
 use crate::traffic::bots::Bot;
+use crate::traffic::forms::{self, Named};
 use crate::traffic::{Asked, Declared, Denial, Judged, Knows, No};
 
 /// Who sends a request: looked up where a rule needs it.
@@ -92,15 +94,27 @@ impl Node {
         work(&Asked::new(request, client, &who), now)
     }
 
-    /// May PHP be asked for it? What the limits of the fleet count is counted here. Fragments are part of their
-    /// page, which was judged.
-    pub(super) fn may_ask(&self, visit: &Visit) -> Result<(), No> {
+    /// May PHP be asked for it? What the limits of the fleet count is counted here, `content` may name an account.
+    /// Fragments are part of their page, which was judged.
+    pub(super) async fn may_ask(&self, visit: &Visit, content: Option<&Spooled>) -> Result<(), No> {
         let is_free = visit.judged.goes_anywhere() || visit.nesting.is_fragment();
         if is_free || !self.parts.origin.runs(&visit.request.target) {
             return Ok(());
         }
         let traffic = &visit.rules.traffic;
-        self.with_asked(visit, |asked, now| traffic.before_php(&visit.judged, asked, now))
+        let claims =
+            self.with_asked(visit, |asked, now| traffic.before_php(&visit.judged, asked, now))?;
+        for claim in claims {
+            let named = named(visit, traffic.field(&claim), content).await;
+            let (nodes, now) = (self.parts.fleet.nodes(), self.parts.clock.now());
+            let Err(again) = traffic.claim(&claim, &named, nodes, now).await else { continue };
+            let rules = traffic.rules();
+            let used_up = |asked: &Asked<'_>, _| rules.used_up(claim.place(), asked, again, false);
+            if let Some(no) = self.with_asked(visit, used_up) {
+                return Err(no);
+            }
+        }
+        Ok(())
     }
 
     /// May PHP be asked for a refresh of what it is given stale?
@@ -154,6 +168,16 @@ impl Node {
     fn unix_seconds(&self) -> u64 {
         let since = self.parts.clock.wall_roughly().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs())
+    }
+}
+
+/// The account that the content names by this field.
+async fn named(visit: &Visit, field: Option<&str>, content: Option<&Spooled>) -> Named {
+    let (Some(field), Some(content)) = (field, content) else { return Named::Nobody };
+    let content_type = visit.request.fields.first("Content-Type").map(|value| &value[..]);
+    match content.whole(forms::CONTENT_MAX_BYTES).await {
+        Ok(Some(content)) => forms::account(field, content_type, &content),
+        Ok(None) | Err(_) => Named::Unreadable,
     }
 }
 

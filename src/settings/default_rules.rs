@@ -28,8 +28,8 @@ fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).to_vec()
 }
 
-fn rate(amount: u32, seconds: u64) -> Option<Rate> {
-    Some(Rate { amount, each: Duration::from_secs(seconds) })
+fn rate(amount: u32, seconds: u64) -> Rate {
+    Rate { amount, each: Duration::from_secs(seconds) }
 }
 
 fn rule(name: &str, action: Action) -> TrafficRule {
@@ -39,7 +39,7 @@ fn rule(name: &str, action: Action) -> TrafficRule {
 /// So many requests of a minute, in the whole fleet.
 fn budget(amount: u32, per: Per) -> Action {
     Action::Limit(LimitRule {
-        requests: rate(amount, 60),
+        requests: Some(rate(amount, 60)),
         per,
         fleet: true,
         ..LimitRule::default()
@@ -48,7 +48,7 @@ fn budget(amount: u32, per: Per) -> Action {
 
 /// So many milliseconds of PHP in ten seconds.
 fn php(amount: u32, per: Per, beyond: Beyond) -> Action {
-    Action::Limit(LimitRule { php: rate(amount, 10), per, beyond, ..LimitRule::default() })
+    Action::Limit(LimitRule { php: Some(rate(amount, 10)), per, beyond, ..LimitRule::default() })
 }
 
 /// The rules, in order.
@@ -63,11 +63,11 @@ pub(super) fn default_rules() -> Vec<TrafficRule> {
     rules
 }
 
-/// What is guessed or tried out, by a session and by an address.
+/// What is guessed or tried out, by a session and by an address. What a session is refused counts against no address.
 fn slow_things() -> Vec<TrafficRule> {
     let post = || texts(["POST", "PUT"]);
     let pair = |what: &str, paths: &[&str], address: u32, session: u32| {
-        [("address", Per::Address, address), ("session", Per::Session, session)].map(
+        [("session", Per::Session, session), ("address", Per::Address, address)].map(
             |(name, per, amount)| TrafficRule {
                 methods: post(),
                 paths: paths.iter().map(|path| (*path).to_owned()).collect(),
@@ -121,7 +121,7 @@ fn facets() -> Vec<TrafficRule> {
         deep(
             "facets-network",
             LimitRule {
-                requests: rate(60, 60),
+                requests: Some(rate(60, 60)),
                 burst: Some(30),
                 per: Per::Network,
                 beyond: Beyond::Challenge,
@@ -131,7 +131,7 @@ fn facets() -> Vec<TrafficRule> {
         deep(
             "facets-all",
             LimitRule {
-                php: rate(2_000, 10),
+                php: Some(rate(2_000, 10)),
                 per: Per::Rule,
                 beyond: Beyond::Challenge,
                 ..LimitRule::default()
@@ -140,7 +140,7 @@ fn facets() -> Vec<TrafficRule> {
         deep(
             "facets-visitor",
             LimitRule {
-                requests: rate(60, 60),
+                requests: Some(rate(60, 60)),
                 burst: Some(30),
                 per: Per::Session,
                 ..LimitRule::default()

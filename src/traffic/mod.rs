@@ -26,21 +26,35 @@ pub use verdict::{Denial, Judged, No};
 
 use crate::clock::Moment;
 use crate::error_pages::ErrorPages;
+use crate::redis_pool::Redis;
 use crate::settings::{LimitRule, Per, Settings};
 use crate::tokens::Signer;
+use budgets::{Budget, Budgets, Holder};
 use challenge::Challenge;
+use forms::Named;
 use limits::{Limit, Limits};
 
 /// What outlives a reload.
 pub struct Kept {
-    limits: Limits,
+    limits: Arc<Limits>,
+    budgets: Budgets,
     signer: Arc<Signer>,
 }
 
 impl Kept {
-    /// With as many accounts as the settings say.
-    pub fn new(settings: &Settings, signer: Arc<Signer>) -> Self {
-        Self { limits: Limits::new(settings.traffic.accounts_max), signer }
+    /// With as many accounts as the settings say. `redis`: where the nodes of a fleet count together.
+    pub fn new(settings: &Settings, signer: Arc<Signer>, redis: Option<Arc<Redis>>) -> Self {
+        let limits = Arc::new(Limits::new(settings.traffic.accounts_max));
+        let secrets = [&settings.traffic.secret, &settings.fleet.peers.secret];
+        let secret = secrets.into_iter().find(|secret| !secret.is_empty());
+        let secret = secret.map_or(&[][..], |secret| secret.as_bytes());
+        let budgets = Budgets::new(redis, &settings.fleet.prefix, secret, Arc::clone(&limits));
+        Self { limits, budgets, signer }
+    }
+
+    /// What became of requests that the fleet counts.
+    pub fn budget_figures(&self) -> budgets::Figures {
+        self.budgets.figures()
     }
 
     /// Signs what clients keep.
@@ -55,6 +69,7 @@ pub struct Traffic {
     rules: Rules,
     /// By the places of rules.
     limits: Vec<Option<Limit>>,
+    budgets: Vec<Option<Budget>>,
     challenge: Challenge,
     is_on: bool,
 }
@@ -70,8 +85,13 @@ impl Traffic {
     ) -> Self {
         let rules = Rules::new(&settings.traffic, before.map(|before| &before.rules));
         let limit = |rule: &Rule| rule.limit().map(|own| kept.limits.limit(&rule.name, own));
+        let budget = |rule: &Rule| {
+            let own = rule.limit().filter(|limit| limit.fleet)?;
+            kept.budgets.budget(&rule.name, own)
+        };
         Self {
             limits: rules.iter().map(limit).collect(),
+            budgets: rules.iter().map(budget).collect(),
             challenge: Challenge::new(&settings.challenge, Arc::clone(&kept.signer), pages),
             is_on: settings.traffic.on && !settings.traffic.rules.is_empty(),
             rules,
@@ -112,26 +132,82 @@ impl Traffic {
         self.kept.limits.take(account, key, now).map_err(|again| again.0)
     }
 
-    /// What the rules say of a request before PHP is asked for it: who gets what is stored alone, whose PHP time
-    /// is used up, and what is counted for the fleet.
+    /// What the rules say of a request before PHP is asked for it: who gets what is stored alone, and whose PHP
+    /// time is used up. What the fleet counts is left to be claimed.
     ///
     /// # Errors
     /// A rule's no.
-    pub fn before_php(&self, judged: &Judged, asked: &Asked<'_>, now: Moment) -> Result<(), No> {
+    pub fn before_php(
+        &self,
+        judged: &Judged,
+        asked: &Asked<'_>,
+        now: Moment,
+    ) -> Result<Vec<Claim>, No> {
+        let mut claims = Vec::new();
         for place in judged.before_php.iter() {
             let Some(limit) = self.rules.at(place).and_then(Rule::limit) else { continue };
-            let taken = if limit.fleet {
-                self.take(place, limit, asked, now)
-            } else {
-                self.php_left(place, limit, asked, now)
-            };
-            if let Err(again) = taken
-                && let Some(no) = self.rules.used_up(place, asked, again, !limit.fleet)
+            if limit.fleet {
+                claims.push(Claim { place, client: self.client(place, limit.per, asked) });
+            } else if let Err(again) = self.php_left(place, limit, asked, now)
+                && let Some(no) = self.rules.used_up(place, asked, again, true)
             {
                 return Err(no);
             }
         }
-        judged.stored.clone().map_or(Ok(()), Err)
+        judged.stored.clone().map_or(Ok(claims), Err)
+    }
+
+    /// The form field that names the account of a claim.
+    pub fn field(&self, claim: &Claim) -> Option<&str> {
+        self.rules.at(claim.place).and_then(Rule::limit)?.field.as_deref()
+    }
+
+    /// Takes one request out of a budget of the fleet, of the client and of the account that a form names. Waits for
+    /// Redis, no longer than that has for a command.
+    ///
+    /// # Errors
+    /// When something will be left again.
+    pub async fn claim(
+        &self,
+        claim: &Claim,
+        named: &Named,
+        nodes: usize,
+        now: Moment,
+    ) -> rules::Taken {
+        let Some(Some(budget)) = self.budgets.get(claim.place) else { return Ok(()) };
+        let client = Holder::Client(&claim.client);
+        let account = match named {
+            Named::Nobody => None,
+            Named::Account(name) => Some(Holder::Account(Some(name))),
+            Named::Unreadable => Some(Holder::Account(None)),
+        };
+        let holders: Vec<Holder<'_>> = [Some(client), account].into_iter().flatten().collect();
+        let taken = self.kept.budgets.take(budget, &holders, nodes, now).await;
+        taken.map_err(|again| again.0)
+    }
+
+    /// Who shares a budget, in a form that is the same on all nodes.
+    fn client(&self, place: usize, per: Per, asked: &Asked<'_>) -> Vec<u8> {
+        let of_prefix = |kind: u8, (is_ipv6, prefix): (bool, u128)| {
+            [&[kind, u8::from(is_ipv6)], &prefix.to_be_bytes()[..]].concat()
+        };
+        let of_address = || of_prefix(0, prefix(asked.address, 32, 64));
+        match per {
+            Per::Address => of_address(),
+            Per::Network => of_prefix(1, prefix(asked.address, 24, 48)),
+            Per::Session => match asked.session() {
+                Some(session) => [&[2], &session[..]].concat(),
+                None => of_address(),
+            },
+            Per::Class => vec![3, self.class(place, asked)],
+            Per::Rule => vec![4],
+        }
+    }
+
+    fn class(&self, place: usize, asked: &Asked<'_>) -> u8 {
+        let who = self.rules.at(place).map_or(&[][..], |rule| &rule.own.who);
+        let kind = who.iter().find(|kind| asked.is(**kind)).map(|kind| *kind as u8);
+        kind.unwrap_or(asked.declared() as u8)
     }
 
     fn php_left(
@@ -180,13 +256,22 @@ impl Traffic {
                 Some(session) => limits.key((2_u8, &session[..])),
                 None => of_address(),
             },
-            Per::Class => {
-                let who = self.rules.at(place).map_or(&[][..], |rule| &rule.own.who);
-                let kind = who.iter().find(|kind| asked.is(**kind)).map(|kind| *kind as u8);
-                limits.key((3_u8, kind.unwrap_or(asked.declared() as u8)))
-            }
+            Per::Class => limits.key((3_u8, self.class(place, asked))),
             Per::Rule => limits.key(4_u8),
         }
+    }
+}
+
+/// One request of a budget of the fleet, to be taken.
+pub struct Claim {
+    place: usize,
+    client: Vec<u8>,
+}
+
+impl Claim {
+    /// The place of its rule.
+    pub fn place(&self) -> usize {
+        self.place
     }
 }
 

@@ -75,7 +75,7 @@ impl Rule {
 /// All rules, in order.
 #[derive(Debug)]
 pub struct Rules {
-    rules: Vec<Rule>,
+    list: Vec<Rule>,
     methods: [Set; METHODS.len()],
     /// Those that take any method.
     other_methods: Set,
@@ -116,7 +116,7 @@ impl Rules {
         let with_facets = those(&|rule| rule.facets_min.is_some());
         let asks_query = parameters.with().or(with_length).or(with_facets);
         Self {
-            rules: given.iter().map(compiled).collect(),
+            list: given.iter().map(compiled).collect(),
             methods: METHODS.map(|method| {
                 let takes = |own: &String| own == method.as_str();
                 those(&|rule| rule.methods.is_empty() || rule.methods.iter().any(takes))
@@ -137,16 +137,16 @@ impl Rules {
 
     /// All of them.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Rule> {
-        self.rules.iter()
+        self.list.iter()
     }
 
     /// The rule at a place.
     pub fn at(&self, place: usize) -> Option<&Rule> {
-        self.rules.get(place)
+        self.list.get(place)
     }
 
     fn named(&self, name: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| &*rule.name == name)
+        self.list.iter().find(|rule| &*rule.name == name)
     }
 
     /// Requests of a kind of client, as far as a rule asked who it was.
@@ -203,12 +203,12 @@ impl Rules {
             }
             match rule.says(place, asked, take) {
                 Said::Nothing => {}
-                Said::Goes if !rule.is_dry => {
+                Said::Goes | Said::No(_) if rule.is_dry => rule.tally.decide_dry(),
+                Said::Goes => {
                     rule.tally.decide();
                     break;
                 }
-                Said::Goes => rule.tally.decide_dry(),
-                Said::No(no) if !rule.is_dry => {
+                Said::No(no) => {
                     rule.tally.decide();
                     if matches!(no.denial, Denial::Stored(_)) {
                         judged.stored = Some(no);
@@ -217,7 +217,6 @@ impl Rules {
                     }
                     break;
                 }
-                Said::No(_) => rule.tally.decide_dry(),
             }
         }
         for kind in asked.known_kinds() {
@@ -300,7 +299,6 @@ impl Rule {
     ) -> Said {
         match &self.own.action {
             Action::Allow => Said::Goes,
-            Action::Log => Said::Nothing,
             Action::Refuse => Said::No(self.no(Denial::Refused)),
             Action::Stored => Said::No(self.no(Denial::Stored(None))),
             Action::Challenge if asked.needs_no_challenge() => Said::Nothing,
@@ -310,7 +308,7 @@ impl Rule {
                 let no = again.and_then(|again| self.beyond(asked, again, false));
                 no.map_or(Said::Nothing, Said::No)
             }
-            Action::Limit(_) => Said::Nothing,
+            Action::Log | Action::Limit(_) => Said::Nothing,
         }
     }
 }

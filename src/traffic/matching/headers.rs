@@ -14,7 +14,7 @@ pub struct Headers {
     index: Table<Option<usize>>,
     /// By the length of a name: is there one?
     lengths: [bool; LENGTHS],
-    headers: Vec<Header>,
+    asked: Vec<Header>,
     with: Set,
 }
 
@@ -50,20 +50,19 @@ impl Headers {
         let mut own = Self {
             index: Table::new(true),
             lengths: [false; LENGTHS],
-            headers: Vec::new(),
+            asked: Vec::new(),
             with: Set::EMPTY,
         };
         let mut texts: Vec<Vec<&str>> = Vec::new();
         for (rule, headers) in rules.enumerate() {
             for HeaderMatch { name, wants } in headers {
                 own.with.add(rule);
-                let at = *own.index.entry(name).get_or_insert(own.headers.len());
-                if at == own.headers.len() {
-                    own.headers.push(Header::default());
+                let at = *own.index.entry(name).get_or_insert(own.asked.len());
+                if at == own.asked.len() {
+                    own.asked.push(Header::default());
                     texts.push(Vec::new());
                 }
-                let (Some(header), Some(texts)) = (own.headers.get_mut(at), texts.get_mut(at))
-                else {
+                let (Some(header), Some(texts)) = (own.asked.get_mut(at), texts.get_mut(at)) else {
                     continue;
                 };
                 own.lengths[name.len().min(LENGTHS - 1)] = true;
@@ -78,7 +77,7 @@ impl Headers {
                 }
             }
         }
-        for (header, texts) in own.headers.iter_mut().zip(texts) {
+        for (header, texts) in own.asked.iter_mut().zip(texts) {
             header.any = any_of(&texts);
         }
         own
@@ -96,7 +95,7 @@ impl Headers {
                 continue;
             }
             let Some(Some(at)) = self.index.named(&field.name) else { continue };
-            let (Some(header), Some(found)) = (self.headers.get(*at), found.get_mut(*at)) else {
+            let (Some(header), Some(found)) = (self.asked.get(*at), found.get_mut(*at)) else {
                 continue;
             };
             seen |= 1 << at;
@@ -105,7 +104,7 @@ impl Headers {
             }
         }
         let mut left = rules;
-        for (at, header) in self.headers.iter().enumerate() {
+        for (at, header) in self.asked.iter().enumerate() {
             let found = match found.get(at) {
                 Some(found) if seen & (1 << at) != 0 => *found,
                 Some(_) => header.absent,

@@ -30,7 +30,7 @@ impl Node {
     }
 }
 
-fn segments<'a>(path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty())
 }
 

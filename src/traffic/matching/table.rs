@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn table(patterns: &[&str], ignores_case: bool) -> Table<Vec<usize>> {
-        let mut table = Table::new(ignores_case);
+        let mut table: Table<Vec<usize>> = Table::new(ignores_case);
         for (number, pattern) in patterns.iter().enumerate() {
             table.entry(pattern).push(number);
         }

@@ -1,5 +1,6 @@
 //! What clients may do, and how much of it.
 
+mod budgets;
 mod defaults;
 mod explain;
 mod limits;
@@ -7,7 +8,10 @@ mod php_time;
 mod refusals;
 mod stored;
 
+use std::time::Duration;
+
 use super::support::parvis::Builder;
+use super::support::process::wait_until;
 use super::support::{Parvis, Reply};
 
 const HTML: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
@@ -24,10 +28,14 @@ fn on_and_off(builder: impl Fn() -> Builder) -> [Parvis; 2] {
     [builder().start(), builder().with("traffic.on", "false").start()]
 }
 
+/// Asked for until it is stored, by somebody whom no rule of a test is about.
+fn store(parvis: &Parvis, target: &str) {
+    let is_hit =
+        || parvis.get(target, &[HTML, BROWSER, ("X-Forwarded-For", "203.0.113.9")]).is_hit();
+    wait_until("it is stored", Duration::from_secs(10), is_hit);
+}
+
 /// Asked for by the client of this address.
 fn from(parvis: &Parvis, address: &str, target: &str) -> Reply {
     parvis.get(target, &[HTML, BROWSER, ("X-Forwarded-For", address)])
 }
-//! What clients may do.
-
-mod budgets;

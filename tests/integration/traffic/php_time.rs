@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::support::Parvis;
 use super::super::support::origin::{Origin, page};
-use super::{from, on_and_off, rule};
+use super::{from, on_and_off, rule, store};
 
 /// Takes its time for each page.
 fn slow_origin() -> Origin {
@@ -28,6 +28,7 @@ fn who_has_used_up_php_gets_429_for_what_needs_it_and_hits_all_the_same() {
     let limit = "do = \"limit\"\nphp = \"50ms/1h\"";
     let [on, off] = on_and_off(|| Parvis::before_http(origin.port).with_toml(&rule("php", limit)));
     assert_eq!(from(&on, "192.0.2.1", "/x").status, 200);
+    store(&on, "/x");
     assert!(from(&on, "192.0.2.1", "/x").is_hit(), "what is stored costs nothing");
     let asked = origin.count();
     let spent = from(&on, "192.0.2.1", "/y");
