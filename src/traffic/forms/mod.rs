@@ -73,7 +73,7 @@ enum Value {
     Unreadable,
 }
 
-/// One name for all ways to write it. MySQL takes letters with accents for those without, and PHP's `trim` knows six
+/// One name for all ways to write it. Databases take letters with accents for those without, and PHP's `trim` knows six
 /// blanks, so what is not ASCII or has controls within counts as unreadable.
 fn normal(value: &[u8]) -> Named {
     let is_blank = |byte: &u8| b" \t\n\r\0\x0b".contains(byte);

@@ -83,7 +83,7 @@ impl Table {
             None => return look(&mut []),
         };
         let count = sets.len() as u64;
-        let set = ((account.0 >> 32) * count >> 32) as usize;
+        let set = (((account.0 >> 32) * count) >> 32) as usize;
         match sets.get_mut(set) {
             Some(set) => look(set),
             None => look(&mut []),
