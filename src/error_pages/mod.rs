@@ -419,7 +419,7 @@ mod tests {
     fn a_template_has_a_place_that_is_filled_in() {
         let directory = tempfile::tempdir().expect("a directory");
         let write = |name: &str, text: &[u8]| {
-            fs::write(directory.path().join(name), text).expect("written")
+            fs::write(directory.path().join(name), text).expect("written");
         };
         let settings = settings::ErrorPages {
             directory: directory.path().to_owned(),

@@ -142,8 +142,8 @@ mod tests {
         let made = secret_in(directory.path()).expect("made");
         assert_eq!(made.len(), SECRET_BYTES);
         assert_eq!(secret_in(directory.path()).expect("read"), made);
-        let mode = fs::metadata(directory.path().join(NAME)).expect("there").mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let file = fs::metadata(directory.path().join(NAME)).expect("there");
+        assert_eq!(file.mode() & 0o777, 0o600);
         assert_eq!(
             fs::read_dir(directory.path()).expect("a directory").count(),
             1,

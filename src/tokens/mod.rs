@@ -204,7 +204,7 @@ mod tests {
         assert!(signer.open(Purpose::Challenge, longest.as_bytes()).is_some());
         assert_eq!(signer.sign(Purpose::Challenge, &[7; PAYLOAD_MAX_BYTES + 1]), "");
         assert_eq!(signer.open(Purpose::Challenge, b""), None);
-        assert_eq!(signer.open(Purpose::Challenge, &[b'A'; 1 << 20]), None);
+        assert_eq!(signer.open(Purpose::Challenge, &vec![b'A'; 1 << 20]), None);
     }
 
     #[test]

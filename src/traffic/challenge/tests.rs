@@ -113,8 +113,8 @@ async fn too_little_work_and_work_on_something_else_is_none() {
     };
     let signed = |purpose, secret: &[u8]| {
         let token = Signer::new(secret).sign(purpose, &forged.payload());
-        let passes = (0_u64..).map(|nonce| format!("{token}.{nonce}"));
-        passes.into_iter().find(|pass| puzzle::zero_bits(pass.as_bytes()) >= 6).expect("one")
+        let tried = (0_u64..).map(|nonce| format!("{token}.{nonce}"));
+        tried.into_iter().find(|pass| puzzle::zero_bits(pass.as_bytes()) >= 6).expect("one")
     };
     assert!(passed(&signed(Purpose::Challenge, b"a secret of the fleet")), "the right one");
     let made_up = signed(Purpose::Challenge, b"another secret");
@@ -146,9 +146,9 @@ async fn a_browser_keeps_the_passes_of_a_few_networks() {
         passes.push(solved(&page(&challenge, &format!("192.0.{network}.1"), NOW).await));
     }
     let all = brings(&passes.join("~"));
-    let passed = |network| challenge.passed(&all, address(&format!("192.0.{network}.2")), NOW);
-    assert!((0..4).all(passed));
-    assert!(!passed(4), "no more are looked at");
+    let counts = |network| challenge.passed(&all, address(&format!("192.0.{network}.2")), NOW);
+    assert!((0..4).all(counts));
+    assert!(!counts(4), "no more are looked at");
     let behind_noise = brings(&format!("~.~x.1~{}", passes[0]));
     assert!(challenge.passed(&behind_noise, address("192.0.0.2"), NOW));
 }
