@@ -36,6 +36,10 @@ fuzz_target!(|data: &[u8]| {
         0 => [content, b"&login%5Busername%5D=Jane"].concat(),
         1 => {
             let Some(begin) = content.strip_suffix(b"--a--") else { return };
+            // Within a line it is no delimiter.
+            if !begin.is_empty() && !begin.ends_with(b"\r\n") {
+                return;
+            }
             let part = b"--a\r\nContent-Disposition: form-data; name=\"login[username]\"\r\n\r\nJane\r\n--a--";
             [begin, part].concat()
         }
