@@ -1,6 +1,7 @@
 //! Who says that it is a bot is believed where its operator's DNS confirms it.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use parvis::settings::KnownBots;
 use parvis::traffic::bots::{Bot, Bots};
 use tokio::runtime::Runtime;
 
+use crate::support::Parvis;
 use crate::support::dns::Dns;
 use crate::support::process::wait_until;
 
@@ -168,4 +170,57 @@ fn where_too_many_wait_bots_stay_declared_and_no_request_waits() {
     assert!((15..=17).contains(&figures.unasked), "{figures:?}");
     assert!(figures.remembered <= 5, "{figures:?}");
     assert_eq!(server.googlebot_from("66.249.66.1"), "verified", "ranges need no queue");
+}
+
+#[test]
+fn without_look_ups_the_same_bot_is_never_proven() {
+    let dns = Dns::start(&RECORDS);
+    let settings = KnownBots { look_up: false, ..KnownBots::default() };
+    let server = Server::new(dns.address(), settings);
+    for _ in 0..100 {
+        assert_eq!(server.googlebot_from("203.0.113.1"), "declared");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((server.looked_up(), dns.asked("PTR", "1.113.0.203.in-addr.arpa")), (0, 0));
+}
+
+#[test]
+fn a_broken_file_fails_the_check_and_leaves_a_server_with_the_last_good_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("bots.toml");
+    let good = "date = \"2026-11-28\"\n[[bot]]\nname = \"own\"\nkind = \"monitor\"\nagents = [\"ownprobe\"]\n";
+    std::fs::write(&path, good).expect("written");
+    let parvis = Parvis::before_http(1)
+        .with("bots.files", &format!("[\"{}\"]", path.display()))
+        .with("bots.look_every", "\"50ms\"")
+        .start();
+    let check = || {
+        let config = parvis.config_path();
+        let output = Command::new(env!("CARGO_BIN_EXE_parvis"))
+            .args(["check", "--config"])
+            .arg(config)
+            .output()
+            .expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let known = parvis.metric("parvis_bots_known ").expect("a number");
+    assert_eq!(parvis.metric("parvis_bots_files_wrong "), Some(0.0));
+    let (code, said) = check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("{known} known, of 2026-11-28, from 1 files")), "{said}");
+    std::fs::write(&path, good.replace("monitor", "nothing")).expect("written");
+    wait_until("the broken file to be noticed", Duration::from_secs(10), || {
+        parvis.metric("parvis_bots_files_wrong ") == Some(1.0)
+    });
+    assert_eq!(parvis.metric("parvis_bots_known "), Some(known), "the last good one is in use");
+    assert!(parvis.stderr().contains("the last good ones stay in use"), "{}", parvis.stderr());
+    let (code, said) = check();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("bots.toml") && said.contains("nothing"), "{said}");
+    std::fs::write(&path, good).expect("written");
+    parvis.process.signal("HUP");
+    wait_until("the good file to be read", Duration::from_secs(10), || {
+        parvis.metric("parvis_bots_files_wrong ") == Some(0.0)
+    });
 }

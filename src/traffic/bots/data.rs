@@ -283,7 +283,7 @@ struct Prefix {
 }
 
 impl Published {
-    /// Reads a list as Google, Bing, Apple, OpenAI and others publish it:
+    /// Reads a list as Google, Bing, Apple and others publish it:
     /// `{"creationTime": "...", "prefixes": [{"ipv4Prefix": "192.0.2.0/24"}]}`.
     ///
     /// # Errors
@@ -317,7 +317,9 @@ fn date_of(text: &str) -> Option<SystemTime> {
         part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<u64>().ok())?
     };
     let (year, month, day) = (part(4)?, part(2)?, part(2)?);
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let february = if is_leap(year) { 29 } else { 28 };
     let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let before = usize::try_from(month).ok()?.checked_sub(1)?;

@@ -19,7 +19,7 @@ mod tests;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -132,6 +132,8 @@ pub struct Bots {
     settings: ArcSwap<KnownBots>,
     proofs: Proofs,
     library: Mutex<Library>,
+    /// So that who asks for metrics does not wait for a file system.
+    files_wrong: AtomicUsize,
     clock: Clock,
     /// Until somebody answers them.
     questions: Mutex<Option<mpsc::Receiver<Question>>>,
@@ -172,6 +174,7 @@ impl Bots {
             catalogue: ArcSwap::from_pointee(catalogue),
             settings: ArcSwap::from_pointee(settings.clone()),
             proofs,
+            files_wrong: AtomicUsize::new(library.mistakes().len()),
             library: Mutex::new(library),
             clock,
             questions: Mutex::new(Some(questions)),
@@ -190,6 +193,7 @@ impl Bots {
         let address = address.to_canonical();
         match known.tells(address, now) {
             Told::Inside => Bot::Verified(id),
+            _ if is_local(address) => Bot::Declared(id),
             Told::Outside => Bot::Impostor(id),
             Told::Nothing => Bot::Declared(id),
             Told::AskHosts => match self.standing(known, address, now) {
@@ -215,17 +219,22 @@ impl Bots {
         self.catalogue.load().named(user_agent).is_some()
     }
 
-    /// Puts new settings in force and reads the files again. Blocks as long as that takes.
+    /// Puts new settings in force. [`Bots::run`] reads all files again, since that may take its time.
     pub fn renew(&self, settings: &KnownBots) {
         self.settings.store(Arc::new(settings.clone()));
-        let mut library = self.library.lock();
-        library.renew(settings);
-        self.put_in_force(&mut library, settings);
         self.is_renewed.notify_one();
     }
 
+    /// Reads all files. Blocks as long as that takes.
+    fn read_files(&self) {
+        let settings = self.settings.load_full();
+        let mut library = self.library.lock();
+        library.renew(&settings);
+        self.put_in_force(&mut library, &settings);
+    }
+
     /// Reads the files that have changed. Blocks as long as that takes.
-    pub fn look_at_files(&self) {
+    fn look_at_files(&self) {
         let settings = self.settings.load_full();
         let mut library = self.library.lock();
         if library.look(&settings) {
@@ -239,14 +248,15 @@ impl Bots {
             self.catalogue.store(Arc::new(catalogue));
             tracing::info!(bots, day, "the data of bots were read");
         }
+        self.files_wrong.store(library.mistakes().len(), Ordering::Relaxed);
     }
 
-    /// What is wrong with the files.
+    /// What is wrong with the files. Waits while they are read.
     pub fn mistakes(&self) -> Vec<FileMistake> {
         self.library.lock().mistakes()
     }
 
-    /// In one line, which bots are known.
+    /// In one line, which bots are known. Waits while files are read.
     pub fn summary(&self) -> String {
         let catalogue = self.catalogue.load();
         let files = self.library.lock().files();
@@ -269,7 +279,7 @@ impl Bots {
         let under_way = usize::try_from(read(&self.under_way)).unwrap_or(usize::MAX);
         Figures {
             known: self.catalogue.load().len(),
-            files_wrong: self.library.lock().mistakes().len(),
+            files_wrong: self.files_wrong.load(Ordering::Relaxed),
             remembered: self.proofs.remembered(),
             waiting: self.proofs.queued() + under_way,
             proven: read(&self.outcomes.proven),
@@ -322,6 +332,8 @@ impl Bots {
         let asked = look_up::confirm(resolver, address, &known.hosts, known.hosts_resolve);
         let answered = tokio::time::timeout(settings.timeout, asked).await;
         let verdict = answered.unwrap_or(Verdict::Unanswered);
+        tracing::debug!(bot = %known.name, ?verdict, "a bot's address was looked up");
+        self.proofs.learn(question, verdict, self.clock.now(), proofs::Times::of(&settings));
         let counted = match verdict {
             Verdict::Proven => Some(&self.outcomes.proven),
             Verdict::Refuted => Some(&self.outcomes.refuted),
@@ -331,20 +343,40 @@ impl Bots {
         if let Some(counted) = counted {
             counted.fetch_add(1, Ordering::Relaxed);
         }
-        tracing::debug!(bot = %known.name, ?verdict, "a bot's address was looked up");
-        self.proofs.learn(question, verdict, self.clock.now(), proofs::Times::of(&settings));
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     async fn watch_files(self: Arc<Self>) {
         loop {
-            let pause = self.settings.load().look_every;
-            tokio::select! {
-                () = self.is_renewed.notified() => continue,
-                () = sleep_unless_zero(pause) => {}
-            }
-            let own = Arc::clone(&self);
-            drop(tokio::task::spawn_blocking(move || own.look_at_files()).await);
+            let (own, pause) = (Arc::clone(&self), self.settings.load().look_every);
+            let read = tokio::select! {
+                () = self.is_renewed.notified() => Self::read_files,
+                () = sleep_unless_zero(pause) => Self::look_at_files,
+            };
+            // One at a time, also where a file system hangs.
+            drop(tokio::task::spawn_blocking(move || read(&own)).await);
+        }
+    }
+}
+
+/// Is it an address of a network of one's own? Behind a proxy that is not trusted all clients have one, so it says
+/// nothing of who asks.
+fn is_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            // 100.64.0.0/10 is of those who share addresses (RFC 6598).
+            let is_shared = matches!(address.octets(), [100, second, ..] if second >> 6 == 1);
+            address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+                || is_shared
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
         }
     }
 }

@@ -116,8 +116,8 @@ impl Pattern {
         let is_letter = |at: Option<usize>| {
             at.and_then(|at| agent.get(at)).is_some_and(u8::is_ascii_alphabetic)
         };
-        !(self.begins_word && is_letter(start.checked_sub(1)))
-            && !(self.ends_word && is_letter(Some(end)))
+        (!self.begins_word || !is_letter(start.checked_sub(1)))
+            && (!self.ends_word || !is_letter(Some(end)))
     }
 }
 
@@ -204,8 +204,8 @@ mod tests {
                 .filter(|start| agent[*start..].starts_with(text))
                 .map(|start| (start, start + text.len()))
                 .filter(|(start, end)| {
-                    !(begins_word && is_letter(start.checked_sub(1)))
-                        && !(ends_word && is_letter(Some(*end)))
+                    (!begins_word || !is_letter(start.checked_sub(1)))
+                        && (!ends_word || !is_letter(Some(*end)))
                 })
                 .collect()
         };

@@ -66,16 +66,17 @@ pub(super) fn find(
     })
 }
 
-/// From its length and some of its bytes: those that tell systems, versions and browsers apart. What shares a
-/// place is compared, so that who makes up names on purpose costs a walk each time and no more.
+/// From its length and those of its bytes that tell systems, versions and browsers apart: behind
+/// `Mozilla/5.0 (`, and at its end. What shares a place is compared, so that who makes up names on purpose costs a
+/// walk each time and no more.
 fn place(agent: &[u8]) -> usize {
     let word = |at: usize| {
         let bytes = agent.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
         u64::from_le_bytes(bytes.unwrap_or_default())
     };
-    let (length, end) = (agent.len(), agent.len().saturating_sub(8));
-    let words = [word(13), word(21), word(length / 2), word(end.saturating_sub(22)), word(end)];
-    let mixed = words.iter().fold(length as u64, |mixed, word| {
+    let end = |back: usize| word(agent.len().saturating_sub(back));
+    let words = [word(13), word(21), word(29), end(40), end(32), end(24), end(16), end(8)];
+    let mixed = words.iter().fold(agent.len() as u64, |mixed, word| {
         (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
     });
     usize::try_from(mixed >> 32).unwrap_or_default() % SLOTS
@@ -129,8 +130,8 @@ mod tests {
             for (at, agent) in agents.iter().enumerate() {
                 let own = at % stamps.len();
                 let walk = |agent: &[u8]| {
-                    let count = agent.iter().filter(|byte| **byte == b'a').count();
-                    (count % 2 == 0).then_some(count * 10 + own)
+                    let first = agent.iter().position(|byte| *byte == b'b');
+                    first.map(|first| first * 10 + own)
                 };
                 let found = find(stamps[own], agent.as_bytes(), walk);
                 prop_assert_eq!(found, walk(agent.as_bytes()));

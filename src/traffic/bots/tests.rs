@@ -11,8 +11,8 @@ use crate::settings::RangesFile;
 const GOOGLEBOT: &str = "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; Googlebot/2.1; \
      +http://www.google.com/bot.html) Chrome/130.0.0.0 Safari/537.36";
 
-fn bots(settings: KnownBots) -> Arc<Bots> {
-    Arc::new(Bots::new(&settings, Clock::manual()).expect("the shipped data are right"))
+fn bots(settings: &KnownBots) -> Arc<Bots> {
+    Arc::new(Bots::new(settings, Clock::manual()).expect("the shipped data are right"))
 }
 
 fn address(text: &str) -> IpAddr {
@@ -31,7 +31,7 @@ fn said(bots: &Bots, agent: &str, from: &str) -> String {
 
 #[test]
 fn the_shipped_data_are_right_and_known() {
-    let bots = bots(KnownBots::default());
+    let bots = bots(&KnownBots::default());
     assert_eq!(bots.mistakes(), []);
     let known = bots.figures().known;
     assert!(known > 100, "{known}");
@@ -40,7 +40,7 @@ fn the_shipped_data_are_right_and_known() {
 
 #[test]
 fn browsers_are_no_bots() {
-    let bots = bots(KnownBots::default());
+    let bots = bots(&KnownBots::default());
     for browser in [
         "",
         "-",
@@ -75,7 +75,7 @@ fn browsers_are_no_bots() {
 
 #[test]
 fn bots_are_known_by_their_names() {
-    let bots = bots(KnownBots { look_up: false, ..KnownBots::default() });
+    let bots = bots(&KnownBots { look_up: false, ..KnownBots::default() });
     for (agent, name, kind) in [
         (GOOGLEBOT, "googlebot", Kind::SearchEngine),
         ("AdsBot-Google (+http://www.google.com/adsbot.html)", "google-special", Kind::Advertising),
@@ -132,7 +132,7 @@ fn bots_are_known_by_their_names() {
 
 #[test]
 fn ranges_prove_at_once_in_both_families() {
-    let bots = bots(KnownBots { look_up: false, ..KnownBots::default() });
+    let bots = bots(&KnownBots { look_up: false, ..KnownBots::default() });
     for inside in ["66.249.66.1", "::ffff:66.249.66.1", "2001:4860:4801:10::5"] {
         assert_eq!(said(&bots, GOOGLEBOT, inside), "googlebot verified", "{inside}");
     }
@@ -172,7 +172,7 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn hosts_names_prove_or_refute_in_the_background() {
-    let bots = bots(KnownBots::default());
+    let bots = bots(&KnownBots::default());
     start(
         &bots,
         ByHand::new(&[
@@ -200,7 +200,7 @@ async fn hosts_names_prove_or_refute_in_the_background() {
 #[tokio::test(start_paused = true)]
 async fn a_resolver_that_hangs_is_given_up_and_convicts_nobody() {
     let settings = KnownBots { in_flight_max: 2, queue_max: 3, ..KnownBots::default() };
-    let bots = bots(settings.clone());
+    let bots = bots(&settings);
     start(&bots, Slow { by_hand: ByHand::default(), hangs: true });
     for from in 0..8_u32 {
         let from = IpAddr::V4((0xc000_0200 + from).into());
@@ -218,9 +218,35 @@ async fn a_resolver_that_hangs_is_given_up_and_convicts_nobody() {
 
 #[test]
 fn without_look_ups_nothing_is_queued() {
-    let bots = bots(KnownBots { look_up: false, ..KnownBots::default() });
+    let bots = bots(&KnownBots { look_up: false, ..KnownBots::default() });
     assert_eq!(said(&bots, GOOGLEBOT, "192.0.2.1"), "googlebot declared");
     assert_eq!(bots.figures().waiting, 0);
+}
+
+#[test]
+fn an_address_of_ones_own_network_says_nothing_of_who_asks() {
+    let bots = bots(&KnownBots::default());
+    let local = [
+        "127.0.0.1",
+        "10.0.0.9",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.0.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "::1",
+        "fd00::1",
+        "fe80::1",
+        "::ffff:10.0.0.9",
+    ];
+    for from in local {
+        assert_eq!(said(&bots, GOOGLEBOT, from), "googlebot declared", "{from}");
+    }
+    assert_eq!(bots.figures().waiting, 0, "nobody is asked about them");
+    for from in ["100.63.255.255", "100.128.0.0", "172.32.0.1", "2001:db8::1"] {
+        said(&bots, GOOGLEBOT, from);
+    }
+    assert_eq!(bots.figures().waiting, 4);
 }
 
 fn write(directory: &Path, name: &str, text: &str) -> std::path::PathBuf {
@@ -237,7 +263,7 @@ fn a_file_is_read_again_when_it_changes_and_the_last_good_one_stays() {
     let directory = tempfile::tempdir().expect("creates");
     let path = write(directory.path(), "own.toml", OWN);
     let settings = KnownBots { files: vec![path.clone()], ..KnownBots::default() };
-    let bots = bots(settings);
+    let bots = bots(&settings);
     assert_eq!(said(&bots, "OwnProbe/1", "192.0.2.1"), "own verified");
     for broken in ["date = ", "", &"x".repeat(5 << 20)] {
         fs::write(&path, broken).expect("writes");
@@ -264,11 +290,12 @@ fn a_file_that_was_never_good_leaves_the_shipped_data() {
         files: vec![directory.path().join("missing.toml"), directory.path().to_owned()],
         ..KnownBots::default()
     };
-    let bots = bots(settings.clone());
+    let bots = bots(&settings);
     assert_eq!(bots.mistakes().len(), 2);
     assert!(bots.mistakes()[1].to_string().contains("no file"), "{:?}", bots.mistakes());
     assert_eq!(said(&bots, GOOGLEBOT, "66.249.66.1"), "googlebot verified");
     bots.renew(&KnownBots { files: Vec::new(), ..settings });
+    bots.read_files();
     assert_eq!(bots.mistakes(), [], "it is not asked for any more");
 }
 
@@ -279,16 +306,18 @@ fn an_operators_list_proves_and_convicts_while_it_is_new() {
     let path = write(directory.path(), "gptbot.json", list);
     let ranges = |bot: &str| vec![RangesFile { bot: bot.to_owned(), path: path.clone() }];
     let settings = KnownBots { ranges: ranges("gptbot"), ..KnownBots::default() };
-    let bots = bots(settings.clone());
+    let bots = bots(&settings);
     assert_eq!(said(&bots, "GPTBot/1.2", "192.0.2.1"), "gptbot verified");
     assert_eq!(said(&bots, "GPTBot/1.2", "203.0.113.1"), "gptbot impostor");
     bots.clock.advance(settings.ranges_age_max);
     assert_eq!(said(&bots, "GPTBot/1.2", "203.0.113.1"), "gptbot declared", "it has grown old");
     assert_eq!(said(&bots, "GPTBot/1.2", "192.0.2.1"), "gptbot verified");
     bots.renew(&KnownBots { ranges: ranges("gptbto"), ..settings.clone() });
+    bots.read_files();
     let mistakes = bots.mistakes();
     assert!(mistakes[0].to_string().contains("\"gptbto\""), "{mistakes:?}");
     bots.renew(&settings);
+    bots.read_files();
     assert_eq!(bots.mistakes(), []);
 }
 
@@ -297,7 +326,7 @@ fn data_that_are_too_many_leave_those_in_use() {
     let directory = tempfile::tempdir().expect("creates");
     let path = write(directory.path(), "own.toml", OWN);
     let files = |files| KnownBots { files, agents_max: 400, ..KnownBots::default() };
-    let bots = bots(files(vec![path.clone()]));
+    let bots = bots(&files(vec![path.clone()]));
     assert_eq!(bots.mistakes(), []);
     let agents: Vec<String> = (0..400).map(|at| format!("\"agent{at}/\"")).collect();
     let many = OWN.replace("\"ownprobe/\"", &agents.join(", "));
@@ -311,7 +340,7 @@ fn data_that_are_too_many_leave_those_in_use() {
 async fn files_are_looked_at_from_time_to_time() {
     let directory = tempfile::tempdir().expect("creates");
     let path = write(directory.path(), "own.toml", OWN);
-    let bots = bots(KnownBots { files: vec![path.clone()], ..KnownBots::default() });
+    let bots = bots(&KnownBots { files: vec![path.clone()], ..KnownBots::default() });
     start(&bots, Nobody);
     settle().await;
     fs::write(&path, OWN.replace("ownprobe/", "otherprobe/")).expect("writes");
