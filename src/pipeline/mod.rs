@@ -277,7 +277,7 @@ impl Handler for Node {
         let Opened { began, rules, client, plan, judged, looked } = *open;
         let started = Moment::of(began);
         let body = std::mem::take(&mut request.body);
-        let visit = Arc::new(Visit { judged, ..Visit::new(request, client, rules, started) });
+        let visit = Arc::new(Visit::new(request, client, rules, started).judged(judged));
         let observation = self.parts.observer.begin(&visit.request, &visit.client, began);
         let mut outcome = self.respond(&visit, plan, looked, body).await.begun().await;
         apology::apologise(&visit, &mut outcome);

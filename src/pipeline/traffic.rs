@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::lookup::Missed;
+use super::miss::Missed;
 use super::visit::Visit;
 use super::{Node, Outcome, Rules};
 use crate::body::Spooled;

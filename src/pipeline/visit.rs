@@ -48,6 +48,11 @@ impl Visit {
         Self { request, client, rules, started, nesting, judged, queued_milliseconds, wanted, class }
     }
 
+    /// Judged so by the rules.
+    pub(super) fn judged(self, judged: Judged) -> Self {
+        Self { judged, ..self }
+    }
+
     /// Another node's request.
     pub(super) fn of_peer(self, wanted: Option<Wanted>) -> Self {
         Self { wanted, ..self }

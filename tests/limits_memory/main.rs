@@ -44,7 +44,7 @@ fn with_the_table() -> u64 {
         let first = limits.take(&limit, limits.key(address), now);
         assert!(first.is_ok(), "the first request of an address");
     }
-    let each = (clock.elapsed() - begun) / ADDRESSES;
+    let each = clock.elapsed().saturating_sub(begun) / ADDRESSES;
     println!("{} ns for each", each.as_nanos());
     let grown = resident_bytes().saturating_sub(before);
     // It is there until it was measured.
