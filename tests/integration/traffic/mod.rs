@@ -1,5 +1,6 @@
 //! What clients may do, and how much of it.
 
+mod accounts;
 mod budgets;
 mod defaults;
 mod explain;

@@ -1,0 +1,151 @@
+//! Budgets of logins, over the nodes of a fleet, and by the account that a form names.
+
+use super::super::fleet::{self, Shop};
+use super::super::support::Parvis;
+use super::super::support::process::wait_until;
+use super::super::support::redis::Redis;
+use super::rule;
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A budget of ten a minute for logins, with more lines.
+fn logins(more: &str) -> String {
+    let rest = "do = \"limit\"\nmethods = [\"POST\"]\npaths = [\"/customer/account/loginPost\"]\nrequests = \"10/1m\"\n";
+    rule("logins", &format!("{rest}{more}"))
+}
+
+fn two_nodes(shop: &Shop, redis: &Redis, rules: &str) -> [Parvis; 2] {
+    ["web-1", "web-2"].map(|name| {
+        let node = shop.node(name, &redis.url()).with_toml(rules).start();
+        fleet::wait_until_current(&node);
+        node
+    })
+}
+
+fn log_in(node: &Parvis, address: &str, content_type: &str, content: &str) -> u16 {
+    let headers = [("Content-Type", content_type), ("X-Forwarded-For", address)];
+    node.ask("POST", "/customer/account/loginPost", &headers, content.as_bytes()).status
+}
+
+/// Forty tries, on each node in turn, each from `address` and with the content that `content` gives; how many got
+/// through.
+fn passed(
+    nodes: &[Parvis; 2],
+    address: impl Fn(usize) -> String,
+    content: impl Fn(usize) -> (&'static str, String),
+) -> usize {
+    let statuses = (0..40).map(|at| {
+        let (content_type, content) = content(at);
+        log_in(&nodes[at % 2], &address(at), content_type, &content)
+    });
+    let statuses: Vec<u16> = statuses.collect();
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    statuses.iter().filter(|status| **status == 200).count()
+}
+
+fn same_address(_at: usize) -> String {
+    "192.0.2.7".to_owned()
+}
+
+fn many_addresses(at: usize) -> String {
+    format!("192.0.{at}.7")
+}
+
+fn any_account(at: usize) -> (&'static str, String) {
+    (FORM, format!("login[username]=user{at}@example.com&login[password]=x"))
+}
+
+/// The same account, written in all ways that PHP reads alike.
+fn jane(at: usize) -> (&'static str, String) {
+    match at % 4 {
+        0 => (FORM, "login[username]=jane@example.com&login[password]=x".to_owned()),
+        1 => (FORM, "login%5Busername%5D=+JANE%40example.com+&login%5Bpassword%5D=y".to_owned()),
+        2 => (FORM, format!("login[username]=other{at}&+login[username]x=Jane@example.com")),
+        _ => (
+            "multipart/form-data; boundary=x1",
+            "--x1\r\nContent-Disposition: form-data; name=\"login[username]\"\r\n\r\njane@example.com\r\n--x1--\r\n"
+                .to_owned(),
+        ),
+    }
+}
+
+#[test]
+fn two_nodes_let_ten_logins_a_minute_of_an_address_through() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let nodes = two_nodes(&shop, &redis, &logins("fleet = true"));
+    let through = passed(&nodes, same_address, any_account);
+    assert!((10..=12).contains(&through), "{through} of 40");
+    let again = nodes[1].ask(
+        "POST",
+        "/customer/account/loginPost",
+        &[("X-Forwarded-For", "192.0.2.7")],
+        b"",
+    );
+    assert_eq!(again.status, 429);
+    let seconds: u64 =
+        again.header("retry-after").and_then(|text| text.parse().ok()).expect("a time");
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert_eq!(
+        nodes[0].get("/customer/account/loginPost", &[]).status,
+        200,
+        "the rule is for POST"
+    );
+    assert_eq!(log_in(&nodes[0], "192.0.2.8", FORM, "a=b"), 200, "another address");
+}
+
+#[test]
+fn without_the_fleet_each_node_lets_ten_through() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let nodes = two_nodes(&shop, &redis, &logins("fleet = false"));
+    let through = passed(&nodes, same_address, any_account);
+    assert!(through >= 20, "{through} of 40");
+}
+
+#[test]
+fn an_account_is_tried_ten_times_a_minute_from_however_many_addresses() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let nodes = two_nodes(&shop, &redis, &logins("fleet = true\nfield = \"login[username]\""));
+    let through = passed(&nodes, many_addresses, jane);
+    assert!((10..=12).contains(&through), "{through} of 40");
+    let (content_type, other) = any_account(0);
+    assert_eq!(log_in(&nodes[0], "192.0.2.8", content_type, &other), 200, "another account");
+    let large = format!("a={}&login[username]=jane@example.com", "x".repeat(100_000));
+    let through = passed(&nodes, |at| format!("192.1.{at}.7"), |_| (FORM, large.clone()));
+    assert!((10..=12).contains(&through), "{through} of 40 that cannot be read");
+    // Nothing of it is kept where others read.
+    let keys = redis.ask(&["keys", "*"]);
+    assert!(keys.contains("{parvis}:budget:"), "{keys}");
+    for node in &nodes {
+        let said = [keys.clone(), node.stderr(), node.access_log()].concat().to_lowercase();
+        assert!(!said.contains("jane"), "{said}");
+        assert!(!keys.contains("192."), "{keys}");
+    }
+}
+
+#[test]
+fn without_the_field_only_addresses_count() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let nodes = two_nodes(&shop, &redis, &logins("fleet = true"));
+    assert_eq!(passed(&nodes, many_addresses, jane), 40);
+}
+
+#[test]
+fn while_redis_is_away_two_nodes_share_the_budget_and_say_so_once() {
+    let (shop, mut redis) = (Shop::open(), Redis::start());
+    let nodes = two_nodes(&shop, &redis, &logins("fleet = true"));
+    wait_until("both to be known", fleet::PATIENCE, || {
+        nodes.iter().all(|node| {
+            fleet::overview(node)["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2)
+        })
+    });
+    // Each looks who is there once a heartbeat, 100 ms, and keeps what it saw last.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    redis.kill();
+    let through = passed(&nodes, same_address, any_account);
+    assert!((10..=12).contains(&through), "{through} of 40");
+    for node in &nodes {
+        let said = node.stderr();
+        assert_eq!(said.matches("budgets of the fleet cannot be asked for").count(), 1, "{said}");
+        assert_eq!(node.metric("parvis_traffic_budgets_alone_total "), Some(20.0));
+    }
+}
