@@ -45,7 +45,17 @@ impl Visit {
     ) -> Self {
         let (nesting, queued_milliseconds) = (Nesting::default(), Arc::default());
         let (judged, wanted, class) = (Judged::default(), None, OnceLock::new());
-        Self { request, client, rules, started, nesting, judged, queued_milliseconds, wanted, class }
+        Self {
+            request,
+            client,
+            rules,
+            started,
+            nesting,
+            judged,
+            queued_milliseconds,
+            wanted,
+            class,
+        }
     }
 
     /// Judged so by the rules.

@@ -12,6 +12,7 @@ mod admission;
 mod apologies;
 mod bodies;
 mod bots;
+mod challenge;
 mod checker;
 mod codings;
 mod command;

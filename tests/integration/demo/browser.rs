@@ -101,6 +101,14 @@ impl Browser<'_> {
         self.ask("POST", &format!("/element/{element}/click"), &json!({}));
     }
 
+    /// Runs a script in each page from now on, before the page's own.
+    pub fn runs_before_each_page(&self, script: &str) {
+        let command = json!({
+            "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": script }
+        });
+        self.ask("POST", "/goog/cdp/execute", &command);
+    }
+
     /// Draws as a phone of that size does.
     pub fn becomes_a_phone(&self, width: u32, height: u32) {
         let metrics =
