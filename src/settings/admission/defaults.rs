@@ -72,21 +72,15 @@ pub(super) fn default_classes() -> Vec<AdmissionClass> {
             places_percent: 75,
             queue_timeout: seconds(15),
             methods: texts(["GET", "HEAD"]),
-            query_besides: texts([
-                "p",
-                "product_list_*",
-                "___*",
-                "q",
-                "id",
-                "handles",
-                "blocks",
-                "_",
-            ]),
+            query_besides: texts(NO_FILTERS),
             ..class("filters", 8)
         },
         AdmissionClass { share_percent: 5, ..class("pages", 6) },
     ]
 }
+
+/// Paging, sorting, search, and what Magento's own scripts send.
+const NO_FILTERS: [&str; 8] = ["p", "product_list_*", "___*", "q", "id", "handles", "blocks", "_"];
 
 pub(in crate::settings) const CALLBACK_PATHS: [&str; 13] = [
     "/health_check.php",
