@@ -20,7 +20,7 @@ fn store(parvis: &Parvis, target: &str) {
 #[test]
 fn a_killed_php_fpm_leaves_stored_pages_served_and_recovers_without_a_restart() {
     let mut php = Php::with_front_controller("work.php", 4);
-    let parvis = Parvis::before_php(&php).start();
+    let parvis = Parvis::before_php_with_knobs(&php).start();
     store(&parvis, "/stored?work=5");
     let (stop, failures, truncated) = (
         Arc::new(AtomicBool::new(false)),
@@ -78,7 +78,7 @@ fn a_killed_php_fpm_leaves_stored_pages_served_and_recovers_without_a_restart() 
 #[test]
 fn two_hundred_clients_at_1_kib_a_second_do_not_hold_a_php_worker() {
     let php = Php::with_front_controller("work.php", 2);
-    let parvis = Parvis::before_php(&php).with("origin.concurrency_max", "2").start();
+    let parvis = Parvis::before_php_with_knobs(&php).with("origin.concurrency_max", "2").start();
     let stop = Arc::new(AtomicBool::new(false));
     let slow: Vec<_> = (0..200)
         .map(|number| {
@@ -132,7 +132,7 @@ fn trickle(port: u16, number: usize, stop: &AtomicBool) {
 #[test]
 fn a_worker_killed_in_the_middle_ends_in_502_or_a_cut_and_never_in_a_stored_page() {
     let php = Php::with_front_controller("work.php", 1);
-    let parvis = Parvis::before_php(&php).with("origin.retries", "0").start();
+    let parvis = Parvis::before_php_with_knobs(&php).with("origin.retries", "0").start();
     let port = parvis.port;
     let waiting = thread::spawn(move || {
         let mut client = Client::connect(port);

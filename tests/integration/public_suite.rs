@@ -65,8 +65,11 @@ fn run(settings: &[(&str, &str)]) -> BTreeMap<String, Kind> {
     wait_until("the suite's server", Duration::from_secs(20), || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    // It asks hundreds at a time, and what is stale comes before a place in a queue.
-    let parvis = Parvis::before_http(port).with("origin.concurrency_max", "1000");
+    // It asks hundreds at a time, and what is stale comes before a place in a queue. By its name it is a tool, of
+    // which rules think little.
+    let parvis = Parvis::before_http(port)
+        .with("origin.concurrency_max", "1000")
+        .with("traffic.on", "false");
     let parvis =
         settings.iter().fold(parvis, |parvis, (key, value)| parvis.with(key, value)).start();
     let mut client = node(&suite, &[Path::new("cli.mjs")]);

@@ -24,7 +24,7 @@ const TWO_CLASSES: &str = "[[admission.class]]\nname = \"checkout\"\nrank = 1\np
 const ONE_CLASS: &str = "[[admission.class]]\nname = \"all\"\nrank = 5\nqueue_timeout = \"1s\"\n";
 
 fn before(php: &Php, children: usize) -> Builder {
-    Parvis::before_php(php)
+    Parvis::before_php_with_knobs(php)
         .with("origin.concurrency_max", &children.to_string())
         .with("admission.limit_min", "1")
 }

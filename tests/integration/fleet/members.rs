@@ -53,7 +53,7 @@ fn a_single_node_says_that_it_is_one() {
     let shop = Shop::open();
     let node = Parvis::before_http(shop.origin.port).start();
     assert_eq!(client::get(node.control, "/fleet", &[]).status, 404);
-    assert!(node.stderr().contains("this is a single node"), "{}", node.stderr());
+    wait_until("it said so", PATIENCE, || node.stderr().contains("this is a single node"));
     let said = fleet_command(&node, &[]);
     assert_eq!(said.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&said.stderr).contains("no [redis] is set"));

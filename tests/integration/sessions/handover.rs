@@ -31,7 +31,7 @@ impl Shop {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
         let store = format!("unix:{}", path("session.sock"));
-        let builder = Parvis::before_php(&php)
+        let builder = Parvis::before_php_with_knobs(&php)
             .with("sessions.listen", &format!("\"{store}\""))
             .with("sessions.mode", "\"0666\"")
             .with("sessions.journal", &format!("\"{}\"", path("journal")));

@@ -38,7 +38,7 @@ impl Shop {
         let with = |builder: Builder, (key, value): &(&str, &str)| builder.with(key, value);
         let parvis = more
             .iter()
-            .fold(Parvis::before_php(&php), with)
+            .fold(Parvis::before_php_with_knobs(&php), with)
             .with("sessions.listen", &format!("\"{store}\""))
             .with("sessions.mode", "\"0666\"")
             .with("sessions.url", &format!("\"{}\"", redis.url()))

@@ -45,6 +45,11 @@ impl Parvis {
             .with("origin.root", &format!("\"{}\"", application.root().display()))
     }
 
+    /// In front of PHP whose scripts have knobs in the query, which rules would take for filters.
+    pub fn before_php_with_knobs(php: &super::php::Php) -> Builder {
+        Self::before_php(php).with("traffic.on", "false")
+    }
+
     /// From now on it is asked over HTTP/2.
     pub fn over_http2(mut self) -> Self {
         self.http2 = true;
@@ -209,12 +214,17 @@ pub fn program() -> PathBuf {
 }
 
 impl Parvis {
+    fn is_starting(&self) -> bool {
+        super::get(self.control, "/ready", &[]).text().contains("\"starting\"")
+    }
+
     fn wait_until_live(&mut self) {
         let end = std::time::Instant::now() + Duration::from_secs(20);
         loop {
             assert!(!self.process.has_ended(), "it ended at start:\n{}", self.stderr());
             let answers = |port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-            if answers(self.control) && answers(self.port) {
+            // Between the first connection and the last step of its start it says so.
+            if answers(self.control) && answers(self.port) && !self.is_starting() {
                 return;
             }
             assert!(std::time::Instant::now() < end, "it does not answer:\n{}", self.stderr());
