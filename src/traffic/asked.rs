@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::Method;
 
+use super::bots::is_local;
 use super::matching::{Besides, names};
 use crate::exchange::{Client, Request};
 use crate::fields::Fields;
@@ -52,6 +53,8 @@ pub struct Asked<'a> {
     pub fields: &'a Fields,
     /// The client, behind trusted hops.
     pub address: IpAddr,
+    /// Is it the address of a proxy that `listen.trusted` does not have, so that it stands for many clients?
+    pub is_proxys: bool,
     knows: &'a dyn Knows,
     declared: OnceCell<Declared>,
     session: OnceCell<Option<Bytes>>,
@@ -71,6 +74,7 @@ impl<'a> Asked<'a> {
             authority: &request.authority,
             fields: &request.fields,
             address: client.address,
+            is_proxys: client.forged && is_local(client.address),
             knows,
             declared: OnceCell::new(),
             session: OnceCell::new(),

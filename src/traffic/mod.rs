@@ -128,7 +128,7 @@ impl Traffic {
         now: Moment,
     ) -> rules::Taken {
         let Some(Some(account)) = self.limits.get(place) else { return Ok(()) };
-        let key = self.key(place, limit.per, asked);
+        let Some(key) = self.key(place, limit.per, asked) else { return Ok(()) };
         self.kept.limits.take(account, key, now).map_err(|again| again.0)
     }
 
@@ -147,7 +147,8 @@ impl Traffic {
         for place in judged.before_php.iter() {
             let Some(limit) = self.rules.at(place).and_then(Rule::limit) else { continue };
             if limit.fleet {
-                claims.push(Claim { place, client: self.client(place, limit.per, asked) });
+                let client = self.client(place, limit.per, asked);
+                claims.extend(client.map(|client| Claim { place, client }));
             } else if let Err(again) = self.php_left(place, limit, asked, now)
                 && let Some(no) = self.rules.used_up(place, asked, again, true)
             {
@@ -186,13 +187,16 @@ impl Traffic {
         taken.map_err(|again| again.0)
     }
 
-    /// Who shares a budget, in a form that is the same on all nodes.
-    fn client(&self, place: usize, per: Per, asked: &Asked<'_>) -> Vec<u8> {
+    /// Who shares a budget, in a form that is the same on all nodes; `None` as for [`Traffic::key`].
+    fn client(&self, place: usize, per: Per, asked: &Asked<'_>) -> Option<Vec<u8>> {
+        if is_of_proxy(per, asked) {
+            return None;
+        }
         let of_prefix = |kind: u8, (is_ipv6, prefix): (bool, u128)| {
             [&[kind, u8::from(is_ipv6)], &prefix.to_be_bytes()[..]].concat()
         };
         let of_address = || of_prefix(0, prefix(asked.address, 32, 64));
-        match per {
+        Some(match per {
             Per::Address => of_address(),
             Per::Network => of_prefix(1, prefix(asked.address, 24, 48)),
             Per::Session => match asked.session() {
@@ -201,7 +205,7 @@ impl Traffic {
             },
             Per::Class => vec![3, self.class(place, asked)],
             Per::Rule => vec![4],
-        }
+        })
     }
 
     fn class(&self, place: usize, asked: &Asked<'_>) -> u8 {
@@ -218,7 +222,7 @@ impl Traffic {
         now: Moment,
     ) -> rules::Taken {
         let Some(Some(account)) = self.limits.get(place) else { return Ok(()) };
-        let key = self.key(place, limit.per, asked);
+        let Some(key) = self.key(place, limit.per, asked) else { return Ok(()) };
         self.kept.limits.php_left(account, key, now).map_err(|again| again.0)
     }
 
@@ -240,16 +244,21 @@ impl Traffic {
             let (Some(limit), Some(Some(account))) = (limit, self.limits.get(place)) else {
                 continue;
             };
-            let key = self.key(place, limit.per, asked);
-            self.kept.limits.charge_php(account, key, php, now);
+            if let Some(key) = self.key(place, limit.per, asked) {
+                self.kept.limits.charge_php(account, key, php, now);
+            }
         }
     }
 
-    /// What the account is found by that this request shares.
-    fn key(&self, place: usize, per: Per, asked: &Asked<'_>) -> u64 {
+    /// What the account is found by that this request shares; `None`: by an address that stands for many clients, whom
+    /// one of them would shut out.
+    fn key(&self, place: usize, per: Per, asked: &Asked<'_>) -> Option<u64> {
+        if is_of_proxy(per, asked) {
+            return None;
+        }
         let limits = &self.kept.limits;
         let of_address = || limits.key((0_u8, prefix(asked.address, 32, 64)));
-        match per {
+        Some(match per {
             Per::Address => of_address(),
             Per::Network => limits.key((1_u8, prefix(asked.address, 24, 48))),
             Per::Session => match asked.session() {
@@ -258,8 +267,18 @@ impl Traffic {
             },
             Per::Class => limits.key((3_u8, self.class(place, asked))),
             Per::Rule => limits.key(4_u8),
-        }
+        })
     }
+}
+
+/// Would an account be of an untrusted proxy's address?
+fn is_of_proxy(per: Per, asked: &Asked<'_>) -> bool {
+    let by_address = match per {
+        Per::Address | Per::Network => true,
+        Per::Session => asked.session().is_none(),
+        Per::Class | Per::Rule => false,
+    };
+    asked.is_proxys && by_address
 }
 
 /// One request of a budget of the fleet, to be taken.

@@ -361,7 +361,7 @@ impl Bots {
 
 /// Is it an address of a network of one's own? Behind a proxy that is not trusted all clients have one, so it says
 /// nothing of who asks.
-fn is_local(address: IpAddr) -> bool {
+pub(super) fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             // 100.64.0.0/10 is of those who share addresses (RFC 6598).

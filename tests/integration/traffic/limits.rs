@@ -61,3 +61,16 @@ fn what_is_beyond_may_be_challenged() {
     assert_eq!(challenged.cache_status(), "parvis; detail=challenge");
     assert_eq!(from(&parvis, "192.0.2.2", "/x?color=1&p=3").status, 200);
 }
+
+#[test]
+fn behind_a_proxy_that_is_not_trusted_nobody_is_limited_by_its_address() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let limit = "do = \"limit\"\nrequests = \"1/1h\"\npaths = [\"/x\"]";
+    let parvis = Parvis::before_http(origin.port)
+        .with("listen.trusted", "[]")
+        .with_toml(&rule("slow", limit))
+        .start();
+    let ask = |fields: &[(&str, &str)]| parvis.get("/x", fields).status;
+    assert_eq!([(); 3].map(|()| ask(&[("X-Forwarded-For", "192.0.2.1")])), [200; 3]);
+    assert_eq!([(); 3].map(|()| ask(&[])), [200, 429, 429]);
+}
