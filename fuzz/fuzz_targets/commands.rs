@@ -87,8 +87,10 @@ fuzz_target!(|input: &[u8]| {
     keyspace.keep_effects();
     let mut clients = [Session::new(1), Session::new(2)];
     let mut now_ms = 1_000_000;
-    let (mut again, mut replayer) =
-        (Keyspace::new(Bounds { memory_max_bytes: usize::MAX, ..BOUNDS }, 2), Session::new(3));
+    let (mut again, mut replayer) = (
+        Keyspace::new(Bounds { memory_max_bytes: usize::MAX, eviction, ..BOUNDS }, 2),
+        Session::new(3),
+    );
     for line in input.split(|byte| *byte == b'\n') {
         let [first, line @ ..] = line else { continue };
         now_ms += i64::from(first >> 1);

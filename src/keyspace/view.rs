@@ -200,7 +200,7 @@ impl View<'_> {
         let changed = database.entries.change_at(place, |entry| {
             entry.used.set(commands);
             let (is_changed, result) = change(&mut entry.value)?;
-            entry.is_own = false;
+            entry.is_own &= !is_changed;
             let is_empty = match &entry.value {
                 Value::String(_) => false,
                 Value::Hash(fields) => fields.is_empty(),
