@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Action, Beyond, LimitRule, Per, Rate, TrafficRule, WhoKind};
 
 /// Paging, sorting, search, what Magento's own scripts send, and what payment services return with.
-pub(super) const FACETS_BESIDES: [&str; 16] = [
+pub(super) const FACETS_BESIDES: [&str; 18] = [
     "p",
     "product_list_*",
     "___*",
@@ -13,6 +13,8 @@ pub(super) const FACETS_BESIDES: [&str; 16] = [
     "id",
     "handles",
     "blocks",
+    "originalRequest",
+    "version",
     "_",
     "form_key",
     "uenc",
@@ -56,6 +58,7 @@ pub(super) fn default_rules() -> Vec<TrafficRule> {
     let mut rules = slow_things();
     rules.extend([
         TrafficRule { paths: texts(CALLBACK_PATHS), ..rule("callbacks", Action::Allow) },
+        TrafficRule { paths: texts(CHECKOUT_PATHS), ..rule("checkout", Action::Allow) },
         TrafficRule { paths: texts(["/rest", "/soap", "/graphql"]), ..rule("apis", Action::Allow) },
     ]);
     rules.extend(crawlers());
@@ -76,10 +79,10 @@ fn slow_things() -> Vec<TrafficRule> {
         )
     };
     [
-        pair("logins", &LOGIN_PATHS, 20, 10),
-        pair("resets", &RESET_PATHS, 10, 5),
-        pair("coupons", &COUPON_PATHS, 20, 10),
-        pair("payments", &PAYMENT_PATHS, 20, 10),
+        pair("logins", &LOGIN_PATHS, 60, 10),
+        pair("resets", &RESET_PATHS, 30, 5),
+        pair("coupons", &COUPON_PATHS, 60, 10),
+        pair("payments", &PAYMENT_PATHS, 60, 10),
     ]
     .into_iter()
     .flatten()
@@ -151,6 +154,23 @@ fn facets() -> Vec<TrafficRule> {
 
 /// Payment providers and the load balancer's check of Magento, which come without cookies.
 const CALLBACK_PATHS: [&str; 13] = super::admission::CALLBACK_PATHS;
+
+/// The checkout, and what visitors come back to from a payment page.
+const CHECKOUT_PATHS: [&str; 13] = [
+    "/checkout",
+    "/*/checkout",
+    "/multishipping",
+    "/*/multishipping",
+    "/onestepcheckout",
+    "/firecheckout",
+    "/paypal",
+    "/*/paypal",
+    "/adyen",
+    "/mollie",
+    "/stripe",
+    "/braintree",
+    "/klarna",
+];
 
 const LOGIN_PATHS: [&str; 9] = [
     "/customer/account/loginPost",

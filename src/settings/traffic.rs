@@ -235,7 +235,7 @@ pub enum Per {
     Address,
     /// An IPv4 /24, or an IPv6 /48.
     Network,
-    /// A session; an address where there is none.
+    /// A session; who has none is not counted.
     Session,
     /// All of one kind of client.
     Class,

@@ -195,13 +195,12 @@ impl Traffic {
         let of_prefix = |kind: u8, (is_ipv6, prefix): (bool, u128)| {
             [&[kind, u8::from(is_ipv6)], &prefix.to_be_bytes()[..]].concat()
         };
-        let of_address = || of_prefix(0, prefix(asked.address, 32, 64));
         Some(match per {
-            Per::Address => of_address(),
+            Per::Address => of_prefix(0, prefix(asked.address, 32, 64)),
             Per::Network => of_prefix(1, prefix(asked.address, 24, 48)),
             Per::Session => match asked.session() {
                 Some(session) => [&[2], &session[..]].concat(),
-                None => of_address(),
+                None => return None,
             },
             Per::Class => vec![3, self.class(place, asked)],
             Per::Rule => vec![4],
@@ -250,20 +249,19 @@ impl Traffic {
         }
     }
 
-    /// What the account is found by that this request shares; `None`: by an address that stands for many clients, whom
-    /// one of them would shut out.
+    /// What the account is found by that this request shares; `None`: by a session that it has not, or by an address that
+    /// stands for many clients, whom one of them would shut out.
     fn key(&self, place: usize, per: Per, asked: &Asked<'_>) -> Option<u64> {
         if is_of_proxy(per, asked) {
             return None;
         }
         let limits = &self.kept.limits;
-        let of_address = || limits.key((0_u8, prefix(asked.address, 32, 64)));
         Some(match per {
-            Per::Address => of_address(),
+            Per::Address => limits.key((0_u8, prefix(asked.address, 32, 64))),
             Per::Network => limits.key((1_u8, prefix(asked.address, 24, 48))),
             Per::Session => match asked.session() {
                 Some(session) => limits.key((2_u8, &session[..])),
-                None => of_address(),
+                None => return None,
             },
             Per::Class => limits.key((3_u8, self.class(place, asked))),
             Per::Rule => limits.key(4_u8),
@@ -273,12 +271,7 @@ impl Traffic {
 
 /// Would an account be of an untrusted proxy's address?
 fn is_of_proxy(per: Per, asked: &Asked<'_>) -> bool {
-    let by_address = match per {
-        Per::Address | Per::Network => true,
-        Per::Session => asked.session().is_none(),
-        Per::Class | Per::Rule => false,
-    };
-    asked.is_proxys && by_address
+    asked.is_proxys && matches!(per, Per::Address | Per::Network)
 }
 
 /// One request of a budget of the fleet, to be taken.
