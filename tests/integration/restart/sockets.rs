@@ -118,7 +118,10 @@ fn a_restart_runs_the_program_that_is_at_its_path_by_then() {
         .env("PARVIS__HEALTH__PROBE", "")
         .env("PARVIS__LIFECYCLE__DRAIN", "0s");
     let mut process = Process::start(&mut command, &directory.path().join("output"));
-    let ready = || TcpStream::connect(("127.0.0.1", control)).is_ok();
+    let ready = || {
+        TcpStream::connect(("127.0.0.1", control)).is_ok()
+            && get(control, "/ready", &[]).status == 200
+    };
     wait_until("the start", Duration::from_secs(10), ready);
     // An upgrade: another file takes the place of the one that runs.
     let next = directory.path().join("next");
