@@ -11,8 +11,8 @@ use super::mistake::{Mistake, Problem};
 use super::reader::Reader;
 use super::sources::Given;
 use super::syntax::{self, Syntax};
-pub(super) use defaults::CALLBACK_PATHS;
 use defaults::default_classes;
+pub(super) use defaults::{CALLBACK_PATHS, CHECKOUT_PATHS};
 
 /// Classes that can be told apart.
 const CLASSES_MAX: usize = 100;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::admission::{CALLBACK_PATHS, CHECKOUT_PATHS};
 use super::{Action, Beyond, LimitRule, Per, Rate, TrafficRule, WhoKind};
 
 /// Paging, sorting, search, what Magento's own scripts send, and what payment services return with.
@@ -151,26 +152,6 @@ fn facets() -> Vec<TrafficRule> {
         ),
     ]
 }
-
-/// Payment providers and the load balancer's check of Magento, which come without cookies.
-const CALLBACK_PATHS: [&str; 13] = super::admission::CALLBACK_PATHS;
-
-/// The checkout, and what visitors come back to from a payment page.
-const CHECKOUT_PATHS: [&str; 13] = [
-    "/checkout",
-    "/*/checkout",
-    "/multishipping",
-    "/*/multishipping",
-    "/onestepcheckout",
-    "/firecheckout",
-    "/paypal",
-    "/*/paypal",
-    "/adyen",
-    "/mollie",
-    "/stripe",
-    "/braintree",
-    "/klarna",
-];
 
 const LOGIN_PATHS: [&str; 9] = [
     "/customer/account/loginPost",

@@ -127,9 +127,8 @@ impl Traffic {
         asked: &Asked<'_>,
         now: Moment,
     ) -> rules::Taken {
-        let Some(Some(account)) = self.limits.get(place) else { return Ok(()) };
-        let Some(key) = self.key(place, limit.per, asked) else { return Ok(()) };
-        self.kept.limits.take(account, key, now).map_err(|again| again.0)
+        let Some((limit, key)) = self.account(place, limit.per, asked) else { return Ok(()) };
+        self.kept.limits.take(limit, key, now).map_err(|again| again.0)
     }
 
     /// What the rules say of a request before PHP is asked for it: who gets what is stored alone, and whose PHP
@@ -220,9 +219,8 @@ impl Traffic {
         asked: &Asked<'_>,
         now: Moment,
     ) -> rules::Taken {
-        let Some(Some(account)) = self.limits.get(place) else { return Ok(()) };
-        let Some(key) = self.key(place, limit.per, asked) else { return Ok(()) };
-        self.kept.limits.php_left(account, key, now).map_err(|again| again.0)
+        let Some((limit, key)) = self.account(place, limit.per, asked) else { return Ok(()) };
+        self.kept.limits.php_left(limit, key, now).map_err(|again| again.0)
     }
 
     /// May PHP be asked for a refresh, for which nobody waits? Counts nothing.
@@ -239,14 +237,17 @@ impl Traffic {
     pub fn charge(&self, judged: &Judged, asked: &Asked<'_>, php: Duration, now: Moment) {
         self.rules.charge(judged.matched, php);
         for place in judged.before_php.iter() {
-            let limit = self.rules.at(place).and_then(Rule::limit);
-            let (Some(limit), Some(Some(account))) = (limit, self.limits.get(place)) else {
-                continue;
-            };
-            if let Some(key) = self.key(place, limit.per, asked) {
-                self.kept.limits.charge_php(account, key, php, now);
+            let Some(limit) = self.rules.at(place).and_then(Rule::limit) else { continue };
+            if let Some((limit, key)) = self.account(place, limit.per, asked) {
+                self.kept.limits.charge_php(limit, key, php, now);
             }
         }
+    }
+
+    /// The limit of a rule on this node, and whose account this request shares; `None`: it is not counted.
+    fn account(&self, place: usize, per: Per, asked: &Asked<'_>) -> Option<(&Limit, u64)> {
+        let limit = self.limits.get(place)?.as_ref()?;
+        Some((limit, self.key(place, per, asked)?))
     }
 
     /// What the account is found by that this request shares; `None`: by a session that it has not, or by an address that

@@ -41,7 +41,10 @@ pub(super) fn default_classes() -> Vec<AdmissionClass> {
             ..class("bots", 9)
         },
         AdmissionClass { share_percent: 10, paths: texts(CART_PATHS), ..class("cart", 3) },
-        AdmissionClass { paths: texts(CHECKOUT_PATHS), ..class("checkout", 2) },
+        AdmissionClass {
+            paths: [texts(CHECKOUT_PATHS), texts(CHECKOUT_APIS)].concat(),
+            ..class("checkout", 2)
+        },
         AdmissionClass {
             methods: texts(["POST"]),
             paths: texts(["/graphql", "/*/graphql"]),
@@ -107,7 +110,8 @@ const CART_PATHS: [&str; 6] = [
     "/*/customer/section/load",
 ];
 
-const CHECKOUT_PATHS: [&str; 17] = [
+/// The checkout, and what visitors come back to from a payment page.
+pub(in crate::settings) const CHECKOUT_PATHS: [&str; 13] = [
     "/checkout",
     "/*/checkout",
     "/multishipping",
@@ -121,11 +125,10 @@ const CHECKOUT_PATHS: [&str; 17] = [
     "/stripe",
     "/braintree",
     "/klarna",
-    "/rest/*/V1/carts",
-    "/rest/*/V1/guest-carts",
-    "/rest/V1/carts",
-    "/rest/V1/guest-carts",
 ];
+
+const CHECKOUT_APIS: [&str; 4] =
+    ["/rest/*/V1/carts", "/rest/*/V1/guest-carts", "/rest/V1/carts", "/rest/V1/guest-carts"];
 
 /// The mutations of Magento's GraphQL from the address to the order.
 const CHECKOUT_OPERATIONS: [&str; 13] = [
