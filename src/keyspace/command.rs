@@ -62,6 +62,13 @@ impl<'a> Call<'a> {
         self.view.keyspace.effects.push(self.view.at, command);
     }
 
+    /// Tells that a key is a lock or a counter where it is one: the words told of it do not say so.
+    pub fn tell_own(&mut self, key: &[u8]) {
+        if self.view.is_own(key) {
+            self.tell(&[b"PARVIS.OWN", key]);
+        }
+    }
+
     /// Looks whether the reply may grow further, where a short command could ask for the same many times.
     pub fn check_reply(&self) -> Done {
         let is_too_large = self.out.len() - self.begins > self.view.keyspace.bounds.reply_max_bytes;

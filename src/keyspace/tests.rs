@@ -236,6 +236,22 @@ fn what_was_done_is_told_so_that_it_can_be_done_again() {
     assert_eq!(told_by(&mut keyspace), "SELECT 0 DEL a");
 }
 
+#[test]
+fn a_lock_of_a_cache_is_told_as_one() {
+    let bounds = Bounds { eviction: Eviction::LeastRecentlyUsed, ..Bounds::default() };
+    let (mut keyspace, mut client) = (Keyspace::new(bounds, 1), Client::new());
+    keyspace.keep_effects();
+    for (words, told) in [
+        ("SET k v NX", "SELECT 0 SET k v PARVIS.OWN k"),
+        ("SETNX l v", "SELECT 0 SET l v PARVIS.OWN l"),
+        ("SET k w", "SELECT 0 SET k w"),
+        ("INCRBYFLOAT n 1", "SELECT 0 SET n 1 KEEPTTL PARVIS.OWN n"),
+    ] {
+        client.ask(&mut keyspace, words);
+        assert_eq!(told_by(&mut keyspace), told, "{words}");
+    }
+}
+
 fn told_by(keyspace: &mut Keyspace) -> String {
     let effects = keyspace.take_effects();
     let text = effects.escape_ascii().to_string();

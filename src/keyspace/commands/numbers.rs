@@ -47,14 +47,6 @@ fn replace_field(call: &mut Call<'_>, key: &[u8], field: &[u8], text: &[u8]) -> 
     Ok(())
 }
 
-/// Tells what became of a key in words that do not say that it is a counter.
-fn tell_of(call: &mut Call<'_>, key: &[u8], command: &[&[u8]]) {
-    call.tell(command);
-    if call.view.is_own(key) {
-        call.tell(&[b"PARVIS.OWN", key]);
-    }
-}
-
 pub fn incr(call: &mut Call<'_>) -> Done {
     count(call, 1)
 }
@@ -89,7 +81,8 @@ pub fn incrbyfloat(call: &mut Call<'_>) -> Done {
     let Number::Finite(old) = old else { return Err(Error::NAN) };
     let new = old.plus(by).ok_or(Error::NAN)?.text();
     replace(call, key, new.as_bytes())?;
-    tell_of(call, key, &[b"SET", key, new.as_bytes(), b"KEEPTTL"]);
+    call.tell(&[b"SET", key, new.as_bytes(), b"KEEPTTL"]);
+    call.tell_own(key);
     call.bulk(new.as_bytes());
     Ok(())
 }
@@ -122,7 +115,8 @@ pub fn hincrbyfloat(call: &mut Call<'_>) -> Done {
     let new = old.plus(by).ok_or(Error::NAN)?.text();
     let text = new.as_bytes();
     replace_field(call, key, field, text)?;
-    tell_of(call, key, &[b"HSET", key, field, text]);
+    call.tell(&[b"HSET", key, field, text]);
+    call.tell_own(key);
     call.bulk(text);
     Ok(())
 }

@@ -82,6 +82,12 @@ fn put(call: &mut Call<'_>, key: &[u8], text: &[u8], end: Option<i64>) {
     }
 }
 
+/// What is put only where nothing stands is a lock, and told as one.
+fn keep_own(call: &mut Call<'_>, key: &[u8]) {
+    call.view.keep_own(key);
+    call.tell_own(key);
+}
+
 pub fn set(call: &mut Call<'_>) -> Done {
     let (key, text) = (call.arg(1), call.arg(2));
     let options = options(call, 3, true)?;
@@ -101,7 +107,7 @@ pub fn set(call: &mut Call<'_>) -> Done {
     }
     put(call, key, text, end);
     if options.only_new {
-        call.view.keep_own(key);
+        keep_own(call, key);
     }
     if !options.gives_old {
         call.ok();
@@ -128,7 +134,7 @@ pub fn setnx(call: &mut Call<'_>) -> Done {
     let is_new = call.view.entry(call.arg(1)).is_none();
     if is_new {
         put(call, call.arg(1), call.arg(2), None);
-        call.view.keep_own(call.arg(1));
+        keep_own(call, call.arg(1));
     }
     call.flag(is_new);
     Ok(())
