@@ -262,10 +262,8 @@ impl Admission {
             Came::Goes(place) => Ok(place),
             Came::Refused(refused) => Err(refused),
             Came::Waits(seat) => {
-                let told = self.wait(seat, ticket).await;
-                let waited = milliseconds(self.clock.elapsed().saturating_sub(now));
-                ticket.waited_milliseconds.fetch_add(waited, Ordering::Relaxed);
-                told
+                let _counting = Waiting { admission: self, ticket, since: now };
+                self.wait(seat, ticket).await
             }
         };
         if entered.is_ok() {
@@ -447,6 +445,21 @@ fn bounds_of(settings: &Settings) -> Bounds {
         max: settings.origin.concurrency_max,
         slowdown_max: f64::from(admission.slowdown_max_percent) / 100.0,
         adaptive: admission.adaptive,
+    }
+}
+
+/// Somebody waits; counted when that ends, also where nobody waits any more for what the request is to bring: else its
+/// client would be charged for the queue as if PHP had worked.
+struct Waiting<'a> {
+    admission: &'a Admission,
+    ticket: &'a Ticket,
+    since: Duration,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let waited = milliseconds(self.admission.clock.elapsed().saturating_sub(self.since));
+        self.ticket.waited_milliseconds.fetch_add(waited, Ordering::Relaxed);
     }
 }
 

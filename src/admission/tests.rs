@@ -84,6 +84,17 @@ async fn waiting_ends_with_the_time_in_the_queue_and_is_counted() {
 }
 
 #[tokio::test]
+async fn who_leaves_the_queue_is_known_to_have_waited() {
+    let admission = admission(1, 1, LONG);
+    let _place = admission.enter(&ticket(ORDERS)).await.expect("free");
+    let gone = ticket(ORDERS);
+    let entered = tokio::time::timeout(Duration::from_millis(20), admission.enter(&gone)).await;
+    assert!(entered.is_err());
+    assert!(gone.waited_milliseconds.load(Ordering::Relaxed) >= 20);
+    assert_eq!(admission.class_figures()[ORDERS].1.left, 1);
+}
+
+#[tokio::test]
 async fn a_waiter_that_goes_away_gives_its_seat_up_even_when_it_was_called_already() {
     let admission = admission(1, 2, LONG);
     let place = admission.enter(&ticket(ORDERS)).await.expect("free");

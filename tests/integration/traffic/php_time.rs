@@ -1,10 +1,12 @@
 //! PHP's time is charged to who asked for it, and what is stored costs none.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::support::Parvis;
+use super::super::support::client::Client;
 use super::super::support::origin::{Origin, page};
+use super::super::support::process::wait_until;
 use super::{from, on_and_off, rule, store};
 
 /// Takes its time for each page.
@@ -53,4 +55,40 @@ fn what_passes_is_charged_as_well() {
     let parvis = Parvis::before_http(origin.port).with_toml(&rule("php", limit)).start();
     assert_eq!(from(&parvis, "192.0.2.1", "/private").status, 200);
     assert_eq!(from(&parvis, "192.0.2.2", "/private").status, 429, "one account for all");
+}
+
+#[test]
+fn a_client_that_gives_up_in_the_queue_is_not_charged_for_its_wait() {
+    let origin = Origin::start(|seen, stream| {
+        if seen.target == "/held" {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        let _ = stream.write_all(&page("page", "t"));
+    });
+    let rules = rule("held", "do = \"allow\"\npaths = [\"/held\"]")
+        + &rule("php", "do = \"limit\"\nphp = \"1h/2h\"");
+    let parvis = Parvis::before_http(origin.port)
+        .with("origin.concurrency_max", "1")
+        .with("admission.limit_min", "1")
+        .with_toml(&rules)
+        .start();
+    std::thread::scope(|scope| {
+        scope.spawn(|| parvis.ask("POST", "/held", &[], b"a=1"));
+        wait_until("PHP to work", Duration::from_secs(10), || origin.count() == 1);
+        let began = Instant::now();
+        let mut impatient = Client::connect(parvis.port);
+        impatient.send(b"POST /x HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 3\r\n\r\na=1");
+        wait_until("the queue", Duration::from_secs(10), || {
+            parvis.metric("parvis_origin_queued ") == Some(1.0)
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        drop(impatient);
+        wait_until("it to leave", Duration::from_secs(10), || {
+            parvis.metric("parvis_origin_queued ") == Some(0.0)
+        });
+        let waited = began.elapsed().as_secs_f64() * 1_000.0;
+        let charged = parvis.metric("parvis_traffic_rule_php_milliseconds_total{rule=\"php\"}");
+        assert!(charged < Some(waited / 4.0), "{charged:?} of {waited} milliseconds in the queue");
+        assert_eq!(origin.count(), 1, "PHP never saw it");
+    });
 }
