@@ -30,7 +30,10 @@ impl Node {
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
         let mut request = visit.for_origin(method, target, Purpose::Pass, Spooled::default());
         request.ticket = self.ticket(visit, &request, Hints::ToClient).await;
-        match self.parts.origin.switch(&request).await {
+        let charging = self.charging(visit);
+        let switched = self.parts.origin.switch(&request).await;
+        drop(charging);
+        match switched {
             Ok(Switched::Response(response)) => {
                 self.deliver_private(visit, response, Verdict::Pass, Reason::Upgrade).await
             }

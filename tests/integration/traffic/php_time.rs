@@ -92,3 +92,18 @@ fn a_client_that_gives_up_in_the_queue_is_not_charged_for_its_wait() {
         assert_eq!(origin.count(), 1, "PHP never saw it");
     });
 }
+
+#[test]
+fn what_offers_an_upgrade_is_charged_as_well() {
+    let origin = slow_origin();
+    let limit = "do = \"limit\"\nphp = \"50ms/1h\"";
+    let parvis = Parvis::before_http(origin.port).with_toml(&rule("php", limit)).start();
+    let offer = |address: &str| {
+        let fields =
+            [("X-Forwarded-For", address), ("Connection", "Upgrade"), ("Upgrade", "websocket")];
+        Client::connect(parvis.port).ask("GET", "/x", &fields, b"").status
+    };
+    assert_eq!(offer("192.0.2.1"), 200);
+    assert_eq!(offer("192.0.2.1"), 429);
+    assert_eq!(offer("192.0.2.2"), 200, "another one's account");
+}
