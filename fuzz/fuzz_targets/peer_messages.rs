@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use parvis::fleet::peer::message::{Answer, Arriving, Ask, Question};
+use parvis::fleet::peer::message::{Arriving, Ask, Lent, Question};
 use parvis::fleet::peer::seal::Sealed;
 use parvis::fleet::peer::warm_message::{HottestAsk, LeavingAsk, TakeAsk};
 
@@ -20,8 +20,8 @@ fuzz_target!(|data: &[u8]| {
     question::<HottestAsk>(&bytes);
     question::<TakeAsk>(&bytes);
     question::<LeavingAsk>(&bytes);
-    if let Some(answer) = Answer::decode(bytes.clone()) {
-        assert_eq!(answer.encode(), bytes);
+    if let Some(lent) = Lent::decode(bytes.clone()) {
+        assert_eq!(lent.encode(), bytes);
     }
     if let Some(sealed) = Sealed::parse(content) {
         assert_eq!(Sealed::parse(&sealed.to_value()), Some(sealed));

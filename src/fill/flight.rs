@@ -1,7 +1,7 @@
 //! A single fetch: the leader's permits and the followers' wait.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,12 @@ pub struct Flight {
     urgency: AtomicUsize,
     /// Does its leader ask another node?
     is_abroad: AtomicBool,
+    bill: OnceLock<Bill>,
 }
+
+/// Milliseconds of PHP for which nobody of this node is charged: another node asked for what they went to, and takes
+/// them with its answer.
+pub type Bill = Arc<AtomicU64>;
 
 #[derive(Clone)]
 enum Phase {
@@ -107,6 +112,7 @@ impl Flight {
             waiters: AtomicUsize::new(0),
             urgency: AtomicUsize::new(usize::MAX),
             is_abroad: AtomicBool::new(false),
+            bill: OnceLock::new(),
         }
     }
 
@@ -187,6 +193,11 @@ impl FillPermit {
     pub fn urgency(&self) -> Arc<dyn Fn() -> usize + Send + Sync> {
         let flight = Arc::clone(&self.flight);
         Arc::new(move || flight.urgency.load(Ordering::Relaxed))
+    }
+
+    /// It is led for another node: what PHP takes goes here. The first one counts.
+    pub fn bill_to(&self, bill: &Bill) {
+        let _is_known = self.flight.bill.set(Arc::clone(bill));
     }
 
     /// Its leader asks another node, or has ended to.
@@ -313,6 +324,12 @@ impl FillWait {
     /// visits one node.
     pub fn is_abroad(&self) -> bool {
         self.flight.is_abroad.load(Ordering::Acquire)
+    }
+
+    /// What PHP took so far for other nodes that asked for this, which one of them is charged: nothing is left for
+    /// the next.
+    pub fn take_bill(&self) -> u64 {
+        self.flight.bill.get().map_or(0, |bill| bill.swap(0, Ordering::Relaxed))
     }
 
     /// Waits until the response is stored, if it can be.

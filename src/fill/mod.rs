@@ -6,7 +6,9 @@
 
 mod flight;
 
-pub use flight::{FillPermit, FillSharing, FillWait, Flight, Outcome, Release, Shared, SharedHead};
+pub use flight::{
+    Bill, FillPermit, FillSharing, FillWait, Flight, Outcome, Release, Shared, SharedHead,
+};
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

@@ -62,7 +62,7 @@ use crate::store::{Purged, Store};
 use apply::Applier;
 use link::Link;
 use log::{Order, Position};
-use peer::message::{Answer as PeerAnswer, Ask, Place, Why};
+use peer::message::{Ask, Lent, Place, Why};
 use peer::{PeerDoor, PeerError, PeerFigures, Peers};
 
 /// How busy this node is, as others see it.
@@ -371,7 +371,7 @@ impl Fleet {
     }
 
     /// Asks for a page. `None`: there was no answer.
-    pub async fn ask(&self, owner: &Owner, ask: &Ask) -> Option<PeerAnswer> {
+    pub async fn ask(&self, owner: &Owner, ask: &Ask) -> Option<Lent> {
         self.peers.as_ref()?.ask(owner.address, ask).await
     }
 

@@ -11,7 +11,7 @@ use super::fetch::{Abroad, FillTask, LeaderAnswer};
 use super::portable::to_be_stored;
 use super::visit::Visit;
 use crate::fill::{FillPermit, Release};
-use crate::fleet::peer::message::{Answer, Ask};
+use crate::fleet::peer::message::{Answer, Ask, Lent};
 use crate::fleet::{Due, Owner};
 use crate::policy::{CacheKey, LookupPlan, Vary, language_of};
 use crate::reason::Reason;
@@ -90,23 +90,27 @@ impl Node {
         let patience = visit.rules.settings.fill.wait_timeout;
         let asked = tokio::time::timeout(patience, self.ask_as_wanted(task, &owner, ask)).await;
         permit.set_abroad(false);
-        match asked {
-            Ok(Some(Answer::Page { record, echo })) => {
+        let Ok(Some(Lent { answer, php })) = asked else { return Borrowed::Nothing };
+        // Whoever makes PHP work is charged where the rules have judged it, whichever node's PHP that is.
+        if !php.is_zero() {
+            self.charge(visit, php);
+        }
+        match answer {
+            Answer::Page { record, echo } => {
                 let kept = self.keep_borrowed(visit, plan, permit, (record, echo), takes_stale);
                 kept.map_or(Borrowed::Nothing, Borrowed::Page)
             }
-            Ok(Some(Answer::Uncacheable(reason))) => Borrowed::Uncacheable(reason),
-            Ok(Some(Answer::Nothing(why))) => {
+            Answer::Uncacheable(reason) => Borrowed::Uncacheable(reason),
+            Answer::Nothing(why) => {
                 tracing::debug!(?why, "the owner of a page has nothing to give");
                 Borrowed::Nothing
             }
-            Ok(None) | Err(_) => Borrowed::Nothing,
         }
     }
 
     /// Asks, and once more where somebody comes to wait who wants it more urgently: at the other node that lifts
     /// the seat of the fetch that is under way. Each time it is of a better rank, so that it ends.
-    async fn ask_as_wanted(&self, task: &FillTask, owner: &Owner, mut ask: Ask) -> Option<Answer> {
+    async fn ask_as_wanted(&self, task: &FillTask, owner: &Owner, mut ask: Ask) -> Option<Lent> {
         loop {
             let wanted = self.wanted(task);
             let class = wanted.class.clone();

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Method, Version};
@@ -13,9 +14,9 @@ use super::portable::portable;
 use super::visit::Visit;
 use crate::body::Body;
 use crate::exchange::{Beside, Client, Connection, Peer, Request};
-use crate::fill::{FillWait, Joined, Release};
+use crate::fill::{Bill, FillWait, Joined, Release};
 use crate::fleet::peer::Lender;
-use crate::fleet::peer::message::{Answer, Ask, Why};
+use crate::fleet::peer::message::{Answer, Ask, Lent, Why};
 use crate::fleet::peer::warm_message::{
     Hottest, HottestAsk, Inherited, LeavingAsk, Parcel, TakeAsk,
 };
@@ -27,11 +28,12 @@ use crate::store::{Entry, Found};
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Lender for Node {
-    async fn lend(&self, ask: Ask, from: IpAddr) -> Answer {
-        match self.find_or_render(ask, from).await {
-            Ok(answer) => answer,
-            Err(why) => Answer::Nothing(why),
-        }
+    async fn lend(&self, ask: Ask, from: IpAddr) -> Lent {
+        let asks_php = ask.wanted.as_ref().is_some_and(|wanted| wanted.asks_php);
+        let bill = Bill::default();
+        let answer = self.find_or_render(ask, from, &bill).await.unwrap_or_else(Answer::Nothing);
+        let milliseconds = if asks_php { bill.swap(0, Ordering::Relaxed) } else { 0 };
+        Lent { answer, php: Duration::from_millis(milliseconds) }
     }
 
     async fn hottest(&self, ask: HottestAsk) -> Result<Hottest, Why> {
@@ -48,9 +50,9 @@ impl Lender for Node {
 }
 
 impl Node {
-    async fn find_or_render(&self, ask: Ask, from: IpAddr) -> Result<Answer, Why> {
+    async fn find_or_render(&self, ask: Ask, from: IpAddr, bill: &Bill) -> Result<Answer, Why> {
         self.parts.fleet.may_answer(&ask.release, ask.place).await?;
-        let (visit, plan) = self.planned(&ask, from)?;
+        let (visit, plan) = self.planned(&ask, from, bill)?;
         let looked = self.look_for(&visit, &plan);
         if let Some(answer) = self.give(&looked.found) {
             return Ok(answer);
@@ -75,7 +77,12 @@ impl Node {
     }
 
     /// What this node would look up for the same request, which has to be what the other one does.
-    fn planned(&self, ask: &Ask, from: IpAddr) -> Result<(Arc<Visit>, LookupPlan), Why> {
+    fn planned(
+        &self,
+        ask: &Ask,
+        from: IpAddr,
+        bill: &Bill,
+    ) -> Result<(Arc<Visit>, LookupPlan), Why> {
         let rules = self.parts.rules.load_full();
         let (request, client) = request_of(ask, from);
         let plan = if ask.is_fragment {
@@ -89,7 +96,8 @@ impl Node {
             return Err(Why::Key);
         }
         let now = self.parts.clock.now();
-        let visit = Visit::new(request, client, rules, now).of_peer(ask.wanted.clone());
+        let visit = Visit::new(request, client, rules, now);
+        let visit = visit.of_peer(ask.wanted.clone(), Arc::clone(bill));
         Ok((Arc::new(visit), plan))
     }
 
@@ -169,6 +177,8 @@ impl Node {
             Joined::Follow(wait) => {
                 wait.want(self.wants(visit, &plan));
                 if wait_at_home(&wait).await {
+                    // Another node's question may have led it that was given up, or was this visitor's less urgent one.
+                    self.take_over_bill(visit, &wait);
                     return Ok(());
                 }
                 // Who leads it asks a third node, and a miss visits one.
@@ -176,6 +186,9 @@ impl Node {
                 self.parts.flights.alone(&key, mark, now)
             }
         };
+        if let Some(bill) = &visit.bill {
+            alone.bill_to(bill);
+        }
         let landing = alone.follow();
         let is_refresh = visit.wanted.as_ref().is_some_and(|wanted| wanted.is_refresh);
         let hints = if is_refresh { Hints::Unwanted } else { Hints::ToClient };
@@ -193,6 +206,14 @@ impl Node {
         });
         landing.landed().await;
         Ok(())
+    }
+
+    /// What PHP took for a fetch that this one followed, unless whoever led it has it already.
+    fn take_over_bill(&self, visit: &Visit, wait: &FillWait) {
+        let asks_php = visit.wanted.as_ref().is_some_and(|wanted| wanted.asks_php);
+        if let Some(bill) = visit.bill.as_ref().filter(|_| asks_php) {
+            bill.fetch_add(wait.take_bill(), Ordering::Relaxed);
+        }
     }
 }
 

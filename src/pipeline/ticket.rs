@@ -74,6 +74,7 @@ impl Node {
             class: name.map(|name| Bytes::copy_from_slice(name.as_bytes())).unwrap_or_default(),
             followers,
             is_refresh: class.is_none(),
+            asks_php: !visit.judged.has_matched_none(),
         }
     }
 

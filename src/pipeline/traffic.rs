@@ -165,6 +165,18 @@ impl Node {
         Charging { node: self, visit, began: self.parts.clock.now(), queued_milliseconds }
     }
 
+    /// Charges what PHP took for a request; of another node's it is put on the bill that this one gets.
+    pub(super) fn charge(&self, visit: &Visit, php: Duration) {
+        if let Some(bill) = &visit.bill {
+            let milliseconds = u64::try_from(php.as_millis()).unwrap_or(u64::MAX).max(1);
+            bill.fetch_add(milliseconds, Ordering::Relaxed);
+            return;
+        }
+        self.with_asked(visit, |asked, now| {
+            visit.rules.traffic.charge(&visit.judged, asked, php, now);
+        });
+    }
+
     fn unix_seconds(&self) -> u64 {
         let since = self.parts.clock.wall_roughly().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs())
@@ -203,14 +215,12 @@ pub(super) struct Charging<'a> {
 impl Drop for Charging<'_> {
     fn drop(&mut self) {
         let visit = self.visit;
-        if visit.judged.has_matched_none() {
+        if visit.judged.has_matched_none() && visit.bill.is_none() {
             return;
         }
         let waited = visit.queued_milliseconds.load(Ordering::Relaxed);
         let waited = Duration::from_millis(waited.saturating_sub(self.queued_milliseconds));
-        self.node.with_asked(visit, |asked, now| {
-            let php = now.since(self.began).saturating_sub(waited);
-            visit.rules.traffic.charge(&visit.judged, asked, php, now);
-        });
+        let php = self.node.parts.clock.now().since(self.began).saturating_sub(waited);
+        self.node.charge(visit, php);
     }
 }

@@ -12,6 +12,7 @@ use crate::admission::Ticket;
 use crate::body::{Body, Spooled};
 use crate::clock::Moment;
 use crate::exchange::{Beside, Client, Request};
+use crate::fill::Bill;
 use crate::fleet::peer::message::Wanted;
 use crate::origin::OriginRequest;
 use crate::policy::Purpose;
@@ -31,6 +32,8 @@ pub(super) struct Visit {
     pub(super) queued_milliseconds: Arc<AtomicU64>,
     /// How urgently another node wants it, where that one asks and says so.
     pub(super) wanted: Option<Wanted>,
+    /// Where what PHP takes is counted instead, of another node's request: it is charged there.
+    pub(super) bill: Option<Bill>,
     /// The class in which it has asked for a place in PHP.
     class: OnceLock<Arc<str>>,
 }
@@ -44,7 +47,7 @@ impl Visit {
         started: Moment,
     ) -> Self {
         let (nesting, queued_milliseconds) = (Nesting::default(), Arc::default());
-        let (judged, wanted, class) = (Judged::default(), None, OnceLock::new());
+        let (judged, wanted, bill, class) = (Judged::default(), None, None, OnceLock::new());
         Self {
             request,
             client,
@@ -54,6 +57,7 @@ impl Visit {
             judged,
             queued_milliseconds,
             wanted,
+            bill,
             class,
         }
     }
@@ -64,8 +68,8 @@ impl Visit {
     }
 
     /// Another node's request.
-    pub(super) fn of_peer(self, wanted: Option<Wanted>) -> Self {
-        Self { wanted, ..self }
+    pub(super) fn of_peer(self, wanted: Option<Wanted>, bill: Bill) -> Self {
+        Self { wanted, bill: Some(bill), ..self }
     }
 
     /// It asks for a place in PHP in this class. What counts is the first.

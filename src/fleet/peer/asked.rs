@@ -37,8 +37,8 @@ impl Asked {
     pub(super) async fn answered_by<L: Lender>(self, lender: &L, from: IpAddr) -> (Bytes, bool) {
         match self {
             Self::Page(ask) => {
-                let answer = lender.lend(ask, from).await;
-                (answer.encode(), matches!(answer, Answer::Page { .. }))
+                let lent = lender.lend(ask, from).await;
+                (lent.encode(), matches!(lent.answer, Answer::Page { .. }))
             }
             Self::Hottest(ask) => (Hottest::encode(&lender.hottest(ask).await), false),
             Self::Take(ask) => (encode_parcels(&lender.give(ask).await), false),

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::message::{Answer, Arriving, Ask, Question};
+use super::message::{Arriving, Ask, Lent, Question};
 use super::seal::{SEAL_BYTES, Seal, Secret, Subject};
 use super::server::{CHALLENGE_FIELD, CHALLENGE_PATH, SEAL_FIELD};
 use crate::fleet::link::token;
@@ -103,7 +103,7 @@ impl Client {
     /// Asks for a page: a visitor waits for it. The head of an answer is the promise that there will
     /// be one; it comes within `fleet.owner_wait`. After that something comes each
     /// `fleet.owner_silence`.
-    pub(super) async fn ask(&self, to: SocketAddr, ask: &Ask) -> Result<Answer, Failure> {
+    pub(super) async fn ask(&self, to: SocketAddr, ask: &Ask) -> Result<Lent, Failure> {
         self.exchange(to, ask, self.wait).await
     }
 

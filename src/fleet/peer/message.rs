@@ -29,6 +29,8 @@ pub struct Wanted {
     pub followers: u16,
     /// Does nobody wait, since they have something stale?
     pub is_refresh: bool,
+    /// Is it to be told what PHP took? Rules of that node charge its visitor.
+    pub asks_php: bool,
 }
 
 /// The field's name.
@@ -37,11 +39,11 @@ const WANTED: &str = "Parvis-Wanted";
 const CLASS_MAX_BYTES: usize = 40;
 
 impl Wanted {
-    /// `pages 3 refresh`
+    /// `pages 3 refresh php`
     fn to_value(&self) -> Vec<u8> {
         let is_refresh = if self.is_refresh { " refresh" } else { "" };
-        [&self.class[..], b" ", self.followers.to_string().as_bytes(), is_refresh.as_bytes()]
-            .concat()
+        let asks_php = if self.asks_php { " php" } else { "" };
+        [&self.class[..], format!(" {}{is_refresh}{asks_php}", self.followers).as_bytes()].concat()
     }
 
     /// `None`: it says something else.
@@ -49,9 +51,16 @@ impl Wanted {
         let mut parts = value.split(|byte| *byte == b' ');
         let class = parts.next().filter(|class| class.len() <= CLASS_MAX_BYTES)?;
         let followers = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-        // More of them may be said one day.
-        let is_refresh = parts.any(|part| part == b"refresh");
-        Some(Self { class: value.slice_ref(class), followers, is_refresh })
+        let mut wanted = Self { class: value.slice_ref(class), followers, ..Self::default() };
+        for part in parts {
+            match part {
+                b"refresh" => wanted.is_refresh = true,
+                b"php" => wanted.asks_php = true,
+                // More of them may be said one day.
+                _ => {}
+            }
+        }
+        Some(wanted)
     }
 }
 
@@ -101,6 +110,16 @@ pub enum Answer {
     Nothing(Why),
 }
 
+/// What comes back, and what it cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// The answer.
+    pub answer: Answer,
+    /// What PHP took for it there, in whole milliseconds. Told to whom [`Wanted::asks_php`] says that it is asked
+    /// for, else zero: nodes that do not know of it could not read it.
+    pub php: Duration,
+}
+
 /// A question between nodes, with the kind of answer that it has.
 pub trait Question: Sized {
     /// Where it is asked.
@@ -120,7 +139,7 @@ pub trait Question: Sized {
 
 impl Question for Ask {
     const PATH: &'static str = "/page";
-    type Answer = Answer;
+    type Answer = Lent;
 
     fn encode(&self) -> Bytes {
         Self::encode(self)
@@ -130,8 +149,8 @@ impl Question for Ask {
         Self::decode(content)
     }
 
-    fn answer(content: Bytes) -> Option<Answer> {
-        Answer::decode(content)
+    fn answer(content: Bytes) -> Option<Lent> {
+        Lent::decode(content)
     }
 }
 
@@ -156,6 +175,10 @@ pub enum Why {
 const PAGE: u8 = 1;
 const UNCACHEABLE: u8 = 2;
 const NOTHING: u8 = 3;
+/// Stands before one of these: what PHP took for it.
+const TOOK: u8 = 4;
+/// Bytes of that.
+const TOOK_BYTES: usize = 5;
 
 const HTTPS: u8 = 1;
 const FRAGMENT: u8 = 2;
@@ -226,26 +249,55 @@ impl Ask {
     }
 }
 
-impl Answer {
+impl Lent {
     /// As it is sent.
     pub fn encode(&self) -> Bytes {
+        let record_bytes = match &self.answer {
+            Answer::Page { record, .. } => record.len(),
+            Answer::Uncacheable(_) | Answer::Nothing(_) => 0,
+        };
+        let mut out = Vec::with_capacity(TOOK_BYTES + WORDS_MAX_BYTES + record_bytes);
+        if !self.php.is_zero() {
+            out.push(TOOK);
+            let milliseconds = u32::try_from(self.php.as_millis()).unwrap_or(u32::MAX);
+            out.extend_from_slice(&milliseconds.to_le_bytes());
+        }
+        self.answer.put(&mut out);
+        out.into()
+    }
+
+    /// Reads what [`Lent::encode`] writes.
+    pub fn decode(mut content: Bytes) -> Option<Self> {
+        let mut php = Duration::ZERO;
+        if content.first() == Some(&TOOK) {
+            content.advance(1);
+            let milliseconds = content.try_get_u32_le().ok().filter(|number| *number > 0)?;
+            php = Duration::from_millis(milliseconds.into());
+        }
+        Some(Self { answer: Answer::decode(content)?, php })
+    }
+}
+
+/// Bytes of an answer without its record.
+const WORDS_MAX_BYTES: usize = 64;
+
+impl Answer {
+    fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::Page { record, echo } => {
-                let mut out = Vec::with_capacity(1 + DUE_BYTES + record.len());
                 out.push(PAGE);
-                put_due(&mut out, *echo);
+                put_due(out, *echo);
                 out.extend_from_slice(record);
-                out.into()
             }
             Self::Uncacheable(reason) => {
-                [&[UNCACHEABLE], reason.as_str().as_bytes()].concat().into()
+                out.push(UNCACHEABLE);
+                out.extend_from_slice(reason.as_str().as_bytes());
             }
-            Self::Nothing(why) => Bytes::copy_from_slice(&[NOTHING, *why as u8]),
+            Self::Nothing(why) => out.extend_from_slice(&[NOTHING, *why as u8]),
         }
     }
 
-    /// Reads what [`Answer::encode`] writes.
-    pub fn decode(mut content: Bytes) -> Option<Self> {
+    fn decode(mut content: Bytes) -> Option<Self> {
         match content.try_get_u8().ok()? {
             PAGE => {
                 let echo = take_due(&mut content)?;
@@ -346,9 +398,6 @@ pub(super) fn take(from: &mut Bytes) -> Option<Bytes> {
     (length <= from.len()).then(|| from.split_to(length))
 }
 
-/// Bytes that [`put_due`] writes.
-const DUE_BYTES: usize = 5;
-
 pub(super) fn put_due(out: &mut Vec<u8>, due: Due) {
     let (kind, after) = match due {
         Due::Nothing => (0, Duration::ZERO),
@@ -393,103 +442,4 @@ pub(super) fn take_place(from: &mut Bytes) -> Option<Place> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn text() -> impl Strategy<Value = Bytes> {
-        prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_asked_reads_back_as_it_was_written(
-            texts in prop::collection::vec(text(), 4),
-            fields in prop::collection::vec((text(), text()), 0..5),
-            server_port: u16, sequence: u64, flags: [bool; 4],
-            wanted in prop::option::of(("[a-z][a-z0-9-]{0,39}|", any::<u16>(), any::<bool>())),
-        ) {
-            let mut list = Fields::new();
-            for (name, value) in fields {
-                list.push(name, value);
-            }
-            let ask = Ask {
-                key: texts[0].clone(),
-                target: texts[1].clone(),
-                authority: texts[2].clone(),
-                release: texts[3].clone(),
-                scheme: if flags[0] { Scheme::Https } else { Scheme::Http },
-                server_port,
-                is_fragment: flags[1],
-                may_render: flags[2],
-                takes_stale: flags[3],
-                place: Position { epoch: Token::new([7; 16]), sequence, entry: Some(Token::new([8; 16])) },
-                wanted: wanted.map(|(class, followers, is_refresh)| Wanted {
-                    class: class.into(), followers, is_refresh,
-                }),
-                fields: list,
-            };
-            prop_assert_eq!(Ask::decode(ask.encode()), Some(ask));
-        }
-
-        #[test]
-        fn no_bytes_make_the_readers_panic(content: Vec<u8>) {
-            let content = Bytes::from(content);
-            let _ = (Ask::decode(content.clone()), Answer::decode(content));
-        }
-
-        #[test]
-        fn an_answer_arrives_in_any_pieces(
-            content: Vec<u8>, size in 1..50_usize, working in 0..5_usize,
-        ) {
-            let mut sent = vec![WORKING; working];
-            sent.extend_from_slice(&answer_head(&content, &[9; 32]));
-            sent.extend_from_slice(&content);
-            let mut arriving = Arriving::new(content.len());
-            for piece in sent.chunks(size) {
-                prop_assert_eq!(arriving.push(piece), Ok(()));
-            }
-            prop_assert_eq!(arriving.whole(), Some(([9; 32], Bytes::from(content))));
-        }
-    }
-
-    #[test]
-    fn how_urgently_it_is_wanted_is_a_field_like_others_to_who_does_not_know_it() {
-        let wanted = Wanted { class: "pages".into(), followers: 3, is_refresh: true };
-        assert_eq!(wanted.to_value(), b"pages 3 refresh");
-        let later = Bytes::from_static(b"pages 3 soon refresh");
-        assert_eq!(Wanted::from_value(&later), Some(wanted));
-        let long = [&[b'x'; CLASS_MAX_BYTES + 1][..], b" 1"].concat();
-        for other in [&b""[..], b"pages", b"pages x", b"pages 65536", &long] {
-            assert_eq!(Wanted::from_value(&Bytes::copy_from_slice(other)), None, "{other:?}");
-        }
-    }
-
-    #[test]
-    fn each_answer_reads_back_as_it_was_written() {
-        let record = Bytes::from_static(b"record");
-        let mut answers = vec![
-            Answer::Page { record: record.clone(), echo: Due::Nothing },
-            Answer::Page { record: record.clone(), echo: Due::Soft(Duration::ZERO) },
-            Answer::Page { record, echo: Due::Hard(Duration::from_millis(1_234)) },
-        ];
-        answers.extend(Reason::ALL.iter().map(|reason| Answer::Uncacheable(*reason)));
-        answers.extend(Why::ALL.map(Answer::Nothing));
-        for answer in answers {
-            assert_eq!(Answer::decode(answer.encode()), Some(answer));
-        }
-        let more = [&Answer::Nothing(Why::Busy).encode()[..], b"more"].concat();
-        assert_eq!(Answer::decode(more.into()), None);
-    }
-
-    #[test]
-    fn an_answer_that_is_cut_or_too_long_is_none() {
-        let sent = [&answer_head(b"content", &[9; 32])[..], b"conten"].concat();
-        let mut arriving = Arriving::new(7);
-        arriving.push(&sent).expect("short enough");
-        assert_eq!(arriving.whole(), None);
-        let mut arriving = Arriving::new(5);
-        assert_eq!(arriving.push(&sent), Err(TooLong));
-    }
-}
+mod tests;

@@ -44,14 +44,14 @@ use super::warmth::Pace;
 use crate::clock::{Clock, Moment};
 use crate::settings;
 use client::{Client, Failure};
-use message::{Answer, Ask, Question, Why};
+use message::{Answer, Ask, Lent, Question, Why};
 pub use server::PeerDoor;
 use warm_message::{Heir, Hottest, HottestAsk, Inherited, LeavingAsk, Parcel, TakeAsk};
 
 /// Who answers what other nodes ask for.
 pub trait Lender: Send + Sync + 'static {
     /// The page, if it may be given.
-    fn lend(&self, ask: Ask, from: IpAddr) -> impl Future<Output = Answer> + Send;
+    fn lend(&self, ask: Ask, from: IpAddr) -> impl Future<Output = Lent> + Send;
 
     /// What is asked for most, for a node that joins.
     fn hottest(&self, ask: HottestAsk) -> impl Future<Output = Result<Hottest, Why>> + Send;
@@ -182,14 +182,14 @@ impl Peers {
     }
 
     /// Asks a node for a page. `None`: it gave no answer.
-    pub(super) async fn ask(&self, owner: SocketAddr, ask: &Ask) -> Option<Answer> {
+    pub(super) async fn ask(&self, owner: SocketAddr, ask: &Ask) -> Option<Lent> {
         self.counts.asked.fetch_add(1, Ordering::Relaxed);
         match self.client.ask(owner, ask).await {
-            Ok(answer) => {
-                if matches!(answer, Answer::Page { .. }) {
+            Ok(lent) => {
+                if matches!(lent.answer, Answer::Page { .. }) {
                     self.counts.borrowed.fetch_add(1, Ordering::Relaxed);
                 }
-                Some(answer)
+                Some(lent)
             }
             Err(failure) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);

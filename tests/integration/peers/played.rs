@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use parvis::fleet::Due;
 use parvis::fleet::log::Token;
-use parvis::fleet::peer::message::{Answer, Arriving, Ask, Question, answer_head};
+use parvis::fleet::peer::message::{Answer, Arriving, Ask, Lent, Question, answer_head};
 use parvis::fleet::peer::seal::{Sealed, Secret, Subject};
 use parvis::fleet::peer::warm_message::{Hottest, HottestAsk, TakeAsk};
 use parvis::snapshot::{Literal, Segment, StoredResponse, record};
@@ -153,7 +153,8 @@ impl Asked {
 
     /// Answers, sealed with that secret.
     pub fn answer(self, answer: &Answer, secret: &str) {
-        self.answer_with(&answer.encode(), secret);
+        let lent = Lent { answer: answer.clone(), php: Duration::ZERO };
+        self.answer_with(&lent.encode(), secret);
     }
 }
 

@@ -6,6 +6,7 @@ mod budgets;
 mod defaults;
 mod explain;
 mod limits;
+mod php_fleet;
 mod php_time;
 mod refusals;
 mod stored;
