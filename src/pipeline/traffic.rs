@@ -102,19 +102,21 @@ impl Node {
             return Ok(());
         }
         let traffic = &visit.rules.traffic;
-        let claims =
+        let mut claims =
             self.with_asked(visit, |asked, now| traffic.before_php(&visit.judged, asked, now))?;
-        for claim in claims {
-            let named = named(visit, traffic.field(&claim), content).await;
-            let (nodes, now) = (self.parts.fleet.nodes(), self.parts.clock.now());
-            let Err(again) = traffic.claim(&claim, &named, nodes, now).await else { continue };
-            let rules = traffic.rules();
-            let used_up = |asked: &Asked<'_>, _| rules.used_up(claim.place(), asked, again, false);
-            if let Some(no) = self.with_asked(visit, used_up) {
-                return Err(no);
-            }
+        for claim in &mut claims {
+            claim.name(named(visit, traffic.field(claim), content).await);
         }
-        Ok(())
+        let (nodes, now) = (self.parts.fleet.nodes(), self.parts.clock.now());
+        let refused = traffic.claim(&claims, nodes, now).await;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let no = self.with_asked(visit, |asked, _| {
+            let mut refused = refused.into_iter();
+            refused.find_map(|(place, again)| traffic.rules().used_up(place, asked, again, false))
+        });
+        no.map_or(Ok(()), Err)
     }
 
     /// May PHP be asked for a refresh of what it is given stale?

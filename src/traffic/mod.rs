@@ -29,10 +29,10 @@ use crate::error_pages::ErrorPages;
 use crate::redis_pool::Redis;
 use crate::settings::{LimitRule, Per, Settings};
 use crate::tokens::Signer;
-use budgets::{Budget, Budgets, Holder};
+use budgets::{Budget, Budgets, Holder, Taking};
 use challenge::Challenge;
 use forms::Named;
-use limits::{Limit, Limits};
+use limits::{Limit, Limits, RetryAfter};
 
 /// What outlives a reload.
 pub struct Kept {
@@ -147,7 +147,10 @@ impl Traffic {
             let Some(limit) = self.rules.at(place).and_then(Rule::limit) else { continue };
             if limit.fleet {
                 let client = self.client(place, limit.per, asked);
-                claims.extend(client.map(|client| Claim { place, client }));
+                if client.is_some() || limit.field.is_some() {
+                    let binds = self.rules.binds(place, asked);
+                    claims.push(Claim { place, client, named: Named::Nobody, binds });
+                }
             } else if let Err(again) = self.php_left(place, limit, asked, now)
                 && let Some(no) = self.rules.used_up(place, asked, again, true)
             {
@@ -162,28 +165,33 @@ impl Traffic {
         self.rules.at(claim.place).and_then(Rule::limit)?.field.as_deref()
     }
 
-    /// Takes one request out of a budget of the fleet, of the client and of the account that a form names. Waits for
-    /// Redis, no longer than that has for a command.
-    ///
-    /// # Errors
-    /// When something will be left again.
+    /// Takes one request out of all budgets of the fleet that it claims, of the client and of the account that a form
+    /// names, or out of none of them. Waits for Redis, no longer than that has for a command. Gives the places of the
+    /// rules whose budgets have nothing left, and when they have something again.
     pub async fn claim(
         &self,
-        claim: &Claim,
-        named: &Named,
+        claims: &[Claim],
         nodes: usize,
         now: Moment,
-    ) -> rules::Taken {
-        let Some(Some(budget)) = self.budgets.get(claim.place) else { return Ok(()) };
-        let client = Holder::Client(&claim.client);
-        let account = match named {
-            Named::Nobody => None,
-            Named::Account(name) => Some(Holder::Account(Some(name))),
-            Named::Unreadable => Some(Holder::Account(None)),
+    ) -> Vec<(usize, Duration)> {
+        let (places, takings): (Vec<usize>, Vec<Taking<'_>>) =
+            claims.iter().filter_map(|claim| self.taking(claim)).unzip();
+        if takings.is_empty() {
+            return Vec::new();
+        }
+        let taken = self.kept.budgets.take(&takings, nodes, now).await;
+        let refused = |(place, taken): (usize, budgets::Taken)| {
+            taken.err().map(|RetryAfter(again)| (place, again))
         };
-        let holders: Vec<Holder<'_>> = [Some(client), account].into_iter().flatten().collect();
-        let taken = self.kept.budgets.take(budget, &holders, nodes, now).await;
-        taken.map_err(|again| again.0)
+        places.into_iter().zip(taken).filter_map(refused).collect()
+    }
+
+    /// `None`: there is nobody from whose account something could be taken.
+    fn taking<'a>(&'a self, claim: &'a Claim) -> Option<(usize, Taking<'a>)> {
+        let budget = self.budgets.get(claim.place)?.as_ref()?;
+        let holders: Vec<Holder<'_>> = claim.holders().collect();
+        (!holders.is_empty())
+            .then_some((claim.place, Taking { budget, holders, binds: claim.binds }))
     }
 
     /// Who shares a budget, in a form that is the same on all nodes; `None` as for [`Traffic::key`].
@@ -278,13 +286,27 @@ fn is_of_proxy(per: Per, asked: &Asked<'_>) -> bool {
 /// One request of a budget of the fleet, to be taken.
 pub struct Claim {
     place: usize,
-    client: Vec<u8>,
+    /// `None`: by a session that it has not, or by an address that stands for many. What a form names counts all the
+    /// same.
+    client: Option<Vec<u8>>,
+    named: Named,
+    /// Does its rule turn the request away where nothing is left?
+    binds: bool,
 }
 
 impl Claim {
-    /// The place of its rule.
-    pub fn place(&self) -> usize {
-        self.place
+    /// Its form names this account.
+    pub fn name(&mut self, named: Named) {
+        self.named = named;
+    }
+
+    fn holders(&self) -> impl Iterator<Item = Holder<'_>> {
+        let account = match &self.named {
+            Named::Nobody => None,
+            Named::Account(name) => Some(Holder::Account(Some(name))),
+            Named::Unreadable => Some(Holder::Account(None)),
+        };
+        self.client.as_deref().map(Holder::Client).into_iter().chain(account)
     }
 }
 

@@ -243,6 +243,12 @@ impl Rules {
         Some(no)
     }
 
+    /// Would a limit that is used up turn the request away? Not where it counts alone, nor who goes on beyond it.
+    pub fn binds(&self, place: usize, asked: &Asked<'_>) -> bool {
+        let rule = self.at(place).filter(|rule| !rule.is_dry);
+        rule.is_some_and(|rule| rule.beyond(asked, Duration::ZERO, false).is_some())
+    }
+
     /// Counts PHP's time for the rules that matched.
     pub fn charge(&self, matched: Set, php: Duration) {
         for rule in matched.iter().filter_map(|place| self.at(place)) {

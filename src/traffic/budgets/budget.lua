@@ -1,37 +1,49 @@
--- Takes one out of each of several accounts, or out of none of them.
+-- Takes one out of each account of several claims, or out of none where one of them refuses: who is refused has spent
+-- nothing.
 --
--- KEYS: the accounts. Each is a list of when something was taken, in microseconds by the clock of this server, the
--- newest last.
--- ARGV: windows, each as a number and its microseconds: so many may be taken in such a time. The widest comes first, and
--- no list is longer than its number.
+-- KEYS: the accounts, claim by claim. Each is a list of when something was taken, in microseconds by the clock of this
+-- server, the newest last.
+-- ARGV: for each claim how many accounts it has, 1 where it refuses when nothing is left (else it is left out alone), how
+-- many windows it has, and those, each as a number and its microseconds: so many may be taken in such a time. The widest
+-- comes first, and no list is longer than its number.
 --
--- Returns 0, or the milliseconds after which something will be left.
+-- Returns for each claim 0, or the milliseconds after which something will be left in all of its accounts.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local widest = tonumber(ARGV[2])
-local wait = 0
+local claims, is_refused = {}, false
+local at, key = 1, 1
 
-for _, key in ipairs(KEYS) do
-  local newest = tonumber(redis.call('LINDEX', key, -1))
-  if newest and newest > now + widest then
-    -- By the clock of a master before this one, which was far ahead.
-    redis.call('DEL', key)
+while at <= #ARGV do
+  local claim = {first = key, last = key + ARGV[at] - 1, most = ARGV[at + 3], widest = tonumber(ARGV[at + 4]), wait = 0}
+  local windows = at + 3 + 2 * ARGV[at + 2]
+  for account = claim.first, claim.last do
+    local newest = tonumber(redis.call('LINDEX', KEYS[account], -1))
+    if newest and newest > now + claim.widest then
+      -- By the clock of a master before this one, which was far ahead.
+      redis.call('DEL', KEYS[account])
+    end
+    for window = at + 3, windows - 1, 2 do
+      local taken = tonumber(redis.call('LINDEX', KEYS[account], -tonumber(ARGV[window])))
+      if taken then
+        claim.wait = math.max(claim.wait, tonumber(ARGV[window + 1]) - math.max(now - taken, 0))
+      end
+    end
   end
-  for at = 1, #ARGV, 2 do
-    local taken = tonumber(redis.call('LINDEX', key, -tonumber(ARGV[at])))
-    if taken then
-      wait = math.max(wait, tonumber(ARGV[at + 1]) - math.max(now - taken, 0))
+  is_refused = is_refused or (claim.wait > 0 and ARGV[at + 1] == '1')
+  claims[#claims + 1] = claim
+  key, at = claim.last + 1, windows
+end
+
+local waits = {}
+for number, claim in ipairs(claims) do
+  waits[number] = math.ceil(claim.wait / 1000)
+  if claim.wait <= 0 and not is_refused then
+    for account = claim.first, claim.last do
+      -- Lua would write a number of so many digits with an exponent.
+      redis.call('RPUSH', KEYS[account], string.format('%.0f', now))
+      redis.call('LTRIM', KEYS[account], -tonumber(claim.most), -1)
+      redis.call('PEXPIRE', KEYS[account], string.format('%.0f', math.ceil(claim.widest / 1000)))
     end
   end
 end
-if wait > 0 then
-  return math.ceil(wait / 1000)
-end
-
-for _, key in ipairs(KEYS) do
-  -- Lua would write a number of so many digits with an exponent.
-  redis.call('RPUSH', key, string.format('%.0f', now))
-  redis.call('LTRIM', key, -tonumber(ARGV[1]), -1)
-  redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(widest / 1000)))
-end
-return 0
+return waits

@@ -1,7 +1,7 @@
 //! Budgets: limits that all nodes share, for what is slow anyway and what somebody guesses at: logins, password resets,
 //! coupons, payments.
 //!
-//! They are counted in Redis, by one script that asks and takes in one round trip, and by the clock of Redis, so those of nodes do
+//! They are counted in Redis, by one script that asks and takes in one round trip for all budgets of a request, and by the clock of Redis, so those of nodes do
 //! not matter. Other than a limit of one node, which lets a burst through and then goes on at its rate, a budget of ten a minute
 //! lets ten through in any minute: who guesses passwords gets no more for waiting a while first.
 //!
@@ -46,6 +46,21 @@ pub struct Budget {
     burst: u32,
     windows: Vec<Window>,
 }
+
+/// What one rule takes out of its budget for a request.
+#[derive(Clone, Debug)]
+pub struct Taking<'a> {
+    /// The budget.
+    pub budget: &'a Budget,
+    /// Whose accounts; one at least.
+    pub holders: Vec<Holder<'a>>,
+    /// Is the request refused where nothing is left in one of them? Then nothing is taken out of other budgets
+    /// either. Else it goes on, and nothing is taken out of this one.
+    pub binds: bool,
+}
+
+/// When something will be left again, where nothing is.
+pub type Taken = Result<(), RetryAfter>;
 
 /// What became of requests since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,38 +117,30 @@ impl Budgets {
         Some(Budget { name: name.into(), rate, burst, windows: Window::all(rate, burst) })
     }
 
-    /// Takes one request out of the account of each holder, or out of none of them. `nodes`: so many share the rate while
-    /// each counts for itself. Waits for no longer than Redis has for a command.
-    ///
-    /// # Errors
-    /// Nothing is left in one of them.
-    pub async fn take(
-        &self,
-        budget: &Budget,
-        holders: &[Holder<'_>],
-        nodes: usize,
-        now: Moment,
-    ) -> Result<(), RetryAfter> {
+    /// Takes a request out of all accounts of all its budgets, or out of none where one that binds has nothing left.
+    /// Says that of each budget. `nodes`: so many share the rate while each counts for itself. Waits for no longer
+    /// than Redis has for a command.
+    pub async fn take(&self, takings: &[Taking<'_>], nodes: usize, now: Moment) -> Vec<Taken> {
         let answer = match &self.redis {
-            Some(redis) => self.ask(redis, budget, holders).await,
+            Some(redis) => self.ask(redis, takings).await,
             None => Err(RedisError::Away),
         };
-        let result = match answer {
-            Ok(result) => {
+        let taken = match answer {
+            Ok(taken) => {
                 self.counts.asked.fetch_add(1, Ordering::Relaxed);
                 self.is_shared_again();
-                result
+                taken
             }
             Err(error) => {
                 self.counts.alone.fetch_add(1, Ordering::Relaxed);
                 self.goes_on_alone(&error, nodes);
-                self.take_here(budget, holders, nodes, now)
+                self.take_here(takings, nodes, now)
             }
         };
-        if result.is_err() {
+        if taken.iter().any(Result::is_err) {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
         }
-        result
+        taken
     }
 
     /// What became of requests.
@@ -146,28 +153,34 @@ impl Budgets {
     async fn ask(
         &self,
         redis: &Arc<Redis>,
-        budget: &Budget,
-        holders: &[Holder<'_>],
-    ) -> Result<Result<(), RetryAfter>, RedisError> {
-        let (command, timeout) = (self.command(budget, holders), redis.timeout());
+        takings: &[Taking<'_>],
+    ) -> Result<Vec<Taken>, RedisError> {
+        let (command, timeout) = (self.command(takings), redis.timeout());
         // A task of its own, since to connect may take longer, and should come to its end all the same.
         let asking = Arc::clone(redis);
         let asked = tokio::spawn(async move { asking.ask(&command).await });
         match tokio::time::timeout(timeout, asked).await {
-            Ok(Ok(reply)) => wait_of(&reply?),
+            Ok(Ok(reply)) => waits_of(&reply?, takings.len()),
             Ok(Err(_stopped)) => Err(RedisError::Away),
             Err(_elapsed) => Err(RedisError::TimedOut(timeout)),
         }
     }
 
-    /// The script goes with each question, as those of the fleet do: it is a kilobyte, and one that Redis has forgotten would
-    /// take a second round trip.
-    fn command(&self, budget: &Budget, holders: &[Holder<'_>]) -> Command {
-        let names = holders.iter().map(|holder| self.name(budget, *holder));
-        let command = Command::new("EVAL").arg(SCRIPT).number(holders.len());
-        let command = names.fold(command, Command::arg);
-        budget.windows.iter().fold(command, |command, window| {
-            command.number(window.count).number(window.microseconds)
+    /// The script goes with each question, as those of the fleet do: it is two kilobytes, and one that Redis has forgotten
+    /// would take a second round trip.
+    fn command(&self, takings: &[Taking<'_>]) -> Command {
+        let names = takings.iter().flat_map(|Taking { budget, holders, .. }| {
+            holders.iter().map(|holder| self.name(budget, *holder))
+        });
+        let names: Vec<String> = names.collect();
+        let command = Command::new("EVAL").arg(SCRIPT).number(names.len());
+        let command = names.into_iter().fold(command, Command::arg);
+        takings.iter().fold(command, |command, Taking { budget, holders, binds }| {
+            let command = command.number(holders.len()).number(u8::from(*binds));
+            let command = command.number(budget.windows.len());
+            budget.windows.iter().fold(command, |command, window| {
+                command.number(window.count).number(window.microseconds)
+            })
         })
     }
 
@@ -195,17 +208,26 @@ impl Budgets {
         })
     }
 
-    fn take_here(
-        &self,
-        budget: &Budget,
-        holders: &[Holder<'_>],
-        nodes: usize,
-        now: Moment,
-    ) -> Result<(), RetryAfter> {
-        let limit = self.share(budget, nodes);
-        holders.iter().try_for_each(|holder| {
-            self.limits.take(&limit, self.limits.key(("budget", holder)), now)
-        })
+    /// What another request takes between the look and the taking is not given back to this one: that is rare, and
+    /// errs by one.
+    fn take_here(&self, takings: &[Taking<'_>], nodes: usize, now: Moment) -> Vec<Taken> {
+        let limits: Vec<Limit> =
+            takings.iter().map(|taking| self.share(taking.budget, nodes)).collect();
+        let key = |holder: &Holder<'_>| self.limits.key(("budget", holder));
+        let all = || takings.iter().zip(&limits);
+        let left = |(taking, limit): (&Taking<'_>, &Limit)| {
+            taking.holders.iter().try_for_each(|holder| self.limits.left(limit, key(holder), now))
+        };
+        let left: Vec<Taken> = all().map(left).collect();
+        let is_refused = takings.iter().zip(&left).any(|(own, left)| own.binds && left.is_err());
+        if is_refused {
+            return left;
+        }
+        let take = |((taking, limit), left): ((&Taking<'_>, &Limit), Taken)| {
+            left?;
+            taking.holders.iter().try_for_each(|holder| self.limits.take(limit, key(holder), now))
+        };
+        all().zip(left).map(take).collect()
     }
 
     /// The share of one node: as many, in a time that is longer by the number of nodes.
@@ -238,12 +260,14 @@ impl Budgets {
     }
 }
 
-fn wait_of(reply: &Reply) -> Result<Result<(), RetryAfter>, RedisError> {
-    match reply.integer() {
+fn waits_of(reply: &Reply, count: usize) -> Result<Vec<Taken>, RedisError> {
+    let waits = reply.list().filter(|waits| waits.len() == count).ok_or(RedisError::Unexpected)?;
+    let taken = |wait: &Reply| match wait.integer() {
         Some(0) => Ok(Ok(())),
         Some(milliseconds) => Ok(Err(RetryAfter(Duration::from_millis(milliseconds)))),
         None => Err(RedisError::Unexpected),
-    }
+    };
+    waits.iter().map(taken).collect()
 }
 
 #[cfg(test)]

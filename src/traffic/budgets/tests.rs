@@ -15,6 +15,18 @@ fn at(milliseconds: u64) -> Moment {
     Moment::from_milliseconds(milliseconds)
 }
 
+/// Out of one budget, which binds.
+async fn take(
+    budgets: &Budgets,
+    budget: &Budget,
+    holders: &[Holder<'_>],
+    nodes: usize,
+    now: Moment,
+) -> Taken {
+    let taking = Taking { budget, holders: holders.to_vec(), binds: true };
+    budgets.take(&[taking], nodes, now).await.pop().expect("of one budget")
+}
+
 const JANE: Holder<'_> = Holder::Account(Some("jane@example.com"));
 
 #[tokio::test]
@@ -23,12 +35,15 @@ async fn without_a_fleet_a_node_counts_for_itself() {
     let logins = budgets.budget("logins", &rule(3, 60)).expect("requests");
     let holders = [Holder::Client(b"192.0.2.1"), JANE];
     for _ in 0..3 {
-        assert_eq!(budgets.take(&logins, &holders, 1, at(0)).await, Ok(()));
+        assert_eq!(take(&budgets, &logins, &holders, 1, at(0)).await, Ok(()));
     }
-    let again = budgets.take(&logins, &holders, 1, at(0)).await;
+    let again = take(&budgets, &logins, &holders, 1, at(0)).await;
     assert_eq!(again, Err(RetryAfter(Duration::from_secs(20))));
     let elsewhere = [Holder::Client(b"192.0.2.2"), JANE];
-    assert!(budgets.take(&logins, &elsewhere, 1, at(0)).await.is_err(), "the account is the same");
+    assert!(
+        take(&budgets, &logins, &elsewhere, 1, at(0)).await.is_err(),
+        "the account is the same"
+    );
     assert_eq!(budgets.figures(), Figures { asked: 0, alone: 5, refused: 2 });
 }
 
@@ -38,10 +53,35 @@ async fn nodes_that_count_for_themselves_share_the_rate() {
     let logins = budgets.budget("logins", &rule(10, 60)).expect("requests");
     let mut passed = 0;
     for second in 0..=600 {
-        passed += u32::from(budgets.take(&logins, &[JANE], 4, at(second * 1_000)).await.is_ok());
+        passed += u32::from(take(&budgets, &logins, &[JANE], 4, at(second * 1_000)).await.is_ok());
     }
     // Of 100 that the rate gives in these ten minutes one of four nodes lets 25 through, and its burst.
     assert_eq!(passed, 25 + 2);
+}
+
+#[tokio::test]
+async fn nothing_is_taken_anywhere_where_one_that_binds_has_nothing_left() {
+    let budgets = budgets(b"");
+    let session = budgets.budget("session", &rule(2, 60)).expect("requests");
+    let address = budgets.budget("address", &rule(1, 60)).expect("requests");
+    let of = |binds| {
+        let (budgets, session, address) = (&budgets, &session, &address);
+        async move {
+            let all = [
+                Taking { budget: session, holders: vec![Holder::Client(b"s"), JANE], binds: true },
+                Taking { budget: address, holders: vec![Holder::Client(b"a")], binds },
+            ];
+            let taken = budgets.take(&all, 1, at(0)).await;
+            taken.iter().map(Result::is_ok).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(of(true).await, [true, true]);
+    for _ in 0..9 {
+        assert_eq!(of(true).await, [true, false], "the session has one left, and keeps it");
+    }
+    assert_eq!(of(false).await, [true, false], "who goes on beyond the other spends it");
+    assert_eq!(of(false).await, [false, false]);
+    assert_eq!(budgets.figures(), Figures { asked: 0, alone: 12, refused: 11 });
 }
 
 #[test]

@@ -62,6 +62,17 @@ impl Bucket {
         let cost = (each / u64::from(rate.amount.max(1))).max(1);
         Self { seed, cost, depth: cost.saturating_mul(u64::from(burst.max(1))) }
     }
+
+    /// When an account is full again that is at `full_at` by now, with one more taken out of it.
+    #[inline]
+    fn with_one_more(self, full_at: u64, now: u64) -> Result<u64, RetryAfter> {
+        let next = full_at.max(now).saturating_add(self.cost);
+        let owed = next - now;
+        if owed > self.depth {
+            return Err(RetryAfter(Duration::from_nanos(owed - self.depth)));
+        }
+        Ok(next)
+    }
 }
 
 impl Limits {
@@ -95,14 +106,19 @@ impl Limits {
         let Some(bucket) = limit.requests else { return Ok(()) };
         let now = nanoseconds(now);
         self.table.with(account(bucket, key), now, |full_at| {
-            let next = (*full_at).max(now).saturating_add(bucket.cost);
-            let owed = next - now;
-            if owed > bucket.depth {
-                return Err(RetryAfter(Duration::from_nanos(owed - bucket.depth)));
-            }
-            *full_at = next;
+            *full_at = bucket.with_one_more(*full_at, now)?;
             Ok(())
         })
+    }
+
+    /// Could one request be taken? Takes none.
+    ///
+    /// # Errors
+    /// Nothing is left.
+    pub fn left(&self, limit: &Limit, key: u64, now: Moment) -> Result<(), RetryAfter> {
+        let Some(bucket) = limit.requests else { return Ok(()) };
+        let full_at = self.table.full_at(account(bucket, key));
+        bucket.with_one_more(full_at, nanoseconds(now)).map(|_| ())
     }
 
     /// Is any of PHP's time left?

@@ -123,6 +123,57 @@ fn an_account_is_tried_ten_times_a_minute_from_however_many_addresses() {
 }
 
 #[test]
+fn behind_a_proxy_that_is_not_trusted_an_account_is_tried_ten_times_a_minute_all_the_same() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let rules = logins("fleet = true\nfield = \"login[username]\"");
+    let nodes = ["web-1", "web-2"].map(|name| {
+        let node = shop.node(name, &redis.url()).with("listen.trusted", "[]");
+        let node = node.with_toml(&rules).start();
+        fleet::wait_until_current(&node);
+        node
+    });
+    let through = passed(&nodes, many_addresses, jane);
+    assert!((10..=12).contains(&through), "{through} of 40");
+    assert_eq!(passed(&nodes, many_addresses, any_account), 40, "the proxy has no account");
+}
+
+#[test]
+fn who_brings_no_session_tries_an_account_ten_times_a_minute_all_the_same() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let rules = logins("fleet = true\nper = \"session\"\nfield = \"login[username]\"");
+    let nodes = two_nodes(&shop, &redis, &rules);
+    let through = passed(&nodes, many_addresses, jane);
+    assert!((10..=12).contains(&through), "{through} of 40");
+}
+
+#[test]
+fn a_session_keeps_its_own_where_its_address_is_used_up() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let of = |name: &str, per: &str, requests: &str| {
+        rule(
+            name,
+            &format!(
+                "do = \"limit\"\nmethods = [\"POST\"]\npaths = [\"/customer/account/loginPost\"]\n\
+                 requests = \"{requests}\"\nper = \"{per}\"\nfleet = true\n"
+            ),
+        )
+    };
+    let rules = of("session", "session", "3/1h") + &of("address", "address", "5/1h");
+    let nodes = two_nodes(&shop, &redis, &rules);
+    let tries = |address: &str, session: &str, times: usize| {
+        let cookie = format!("PHPSESSID={session}");
+        let headers = [("X-Forwarded-For", address), ("Cookie", &*cookie)];
+        let log_in = |at: usize| {
+            nodes[at % 2].ask("POST", "/customer/account/loginPost", &headers, b"a=b").status == 200
+        };
+        (0..times).filter(|at| log_in(*at)).count()
+    };
+    assert_eq!(tries("192.0.2.7", "a", 9) + tries("192.0.2.7", "b", 9), 5, "of the address");
+    assert_eq!(tries("192.0.2.7", "jane", 9), 0);
+    assert_eq!(tries("192.0.2.8", "jane", 9), 3, "she has spent nothing of her own");
+}
+
+#[test]
 fn without_the_field_only_addresses_count() {
     let (shop, redis) = (Shop::open(), Redis::start());
     let nodes = two_nodes(&shop, &redis, &logins("fleet = true"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parvis::clock::{Clock, Moment};
 use parvis::redis_pool;
 use parvis::settings::{self, LimitRule, Rate, RedisServer, RedisUrl};
-use parvis::traffic::budgets::{Budgets, Figures, Holder};
+use parvis::traffic::budgets::{Budgets, Figures, Holder, Taken, Taking};
 use parvis::traffic::limits::{Limits, RetryAfter};
 use tokio::runtime::Runtime;
 
@@ -47,9 +47,30 @@ impl Node {
         Self { budgets, now: Moment::from_milliseconds(clock) }
     }
 
-    async fn take_of(&self, rule: &LimitRule, holders: &[Holder<'_>]) -> Result<(), RetryAfter> {
-        let budget = self.budgets.budget("logins", rule).expect("requests are limited");
-        self.budgets.take(&budget, holders, 2, self.now).await
+    async fn take_of(&self, rule: &LimitRule, holders: &[Holder<'_>]) -> Taken {
+        self.take_beside(rule, holders, 2).await
+    }
+
+    /// As one of so many nodes.
+    async fn take_beside(&self, rule: &LimitRule, holders: &[Holder<'_>], nodes: usize) -> Taken {
+        let taken = self.take_all(&[("logins", rule, holders, true)], nodes).await;
+        taken.into_iter().next().expect("of one budget")
+    }
+
+    /// Out of several budgets: names, rules, whose accounts, and whether each binds.
+    async fn take_all(
+        &self,
+        all: &[(&str, &LimitRule, &[Holder<'_>], bool)],
+        nodes: usize,
+    ) -> Vec<Taken> {
+        let budget = |name, rule| self.budgets.budget(name, rule).expect("requests are limited");
+        let budgets: Vec<_> = all.iter().map(|(name, rule, ..)| budget(name, rule)).collect();
+        let takings = all.iter().zip(&budgets).map(|((_, _, holders, binds), budget)| Taking {
+            budget,
+            holders: holders.to_vec(),
+            binds: *binds,
+        });
+        self.budgets.take(&takings.collect::<Vec<_>>(), nodes, self.now).await
     }
 
     async fn take(&self) -> Result<(), RetryAfter> {
@@ -104,11 +125,10 @@ fn without_the_redis_two_nodes_would_let_more_through() {
     assert_eq!(passed, 10);
     let whole = |clock| {
         let node = Node::new(None, clock);
-        let budget = node.budgets.budget("logins", &a_minute(10)).expect("requests are limited");
         runtime().block_on(async {
             let mut passed = 0;
             for _ in 0..100 {
-                let taken = node.budgets.take(&budget, JANE, 1, node.now).await;
+                let taken = node.take_beside(&a_minute(10), JANE, 1).await;
                 passed += usize::from(taken.is_ok());
             }
             passed
@@ -173,6 +193,37 @@ fn an_account_is_one_from_wherever_it_is_tried_and_a_refusal_takes_nothing() {
         }
         assert!(node.take_of(&a_minute(10), &[Holder::Client(b"new")]).await.is_err());
     });
+}
+
+#[test]
+fn budgets_of_a_request_are_asked_at_once_and_none_is_spent_where_one_refuses() {
+    let redis = Redis::start();
+    let node = Node::new(Some(&redis), 0);
+    let (three, one) = (a_minute(3), rule(1, Duration::from_mins(1)));
+    let burst = LimitRule { burst: Some(2), ..a_minute(5) };
+    let (session, address) = ([Holder::Client(b"s")], [Holder::Client(b"a")]);
+    runtime().block_on(async {
+        let mut all = [
+            ("session", &three, JANE, true),
+            ("address", &one, &address[..], true),
+            ("burst", &burst, &session[..], true),
+        ];
+        let passes = |taken: Vec<Taken>| taken.iter().map(Result::is_ok).collect::<Vec<_>>();
+        assert_eq!(passes(node.take_all(&all, 2).await), [true, true, true]);
+        let evals = redis.ask(&["info", "commandstats"]);
+        assert!(evals.contains("cmdstat_eval:calls=1,"), "{evals}");
+        for _ in 0..10 {
+            assert_eq!(passes(node.take_all(&all, 2).await), [true, false, true]);
+        }
+        // Whose rule does not bind is left out alone.
+        all[1].3 = false;
+        assert_eq!(passes(node.take_all(&all, 2).await), [true, false, true]);
+        let last = node.take_all(&all, 2).await;
+        assert_eq!(last[0], Ok(()), "two of three were spent");
+        let RetryAfter(wait) = last[2].expect_err("both of the burst were spent");
+        assert!(wait <= Duration::from_secs(24), "{wait:?}");
+    });
+    assert_eq!(node.figures(), Figures { asked: 13, alone: 0, refused: 12 });
 }
 
 #[test]
