@@ -66,7 +66,7 @@ fn a_client_that_gives_up_in_the_queue_is_not_charged_for_its_wait() {
         let _ = stream.write_all(&page("page", "t"));
     });
     let rules = rule("held", "do = \"allow\"\npaths = [\"/held\"]")
-        + &rule("php", "do = \"limit\"\nphp = \"1h/2h\"");
+        + &rule("php", "do = \"limit\"\nphp = \"1000s/1day\"");
     let parvis = Parvis::before_http(origin.port)
         .with("origin.concurrency_max", "1")
         .with("admission.limit_min", "1")
