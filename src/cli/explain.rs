@@ -1,6 +1,7 @@
 //! `explain`: what becomes of a request by the rules of `[traffic]`, and why. And what `check` says of these.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -54,6 +55,10 @@ impl Knows for Who<'_> {
         let since = Clock::system().wall().duration_since(SystemTime::UNIX_EPOCH);
         let seconds = since.map_or(0, |since| since.as_secs());
         self.challenge.passed(&self.request.fields, self.client.address, seconds)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.settings.listen.trusted.contains(address)
     }
 
     fn strips(&self, parameter: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! What the rules of `[traffic]` say of a request, before anything is asked and before PHP is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -54,6 +55,10 @@ impl Knows for Who<'_> {
     fn has_passed(&self) -> bool {
         let (fields, address) = (&self.request.fields, self.client.address);
         self.rules.traffic.challenge().passed(fields, address, self.node.unix_seconds())
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.rules.settings.listen.trusted.contains(address)
     }
 
     fn strips(&self, parameter: &[u8]) -> bool {
@@ -137,6 +142,7 @@ impl Node {
             }
             _ => self.denied(visit, no),
         }
+        self.warn_of_proxy(visit, no);
     }
 
     /// What a client gets by a rule's no.
@@ -156,6 +162,23 @@ impl Node {
                 let again = visit.rules.settings.error_pages.retry_after;
                 refusal(StatusCode::TOO_MANY_REQUESTS, Some(again), reason)
             }
+    /// Says once of an address that is limited and names many others that it may be a proxy's.
+    fn warn_of_proxy(&self, visit: &Visit, no: &No) {
+        let (request, client) = (&visit.request, &visit.client);
+        if no.denial == Denial::Refused {
+            return;
+        }
+        let Some(other) = policy::client::hearsay(request, client) else { return };
+        if self.parts.kept_traffic.proxies().names_many(client.address, other) {
+            tracing::warn!(
+                address = %client.address,
+                rule = %no.rule,
+                "a rule turns away requests of an address that is not in listen.trusted and names many others in \
+                 X-Forwarded-For; if that is your CDN or load balancer, all its visitors count as one: add its networks"
+            );
+        }
+    }
+
         };
         outcome.rule = Some(Arc::clone(&no.rule));
         outcome

@@ -79,6 +79,11 @@ pub fn resolve(trusted: &Networks, request: &Request) -> Client {
     client
 }
 
+/// For whom the client says that it asks, where it is not trusted with that: the next element of X-Forwarded-For.
+pub fn hearsay(request: &Request, client: &Client) -> Option<IpAddr> {
+    addresses_from_the_right(&request.fields).nth(client.hops.len())
+}
+
 /// The port that a URL of this scheme need not name.
 pub(super) const fn default_port(scheme: Scheme) -> u16 {
     match scheme {
@@ -153,6 +158,21 @@ mod tests {
         request.connection.peer = Peer::Ip(peer.parse().expect("an address"));
         request.connection.local = Some(SocketAddr::from(([10, 0, 0, 9], 6081)));
         resolve(&trusted(), &request)
+    }
+
+    #[test]
+    fn who_is_named_by_a_client_is_hearsay() {
+        let heard = |peer: &str, value: &str| {
+            let mut request = get("/", [("X-Forwarded-For", value)]);
+            request.connection.peer =
+                Peer::Ip(SocketAddr::new(peer.parse().expect("an address"), 1));
+            let client = resolve(&trusted(), &request);
+            hearsay(&request, &client).map(|address| address.to_string())
+        };
+        assert_eq!(heard("203.0.113.1", "192.0.2.1, 192.0.2.2").as_deref(), Some("192.0.2.2"));
+        assert_eq!(heard("127.0.0.1", "192.0.2.1, 203.0.113.1").as_deref(), Some("192.0.2.1"));
+        assert_eq!(heard("127.0.0.1", "203.0.113.1"), None);
+        assert_eq!(heard("203.0.113.1", "unknown"), None);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub trait Knows {
     fn is_customer(&self, session: &[u8]) -> bool;
     /// Has it solved a challenge?
     fn has_passed(&self) -> bool;
+    /// Is an address one of a proxy that is trusted?
+    fn trusts(&self, address: IpAddr) -> bool;
     /// Is this parameter of the query dropped, so that it filters nothing?
     fn strips(&self, parameter: &[u8]) -> bool;
 }
@@ -53,10 +55,11 @@ pub struct Asked<'a> {
     pub fields: &'a Fields,
     /// The client, behind trusted hops.
     pub address: IpAddr,
-    /// Is it the address of a proxy that `listen.trusted` does not have, so that it stands for many clients?
-    pub is_proxys: bool,
+    /// Did its address send forwarding headers that it is not trusted with?
+    is_forged: bool,
     knows: &'a dyn Knows,
     declared: OnceCell<Declared>,
+    proxys: OnceCell<bool>,
     session: OnceCell<Option<Bytes>>,
     customer: OnceCell<bool>,
     passed: OnceCell<bool>,
@@ -74,14 +77,28 @@ impl<'a> Asked<'a> {
             authority: &request.authority,
             fields: &request.fields,
             address: client.address,
-            is_proxys: client.forged && is_local(client.address),
+            is_forged: client.forged,
             knows,
             declared: OnceCell::new(),
+            proxys: OnceCell::new(),
             session: OnceCell::new(),
             customer: OnceCell::new(),
             passed: OnceCell::new(),
             facets: OnceCell::new(),
         }
+    }
+
+    /// Is its address a proxy's, which named no client behind it that could be believed, so that it stands for many?
+    /// So are those of `listen.trusted` themselves, this machine's, and others of a network of one's own with
+    /// forwarding headers.
+    pub fn is_proxys(&self) -> bool {
+        let address = self.address;
+        let look = || {
+            address.is_loopback()
+                || self.is_forged && is_local(address)
+                || self.knows.trusts(address)
+        };
+        *self.proxys.get_or_init(look)
     }
 
     /// What its client says of itself.
@@ -206,6 +223,10 @@ pub(super) mod tests {
             self.has_passed
         }
 
+        fn trusts(&self, address: IpAddr) -> bool {
+            address == IpAddr::from([10, 0, 0, 1])
+        }
+
         fn strips(&self, parameter: &[u8]) -> bool {
             parameter.starts_with(b"utm_")
         }
@@ -250,6 +271,29 @@ pub(super) mod tests {
         assert_eq!(facets("/x.html?color=49&size=&p=2"), 1);
         assert_eq!(facets("/x.html?color=49,50%2C51&size=1"), 4);
         assert_eq!(facets("/x.html?color[]=1&color[]=2"), 2);
+    }
+
+    #[test]
+    fn an_address_is_a_proxys_where_nobody_behind_it_is_known() {
+        let (request, someone) = (request("GET", "/", Fields::new()), Someone::default());
+        let is_proxys = |address: &str, forged| {
+            let client = Client { forged, ..client(address) };
+            Asked::new(&request, &client, &someone).is_proxys()
+        };
+        for (address, plain, forged) in [
+            ("192.0.2.1", false, false),
+            ("2001:db8::1", false, false),
+            ("10.0.0.1", true, true),
+            ("10.0.0.2", false, true),
+            ("127.0.0.1", true, true),
+            ("::1", true, true),
+        ] {
+            assert_eq!(
+                (is_proxys(address, false), is_proxys(address, true)),
+                (plain, forged),
+                "{address}"
+            );
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod challenge;
 pub mod forms;
 pub mod limits;
 mod matching;
+pub mod proxies;
 mod rules;
 mod tally;
 mod verdict;
@@ -33,12 +34,14 @@ use budgets::{Budget, Budgets, Holder, Taking};
 use challenge::Challenge;
 use forms::Named;
 use limits::{Limit, Limits, RetryAfter};
+use proxies::Proxies;
 
 /// What outlives a reload.
 pub struct Kept {
     limits: Arc<Limits>,
     budgets: Budgets,
     signer: Arc<Signer>,
+    proxies: Proxies,
 }
 
 impl Kept {
@@ -49,12 +52,17 @@ impl Kept {
         let secret = secrets.into_iter().find(|secret| !secret.is_empty());
         let secret = secret.map_or(&[][..], |secret| secret.as_bytes());
         let budgets = Budgets::new(redis, &settings.fleet.prefix, secret, Arc::clone(&limits));
-        Self { limits, budgets, signer }
+        Self { limits, budgets, signer, proxies: Proxies::default() }
     }
 
     /// What became of requests that the fleet counts.
     pub fn budget_figures(&self) -> budgets::Figures {
         self.budgets.figures()
+    }
+
+    /// Whose addresses may stand for many.
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
     /// Signs what clients keep.
@@ -278,9 +286,9 @@ impl Traffic {
     }
 }
 
-/// Would an account be of an untrusted proxy's address?
+/// Would an account be of a proxy's address?
 fn is_of_proxy(per: Per, asked: &Asked<'_>) -> bool {
-    asked.is_proxys && matches!(per, Per::Address | Per::Network)
+    matches!(per, Per::Address | Per::Network) && asked.is_proxys()
 }
 
 /// One request of a budget of the fleet, to be taken.

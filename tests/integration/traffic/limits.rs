@@ -1,7 +1,10 @@
 //! So many requests of an address, a network, a session, and no more.
 
+use std::time::Duration;
+
 use super::super::support::Parvis;
 use super::super::support::origin::{Origin, page};
+use super::super::support::process::wait_until;
 use super::{BROWSER, HTML, from, on_and_off, rule};
 
 #[test]
@@ -72,5 +75,36 @@ fn behind_a_proxy_that_is_not_trusted_nobody_is_limited_by_its_address() {
         .start();
     let ask = |fields: &[(&str, &str)]| parvis.get("/x", fields).status;
     assert_eq!([(); 3].map(|()| ask(&[("X-Forwarded-For", "192.0.2.1")])), [200; 3]);
-    assert_eq!([(); 3].map(|()| ask(&[])), [200, 429, 429]);
+    assert_eq!([(); 3].map(|()| ask(&[])), [200; 3], "a proxy of this machine that names nobody");
+}
+
+#[test]
+fn an_address_that_is_trusted_to_name_clients_is_none_itself() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let limit = "do = \"limit\"\nrequests = \"1/1h\"\npaths = [\"/x\"]";
+    let parvis = Parvis::before_http(origin.port)
+        .with("listen.trusted", "[\"127.0.0.0/8\", \"198.51.100.0/24\"]")
+        .with_toml(&rule("slow", limit))
+        .start();
+    let of = |chain: &str| [(); 3].map(|()| from(&parvis, chain, "/x").status);
+    assert_eq!(of("198.51.100.7"), [200; 3], "a CDN that says nobody's name");
+    assert_eq!(of("192.0.2.1, 198.51.100.7"), [200, 429, 429]);
+    assert_eq!(of("192.0.2.2, 198.51.100.7"), [200, 429, 429]);
+}
+
+#[test]
+fn where_a_limited_address_names_many_others_the_log_says_so_once() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let limit = "do = \"limit\"\nrequests = \"1/1h\"\npaths = [\"/x\"]";
+    let parvis = Parvis::before_http(origin.port).with_toml(&rule("slow", limit)).start();
+    let said = || parvis.stderr().matches("add its networks").count();
+    for _ in 0..40 {
+        from(&parvis, "192.0.2.9, 203.0.113.2", "/x");
+    }
+    assert_eq!(said(), 0, "one client");
+    for client in 1..40 {
+        from(&parvis, &format!("192.0.2.{client}, 203.0.113.1"), "/x");
+    }
+    wait_until("the warning", Duration::from_secs(10), || said() == 1);
+    assert!(parvis.stderr().contains("203.0.113.1"), "{}", parvis.stderr());
 }
