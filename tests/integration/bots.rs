@@ -162,7 +162,7 @@ fn where_too_many_wait_bots_stay_declared_and_no_request_waits() {
     };
     let server = Server::new(silent.local_addr().expect("bound"), settings);
     for number in 0..20 {
-        let address = format!("203.0.113.{number}");
+        let address = format!("203.0.{number}.1");
         assert_eq!(server.googlebot_from(&address), "declared");
     }
     // Beside those in the queue, one is under way and one waits for its place.

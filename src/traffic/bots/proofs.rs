@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::super::prefix;
 use super::catalogue::Known;
 use super::look_up::Verdict;
 use crate::clock::Moment;
@@ -115,7 +116,17 @@ pub(super) struct Proofs {
     /// Entries of one generation of one part.
     generation_max: usize,
     questions: mpsc::Sender<Question>,
+    /// Networks of the addresses that wait or are looked up, and until when an answer is waited for.
+    asked: Mutex<HashMap<Network, Moment>>,
     unasked: AtomicU64,
+}
+
+/// The /24 of an IPv4 address, the /48 of an IPv6 address. One question of each at a time: who has one, and its names
+/// on a server that does not answer, would fill the queue with addresses of it, and others stay unproven.
+type Network = (bool, u128);
+
+fn network(address: IpAddr) -> Network {
+    prefix(address, 24, 48)
 }
 
 impl Proofs {
@@ -127,13 +138,14 @@ impl Proofs {
             hasher: RandomState::new(),
             generation_max: (settings.remembered_max / PARTS / 2).max(1),
             questions,
+            asked: Mutex::default(),
             unasked: AtomicU64::new(0),
         };
         (proofs, asked)
     }
 
-    /// What is known of a claim. Who is unknown, or was looked up too long ago, is queued once; meanwhile
-    /// what was known counts. `patience`: the question is not asked again before.
+    /// What is known of a claim. Who is unknown, or was looked up too long ago, is queued once, when nobody else of
+    /// its network is; meanwhile what was known counts. `patience`: the question is not asked again before.
     pub fn standing(
         &self,
         known: &Arc<Known>,
@@ -148,9 +160,7 @@ impl Proofs {
         if before.is_some_and(|entry| now < entry.fresh_until) {
             return standing;
         }
-        let question = Question { address, known: Arc::clone(known) };
-        if self.questions.try_send(question).is_err() {
-            self.unasked.fetch_add(1, Ordering::Relaxed);
+        if !self.ask(address, known, now, patience) {
             return standing;
         }
         let stands_until = before.map_or(now, |entry| entry.stands_until);
@@ -159,8 +169,29 @@ impl Proofs {
         standing
     }
 
+    /// False: it has to come again.
+    fn ask(&self, address: IpAddr, known: &Arc<Known>, now: Moment, patience: Duration) -> bool {
+        let mut asked = self.asked.lock();
+        if asked.get(&network(address)).is_some_and(|until| now < *until) {
+            return false;
+        }
+        let is_sent =
+            self.questions.try_send(Question { address, known: Arc::clone(known) }).is_ok();
+        if is_sent {
+            // Without questions that are lost there are never so many.
+            if asked.len() > 2 * self.questions.max_capacity() {
+                asked.retain(|_, until| now < *until);
+            }
+            asked.insert(network(address), now.plus(patience));
+        } else {
+            self.unasked.fetch_add(1, Ordering::Relaxed);
+        }
+        is_sent
+    }
+
     /// Remembers what a look-up said.
     pub fn learn(&self, question: &Question, verdict: Verdict, now: Moment, times: Times) {
+        self.asked.lock().remove(&network(question.address));
         let claim = self.claim(&question.known, question.address);
         let mut part = self.part(&claim).lock();
         let entry = match verdict {
@@ -228,6 +259,11 @@ mod tests {
         Moment::from_milliseconds(seconds * 1_000)
     }
 
+    /// An address of a network of its own.
+    fn of_network(number: u32) -> IpAddr {
+        IpAddr::V4((number << 8).into())
+    }
+
     struct Bench {
         proofs: Proofs,
         asked: mpsc::Receiver<Question>,
@@ -242,7 +278,7 @@ mod tests {
         }
 
         fn standing(&self, address: u32, now: u64) -> Standing {
-            self.proofs.standing(&self.known, IpAddr::V4(address.into()), at(now), PATIENCE)
+            self.proofs.standing(&self.known, of_network(address), at(now), PATIENCE)
         }
 
         fn answer(&mut self, verdict: Verdict, now: u64) {
@@ -301,6 +337,27 @@ mod tests {
     }
 
     #[test]
+    fn a_network_has_one_question_at_a_time() {
+        let mut bench = Bench::new(10, 10_000);
+        let standing = |bench: &Bench, address: &str| {
+            let address = address.parse().expect("an address");
+            bench.proofs.standing(&bench.known, address, at(0), PATIENCE)
+        };
+        // The zone of these is on a server that does not answer.
+        for number in 0..1_000 {
+            standing(&bench, &format!("2001:db8:0:{number:x}::1"));
+            standing(&bench, &format!("192.0.2.{}", number % 256));
+        }
+        assert_eq!((bench.proofs.queued(), bench.proofs.unasked()), (2, 0));
+        standing(&bench, "2001:db8:1::1");
+        assert_eq!(bench.proofs.queued(), 3, "another's question finds room");
+        bench.answer(Verdict::Proven, 0);
+        assert_eq!(standing(&bench, "2001:db8::1"), Standing::Proven);
+        standing(&bench, "2001:db8::2");
+        assert_eq!(bench.proofs.queued(), 3, "and now the next one of that network");
+    }
+
+    #[test]
     fn what_nobody_can_prove_is_not_asked_each_time() {
         let mut bench = Bench::new(10, 10_000);
         bench.standing(1, 0);
@@ -325,12 +382,11 @@ mod tests {
         bench.standing(1, 0);
         bench.answer(Verdict::Proven, 0);
         for other in [known("b", &["a.example"]), known("a", &["b.example"])] {
-            let address = IpAddr::V4(1.into());
-            let standing = bench.proofs.standing(&other, address, at(1), PATIENCE);
+            let standing = bench.proofs.standing(&other, of_network(1), at(1), PATIENCE);
             assert_eq!(standing, Standing::Unknown);
         }
         let same = known("a", &["a.example"]);
-        let standing = bench.proofs.standing(&same, IpAddr::V4(1.into()), at(1), PATIENCE);
+        let standing = bench.proofs.standing(&same, of_network(1), at(1), PATIENCE);
         assert_eq!(standing, Standing::Proven, "read again, and the same");
     }
 

@@ -178,13 +178,13 @@ async fn hosts_names_prove_or_refute_in_the_background() {
         ByHand::new(&[
             "192.0.2.1 crawl-192-0-2-1.googlebot.com",
             "crawl-192-0-2-1.googlebot.com 192.0.2.1",
-            "192.0.2.2 crawl-192-0-2-1.googlebot.com",
-            "192.0.2.3 host.example",
+            "192.0.3.2 crawl-192-0-2-1.googlebot.com",
+            "192.0.4.3 host.example",
             "2001:db8::1 crawl-v6.googlebot.com",
             "crawl-v6.googlebot.com 2001:db8::1",
         ]),
     );
-    let all = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1"];
+    let all = ["192.0.2.1", "192.0.3.2", "192.0.4.3", "192.0.5.4", "2001:db8::1"];
     for from in all {
         assert_eq!(said(&bots, GOOGLEBOT, from), "googlebot declared", "{from}");
     }
@@ -203,7 +203,7 @@ async fn a_resolver_that_hangs_is_given_up_and_convicts_nobody() {
     let bots = bots(&settings);
     start(&bots, Slow { by_hand: ByHand::default(), hangs: true });
     for from in 0..8_u32 {
-        let from = IpAddr::V4((0xc000_0200 + from).into());
+        let from = IpAddr::V4((0xc000_0200 + (from << 8)).into());
         bots.of(GOOGLEBOT.as_bytes(), from, bots.clock.now());
         settle().await;
     }
