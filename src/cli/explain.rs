@@ -117,7 +117,9 @@ pub(super) fn explain(
     let policy = Policy::new(settings).map_err(CommandError::Unruly)?;
     let bots = Bots::new(&settings.bots, Clock::system())
         .map_err(|error| CommandError::Unknowing(format!("bots: {error}")))?;
-    let bot = bots.of(arguments.ua.as_bytes(), address, Moment::default());
+    // As the server reads it: of several the first counts, and --ua stands before --header.
+    let user_agent = request.fields.first("User-Agent").map_or(&b""[..], |agent| &agent[..]);
+    let bot = bots.of(user_agent, address, Moment::default());
     // What a node has made for itself is not read: it may be another's file.
     let secrets = [&settings.traffic.secret, &settings.fleet.peers.secret];
     let secret = secrets.into_iter().find(|secret| !secret.is_empty());
@@ -137,7 +139,7 @@ pub(super) fn explain(
         text.push_str("traffic.on is false: no rule is asked.\n");
         return Ok(text);
     }
-    if matches!(plan, Plan::Purge | Plan::Health | Plan::Maintenance | Plan::Refuse(_)) {
+    if !plan.is_judged() {
         text.push_str("Such a request is not judged.\n");
         return Ok(text);
     }
@@ -159,16 +161,11 @@ fn walk(rules: &Rules, asked: &Asked<'_>, text: &mut String) {
         }
         let what = action(&rule.own.action);
         let dry = if rule.is_dry { ", counted alone (dry run)" } else { "" };
-        let passes = match &rule.own.action {
-            Action::Challenge if asked.needs_no_challenge() => {
-                "; verified bots, and who has passed, go on"
-            }
-            _ => "",
-        };
-        let _ = writeln!(text, "  {name}: yes: {what}{dry}{passes}");
+        let more = beside(&rule.own.action, asked);
+        let _ = writeln!(text, "  {name}: yes: {what}{dry}{more}");
         let decides = match &rule.own.action {
             Action::Allow | Action::Refuse | Action::Stored => true,
-            Action::Challenge => passes.is_empty(),
+            Action::Challenge => !asked.needs_no_challenge(),
             Action::Log | Action::Limit(_) => false,
         };
         if decides && !rule.is_dry {
@@ -184,6 +181,27 @@ fn walk(rules: &Rules, asked: &Asked<'_>, text: &mut String) {
 fn plan_of(plan: &Plan) -> String {
     match plan {
         Plan::Lookup(_) => "what is stored, else PHP".to_owned(),
+/// What of this request makes a rule do something else.
+fn beside(action: &Action, asked: &Asked<'_>) -> &'static str {
+    let is_challenge = match action {
+        Action::Challenge => true,
+        Action::Limit(limit) => {
+            if matches!(limit.per, Per::Address | Per::Network) && asked.is_proxys() {
+                return "; not counted: the address is a proxy's, and stands for many";
+            }
+            if limit.per == Per::Session && asked.session().is_none() {
+                return "; not counted: there is no session";
+            }
+            limit.beyond == Beyond::Challenge
+        }
+        Action::Allow | Action::Log | Action::Stored | Action::Refuse => false,
+    };
+    match is_challenge && asked.needs_no_challenge() {
+        true => "; verified bots, and who has passed, go on",
+        false => "",
+    }
+}
+
         Plan::Pass(reason) => format!("PHP or a file ({})", reason.as_str()),
         Plan::Purge => "a purge".to_owned(),
         Plan::Health => "the health check".to_owned(),
@@ -196,7 +214,7 @@ fn who_of(asked: &Asked<'_>, bot: &Bot) -> String {
     let name = bot.id().map(|id| format!(" ({})", id.name())).unwrap_or_default();
     let declared = match asked.declared() {
         Declared::Browser => "does not say that it is a bot",
-        Declared::Unverified => "a bot, not verified yet",
+        Declared::Unverified => "a bot, not verified (DNS, which proves some, is not asked here)",
         Declared::Verified => "a verified bot",
         Declared::Impostor => "an impostor",
     };

@@ -77,14 +77,9 @@ impl Node {
         plan: &Plan,
         now: Moment,
     ) -> Judged {
-        let is_judged = match plan {
-            Plan::Lookup(_) => true,
-            Plan::Pass(reason) => *reason != Reason::HealthCheck,
-            Plan::Purge | Plan::Health | Plan::Maintenance | Plan::Refuse(_) => false,
-        };
         let allow = &rules.settings.maintenance.allow;
         let is_own = !allow.is_empty() && allow.contains(client.address) && !client.forged;
-        if !is_judged || is_own || !rules.traffic.is_on() {
+        if !plan.is_judged() || is_own || !rules.traffic.is_on() {
             return Judged::default();
         }
         let who = Who { node: self, rules, request, client, now };
@@ -142,12 +137,12 @@ impl Node {
             }
             _ => self.denied(visit, no),
         }
-        self.warn_of_proxy(visit, no);
     }
 
     /// What a client gets by a rule's no.
     pub(super) fn denied(&self, visit: &Visit, no: &No) -> Outcome {
         let reason = Some(no.reason());
+        self.warn_of_proxy(visit, no);
         let mut outcome = match no.denial {
             Denial::Challenge => {
                 let (challenge, address) = (visit.rules.traffic.challenge(), visit.client.address);
@@ -162,6 +157,11 @@ impl Node {
                 let again = visit.rules.settings.error_pages.retry_after;
                 refusal(StatusCode::TOO_MANY_REQUESTS, Some(again), reason)
             }
+        };
+        outcome.rule = Some(Arc::clone(&no.rule));
+        outcome
+    }
+
     /// Says once of an address that is limited and names many others that it may be a proxy's.
     fn warn_of_proxy(&self, visit: &Visit, no: &No) {
         let (request, client) = (&visit.request, &visit.client);
@@ -177,11 +177,6 @@ impl Node {
                  X-Forwarded-For; if that is your CDN or load balancer, all its visitors count as one: add its networks"
             );
         }
-    }
-
-        };
-        outcome.rule = Some(Arc::clone(&no.rule));
-        outcome
     }
 
     /// Charges PHP's time from here on until it is dropped, without what the request waits for a place.

@@ -26,6 +26,17 @@ pub enum Plan {
     Refuse(Refusal),
 }
 
+impl Plan {
+    /// Do the rules of `[traffic]` judge such a request? Not what the balancer, an operator or Magento asks.
+    pub fn is_judged(&self) -> bool {
+        match self {
+            Self::Lookup(_) => true,
+            Self::Pass(reason) => *reason != Reason::HealthCheck,
+            Self::Purge | Self::Health | Self::Maintenance | Self::Refuse(_) => false,
+        }
+    }
+}
+
 /// A request that may be answered from the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupPlan {

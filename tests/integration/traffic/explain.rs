@@ -50,6 +50,35 @@ fn explain_goes_through_the_rules_up_to_the_one_that_decides() {
 }
 
 #[test]
+fn explain_says_what_the_server_does() {
+    let rules = rule("refused", "do = \"refuse\"\nheaders = [\"User-Agent: badbot\"]")
+        + &rule(
+            "bots",
+            "do = \"limit\"\nrequests = \"1/1h\"\nwho = [\"bot\"]\nper = \"class\"\nbeyond = \"challenge\"",
+        )
+        + &rule("address", "do = \"limit\"\nrequests = \"1/1h\"")
+        + &rule("session", "do = \"limit\"\nrequests = \"1/1h\"\nper = \"session\"");
+    let explain = |url: &str, more: &[&str]| {
+        let url = format!("https://shop.example{url}");
+        said(&parvis(&[&["explain", "--url", &url], more].concat(), &rules))
+    };
+    let health = explain("/health_check.php", &[]);
+    assert!(health.contains("is not judged") && !health.contains("address:"), "{health}");
+    let given = explain("/", &["--from", "192.0.2.1", "--header", "User-Agent: a badbot/1.0"]);
+    assert!(given.contains("From: 192.0.2.1, a bot, not verified (DNS"), "{given}");
+    assert!(given.contains("The rule refused decides"), "{given}");
+    let google = ["--from", "66.249.66.1", "--ua", "Googlebot/2.1"];
+    let verified = explain("/", &google);
+    assert!(
+        verified.contains("beyond: a challenge; verified bots, and who has passed, go on"),
+        "{verified}"
+    );
+    assert!(verified.contains("beyond: 429; not counted: there is no session"), "{verified}");
+    let proxy = explain("/", &["--from", "127.0.0.1"]);
+    assert!(proxy.contains("not counted: the address is a proxy's"), "{proxy}");
+}
+
+#[test]
 fn check_shows_the_rules_and_names_a_hidden_one_with_the_one_that_hides_it() {
     let shown = said(&parvis(&["check"], &rule("deep", "do = \"challenge\"\nfacets_min = 2")));
     assert!(shown.contains("deep: a challenge first"), "{shown}");
