@@ -398,7 +398,7 @@ impl Node {
         turn: Option<Pass>,
     ) -> Outcome {
         let reason = Reason::FillAbandoned;
-        let session = Self::own_session(visit);
+        let session = self.own_session(visit);
         let turn = turn.map_or(Turn::InLine(Kind::Visitor), Turn::Has);
         let asking =
             Asking { hints: Hints::ToClient, session, turn, followers: None, urgency: None };
@@ -422,7 +422,7 @@ impl Node {
         }
         let (method, target) = (visit.request.method.clone(), &visit.request.target);
         let mut request = visit.for_origin(method, target, Purpose::Pass, spooled);
-        let session = Self::own_session(visit);
+        let session = self.own_session(visit);
         self.give_session(visit, session, &mut request.fields);
         request.files_alone = self.parts.maintenance.leaves_files_alone(visit, reason);
         request.ticket = self.ticket(visit, &request, Hints::ToClient).await;

@@ -105,7 +105,7 @@ impl Node {
         is_stored: bool,
     ) -> Session {
         let policy = &visit.rules.policy;
-        if policy.is_sessionless_bot(&visit.request) {
+        if self.is_sessionless_bot(visit) {
             Session::Bots
         } else if permit.can_be_joined()
             && policy.fills_without_session(&visit.request, plan)
@@ -162,9 +162,13 @@ impl Node {
     }
 
     /// Whose session a request gets that is one client's.
-    pub(super) fn own_session(visit: &Visit) -> Session {
-        let is_bot = visit.rules.policy.is_sessionless_bot(&visit.request);
-        if is_bot { Session::Bots } else { Session::Visitors }
+    pub(super) fn own_session(&self, visit: &Visit) -> Session {
+        if self.is_sessionless_bot(visit) { Session::Bots } else { Session::Visitors }
+    }
+
+    fn is_sessionless_bot(&self, visit: &Visit) -> bool {
+        let names_one = |agent: &[u8]| self.parts.bots.names_one(agent);
+        visit.rules.policy.is_sessionless_bot(&visit.request, names_one)
     }
 
     /// Puts a session that keeps nothing in place of the visitor's; none, where sessions do not

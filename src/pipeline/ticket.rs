@@ -33,7 +33,7 @@ impl Node {
         let facts = Facts {
             content: request.body.beginning(),
             is_refresh,
-            ..facts(visit, &request.method, &request.target)
+            ..self.facts(visit, &request.method, &request.target)
         };
         let told = self.told_class(visit).filter(|_| !is_refresh);
         let class = match told.map_or_else(|| classes.of(&facts), Classified::Is) {
@@ -50,7 +50,7 @@ impl Node {
 
     /// The class of a request that may be answered from the store, without asking who sends it.
     fn class_of(&self, visit: &Visit, plan: &LookupPlan) -> ClassId {
-        let facts = facts(visit, &Method::GET, &plan.target);
+        let facts = self.facts(visit, &Method::GET, &plan.target);
         let classes = self.parts.origin.admission().classes();
         self.told_class(visit).unwrap_or_else(|| classes.of_visitor(&facts, None))
     }
@@ -93,7 +93,7 @@ impl Node {
     /// As [`Node::wants`], by who asks.
     pub(super) async fn wants_as_visitor(&self, visit: &Visit, plan: &LookupPlan) -> usize {
         let classes = self.parts.origin.admission().classes();
-        let facts = facts(visit, &Method::GET, &plan.target);
+        let facts = self.facts(visit, &Method::GET, &plan.target);
         let class = match classes.of(&facts) {
             Classified::Is(class) => class,
             Classified::DependsOnVisitor => {
@@ -169,14 +169,15 @@ impl Node {
             Class::Admin => Some(VisitorKind::Admin),
         }
     }
-}
 
-/// What decides on the class of a request for this.
-fn facts<'a>(visit: &'a Visit, method: &'a Method, target: &'a Bytes) -> Facts<'a> {
-    let request = &visit.request;
-    Facts {
-        user_agent: request.fields.first("User-Agent").map_or(&[], |agent| &agent[..]),
-        is_bot: visit.rules.policy.is_declared_bot(request),
-        ..Facts::plain(method, target)
+    /// What decides on the class of a request for this.
+    fn facts<'a>(&self, visit: &'a Visit, method: &'a Method, target: &'a Bytes) -> Facts<'a> {
+        let request = &visit.request;
+        let names_one = |agent: &[u8]| self.parts.bots.names_one(agent);
+        Facts {
+            user_agent: request.fields.first("User-Agent").map_or(&[], |agent| &agent[..]),
+            is_bot: visit.rules.policy.is_declared_bot(request, names_one),
+            ..Facts::plain(method, target)
+        }
     }
 }

@@ -78,19 +78,28 @@ impl Policy {
     }
 
     /// Does it say that it is a bot's, and name no session? Who has one is a visitor: some browsers' names
-    /// look like a bot's.
-    pub fn is_declared_bot(&self, request: &Request) -> bool {
-        let agent = request.fields.first("user-agent");
-        agent.is_some_and(|agent| self.sessions.bot_agents.is_in(agent))
-            && self.sessions.named_by(request).is_none()
+    /// look like a bot's. `names_one`: whether a User-Agent has a bot's name, by the data of bots; what
+    /// `sessions.bot_agents` adds counts as well.
+    pub fn is_declared_bot(
+        &self,
+        request: &Request,
+        names_one: impl FnOnce(&[u8]) -> bool,
+    ) -> bool {
+        let Some(agent) = request.fields.first("user-agent") else { return false };
+        self.sessions.named_by(request).is_none()
+            && (self.sessions.bot_agents.is_in(agent) || names_one(agent))
     }
 
     /// Is it a declared bot's, for which no session is to be created? Whoever gets one by a POST is
     /// treated as a visitor, too.
-    pub fn is_sessionless_bot(&self, request: &Request) -> bool {
+    pub fn is_sessionless_bot(
+        &self,
+        request: &Request,
+        names_one: impl FnOnce(&[u8]) -> bool,
+    ) -> bool {
         self.sessions.refuses_bots
             && matches!(request.method, Method::GET | Method::HEAD)
-            && self.is_declared_bot(request)
+            && self.is_declared_bot(request, names_one)
     }
 
     /// Was it refused to be shared for something that the visitor's session may decide?

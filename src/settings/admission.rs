@@ -64,7 +64,7 @@ pub struct AdmissionClass {
     pub user_agents: Vec<String>,
     /// Names of GraphQL mutations that stand in the content.
     pub operations: Vec<String>,
-    /// Is it for what says that it is a bot (`sessions.bot_agents`) and has no session?
+    /// Is it for what says that it is a bot (by the data of bots, and `sessions.bot_agents`) and has no session?
     pub bots: bool,
     /// Is it for what nobody waits for: the refresh of a stored page?
     pub refreshes: bool,

@@ -76,7 +76,7 @@ pub struct Sessions {
     pub fill_cookie: FillCookie,
     /// What becomes of the session of a declared bot.
     pub bots: Bots,
-    /// Who is one: texts in `User-Agent`, in lower case.
+    /// Who is one besides those of the data of bots: texts in `User-Agent`, in lower case.
     pub bot_agents: Vec<String>,
     /// How long it is remembered what a session's record says of its visitor.
     pub visitor_ttl: Duration,
@@ -116,26 +116,6 @@ pub enum Bots {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode(pub u32);
 
-/// The words by which Magento's own session handler knows a bot, as far as they are plain text.
-const BOT_AGENTS: [&str; 16] = [
-    "bot",
-    "crawl",
-    "spider",
-    "slurp",
-    "feed",
-    "indexer",
-    "monitor",
-    "uptime",
-    "nagios",
-    "postrank",
-    "yandex",
-    "facebookexternalhit",
-    "ia_archiver",
-    "libwww-perl",
-    "google web preview",
-    "wget",
-];
-
 impl Default for Sessions {
     fn default() -> Self {
         Self {
@@ -171,7 +151,7 @@ impl Default for Sessions {
             lockless_paths: Vec::new(),
             fill_cookie: FillCookie::Known,
             bots: Bots::Session,
-            bot_agents: BOT_AGENTS.map(str::to_owned).to_vec(),
+            bot_agents: Vec::new(),
             visitor_ttl: Duration::from_secs(5),
             visitor_wait: Duration::from_millis(50),
             visitors_max: 10_000,

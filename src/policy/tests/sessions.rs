@@ -83,19 +83,35 @@ fn the_cookies_of_sessions_are_dropped_and_no_others() {
     assert_eq!(kept, [&b"form_key=2"[..], b"PHPSESSID=1"]);
 }
 
+/// What the data of bots would say.
+fn has_bot(agent: &[u8]) -> bool {
+    let agent = String::from_utf8_lossy(agent).to_lowercase();
+    agent.contains("bot") || agent.contains("crawler")
+}
+
+#[test]
+fn what_the_settings_add_names_a_bot_as_well() {
+    let policy = policy(|settings| settings.sessions.bot_agents = vec!["ourprobe".to_owned()]);
+    let is_bot = |agent: &str| {
+        let fields = Fields::from([("User-Agent", agent)]);
+        policy.is_declared_bot(&request("GET", "/", fields), has_bot)
+    };
+    assert!(is_bot("OurProbe/1.0") && is_bot("a crawler") && !is_bot("Firefox"));
+}
+
 #[test]
 fn a_bot_is_one_that_says_so_and_has_no_session() {
     let policy = policy(|settings| settings.sessions.bots = settings::Bots::None);
     let is_bot = |method, agent: &str, cookies: &str| {
         let fields = Fields::from([("User-Agent", agent), ("Cookie", cookies)]);
-        policy.is_sessionless_bot(&request(method, "/", fields))
+        policy.is_sessionless_bot(&request(method, "/", fields), has_bot)
     };
     assert!(is_bot("GET", "Mozilla/5.0 (compatible; bingBOT/2.0)", ""));
     assert!(is_bot("HEAD", "some-crawler", "a=1"));
     assert!(!is_bot("POST", "some-crawler", ""));
     assert!(!is_bot("GET", "some-crawler", "PHPSESSID=1"));
     assert!(!is_bot("GET", "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0", ""));
-    assert!(!policy.is_sessionless_bot(&get("/", [])));
+    assert!(!policy.is_sessionless_bot(&get("/", []), has_bot));
 }
 
 #[test]
@@ -104,7 +120,7 @@ fn who_declares_a_bot_is_told_whatever_bots_get_and_not_by_the_name_of_a_browser
     let is_bot = |method, cookies: &str| {
         let agent = "Mozilla/5.0 (Linux; Android 11; CUBOT NOTE 20)";
         let fields = Fields::from([("User-Agent", agent), ("Cookie", cookies)]);
-        policy.is_declared_bot(&request(method, "/", fields))
+        policy.is_declared_bot(&request(method, "/", fields), has_bot)
     };
     assert!(is_bot("GET", "form_key=1") && is_bot("POST", ""));
     assert!(!is_bot("GET", "form_key=1; PHPSESSID=x") && !is_bot("GET", "admin=x"));
@@ -117,8 +133,8 @@ fn without_a_store_of_ones_own_bots_get_sessions_as_everybody() {
         settings.sessions.bots = settings::Bots::None;
         settings.sessions.listen = None;
     });
-    assert!(!plain.is_sessionless_bot(&get("/", agent)));
-    assert!(!policy(|_| {}).is_sessionless_bot(&get("/", agent)));
+    assert!(!plain.is_sessionless_bot(&get("/", agent), has_bot));
+    assert!(!policy(|_| {}).is_sessionless_bot(&get("/", agent), has_bot));
 }
 
 #[test]

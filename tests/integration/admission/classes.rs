@@ -21,7 +21,7 @@ fn logged(parvis: &Parvis, target: &str) -> Option<String> {
 }
 
 #[test]
-fn a_browser_whose_name_looks_like_a_bots_is_none_once_it_has_a_session() {
+fn a_phone_whose_name_looks_like_a_bots_is_none_and_nobody_is_one_once_it_has_a_session() {
     let php = Php::with_front_controller("work.php", 2);
     let parvis = before(&php, 2).start();
     let agent = ("User-Agent", CUBOT);
@@ -29,8 +29,11 @@ fn a_browser_whose_name_looks_like_a_bots_is_none_once_it_has_a_session() {
         assert_eq!(parvis.get(target, headers).status, 200);
         logged(&parvis, target)
     };
-    assert_eq!(class("/customer/new", &[agent]).as_deref(), Some("bots"));
+    assert_eq!(class("/customer/phone", &[agent]).as_deref(), Some("account"));
     let session = ("Cookie", "form_key=1; PHPSESSID=im2tov5730esfpirp7tijom7dv");
+    assert_eq!(class("/customer/phone-again", &[agent, session]).as_deref(), Some("account"));
+    let agent = ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Robot/3 Firefox/140.0");
+    assert_eq!(class("/customer/new", &[agent]).as_deref(), Some("bots"));
     assert_eq!(class("/customer/known", &[agent, session]).as_deref(), Some("account"));
     assert_eq!(class("/wishlist/x", &[]).as_deref(), Some("account"));
 }
