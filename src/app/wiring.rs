@@ -70,8 +70,15 @@ pub fn build_node(
     let mint = settings.sessions.listen.as_ref().map(|_| Mint::new(&settings.fleet.peers.secret));
     let body_memory = SpoolMemory::new(settings.listen.bodies_memory_max_bytes);
     let bots = Bots::new(&settings.bots, clock.clone())?;
-    let (signer, source) = tokens::kept::signer(&settings.traffic.secret, &[], &settings);
+    let (secret, earlier) = (&settings.traffic.secret, &settings.traffic.earlier_secrets);
+    let (signer, source) = tokens::kept::signer(secret, earlier, &settings);
     tracing::info!(%source, "the secret that signs what clients keep");
+    if settings.redis.is_set() && !source.is_shared() {
+        tracing::warn!(
+            "neither traffic.secret nor fleet.secret is set: where there are several nodes, what a client has been given \
+             by one (that it has passed a challenge, its place in the waiting room) is worth nothing on the others"
+        );
+    }
     let redis = settings.redis.is_set().then(|| Redis::new(&settings.redis, &clock));
     let redis = redis.transpose().map_err(FleetError::from)?;
     let kept_traffic = Arc::new(Kept::new(&settings, Arc::new(signer), redis.map(Arc::new)));

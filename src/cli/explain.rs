@@ -124,6 +124,9 @@ pub(super) fn explain(
     let secrets = [&settings.traffic.secret, &settings.fleet.peers.secret];
     let secret = secrets.into_iter().find(|secret| !secret.is_empty());
     let signer = Signer::new(secret.map_or(&[], |secret| secret.as_bytes()));
+    let earlier = &settings.traffic.earlier_secrets;
+    let signer =
+        earlier.iter().fold(signer, |signer, earlier| signer.also_opens(earlier.as_bytes()));
     let pages = std::sync::Arc::new(ErrorPages::default());
     let challenge = Challenge::new(&settings.challenge, std::sync::Arc::new(signer), pages);
     let plan = policy.plan(&request, &client);
@@ -178,9 +181,6 @@ fn walk(rules: &Rules, asked: &Asked<'_>, text: &mut String) {
     );
 }
 
-fn plan_of(plan: &Plan) -> String {
-    match plan {
-        Plan::Lookup(_) => "what is stored, else PHP".to_owned(),
 /// What of this request makes a rule do something else.
 fn beside(action: &Action, asked: &Asked<'_>) -> &'static str {
     let is_challenge = match action {
@@ -202,6 +202,9 @@ fn beside(action: &Action, asked: &Asked<'_>) -> &'static str {
     }
 }
 
+fn plan_of(plan: &Plan) -> String {
+    match plan {
+        Plan::Lookup(_) => "what is stored, else PHP".to_owned(),
         Plan::Pass(reason) => format!("PHP or a file ({})", reason.as_str()),
         Plan::Purge => "a purge".to_owned(),
         Plan::Health => "the health check".to_owned(),

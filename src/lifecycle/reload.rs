@@ -94,7 +94,7 @@ fn keep_what_needs_a_restart(old: &Settings, settings: &mut Settings) -> Vec<&'s
         origin: http, fastcgi, root, php_root, links, params, concurrency_max, status,
             status_listen, status_interval, queue_max, queue_timeout, keep_alive, connect_timeout, first_byte_timeout, between_bytes_timeout,
             head_max_bytes, response_memory_max_bytes, retries;
-        traffic: accounts_max, secret;
+        traffic: accounts_max, secret, earlier_secrets;
         bots: resolvers, in_flight_max, queue_max, remembered_max;
         files: threads, deadline, precompressed, static_max_age, media_max_age;
         store: memory_bytes, tags_max, purged_tags_max, snapshot_directory, snapshot_interval;

@@ -58,7 +58,8 @@ pub use site::{
 };
 pub use sources::process_environment;
 pub use traffic::{
-    Action, Beyond, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Traffic, TrafficRule, WhoKind,
+    Action, Beyond, EARLIER_SECRETS_MAX, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Traffic,
+    TrafficRule, WhoKind,
 };
 pub use traffic_rules::{HEADERS_MAX, RULES_MAX as TRAFFIC_RULES_MAX};
 pub use units::{format_duration, format_size, parse_duration, parse_size};

@@ -128,6 +128,12 @@ impl Reader {
         self.text(key, field, syntax);
     }
 
+    /// A list of texts that no mistake shows.
+    pub fn secrets(&mut self, key: &'static str, field: &mut Vec<String>, syntax: &Syntax<String>) {
+        self.secret.insert(key);
+        self.list(key, field, syntax);
+    }
+
     /// A text that may be unset; an empty one unsets it, so that the environment can take back
     /// what the file says.
     pub fn unset_if_empty<T>(

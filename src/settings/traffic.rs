@@ -17,6 +17,8 @@ pub struct Traffic {
     pub accounts_max: usize,
     /// Signs what clients keep; empty: the fleet's, or one that this node makes.
     pub secret: String,
+    /// What these have signed is opened as well, while a secret is replaced.
+    pub earlier_secrets: Vec<String>,
     /// Parameters of a query that filter nothing, so that they are no facets; a `*` at the end stands
     /// for any rest.
     pub facets_besides: Vec<String>,
@@ -33,6 +35,7 @@ impl Default for Traffic {
             dry_run: false,
             accounts_max: 100_000,
             secret: String::new(),
+            earlier_secrets: Vec::new(),
             facets_besides: super::default_rules::FACETS_BESIDES.map(str::to_owned).to_vec(),
             defaults: false,
             rules: super::default_rules::default_rules(),
@@ -40,7 +43,7 @@ impl Default for Traffic {
     }
 }
 
-/// Without the secret.
+/// Without the secrets.
 impl fmt::Debug for Traffic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -252,11 +255,19 @@ pub struct Rate {
     pub each: Duration,
 }
 
+/// Secrets before the one that signs: each takes an HMAC more for whatever is forged.
+pub const EARLIER_SECRETS_MAX: usize = 3;
+
 pub(super) fn read(reader: &mut Reader, traffic: &mut Traffic) {
     reader.switch("traffic.on", &mut traffic.on);
     reader.switch("traffic.dry_run", &mut traffic.dry_run);
     reader.number("traffic.accounts_max", &mut traffic.accounts_max, 1_000..=10_000_000);
     reader.secret("traffic.secret", &mut traffic.secret, &super::peers::SECRET);
+    reader.secrets("traffic.earlier_secrets", &mut traffic.earlier_secrets, &super::peers::SECRET);
+    if traffic.earlier_secrets.len() > EARLIER_SECRETS_MAX {
+        let text = format!("has more than {EARLIER_SECRETS_MAX} secrets, each of which is tried");
+        reader.conflict(&["traffic.earlier_secrets"], text);
+    }
     reader.list("traffic.facets_besides", &mut traffic.facets_besides, &syntax::PARAMETER);
     reader.switch("traffic.defaults", &mut traffic.defaults);
     reader.traffic_rules("traffic.rule", &mut traffic.rules, traffic.defaults);

@@ -198,6 +198,10 @@ mod tests {
         let (given, source) = signer("given", &["earlier".to_owned()], &settings);
         assert!(matches!(source, Source::Given) && opens(&given, b"given"), "{source}");
         assert!(opens(&given, b"earlier") && !opens(&given, b"of the fleet"));
+        let all = ["first", "second", "third"].map(str::to_owned);
+        assert_eq!(all.len(), crate::settings::EARLIER_SECRETS_MAX);
+        let (given, _) = signer("given", &all, &settings);
+        assert!(all.iter().all(|earlier| opens(&given, earlier.as_bytes())), "all that are taken");
     }
 
     #[test]

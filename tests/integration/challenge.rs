@@ -13,6 +13,7 @@ use super::support::client::Reply;
 use super::support::origin::{Origin, Seen};
 use super::support::parvis::Builder;
 use super::support::process::wait_until;
+use super::support::redis::Redis;
 
 /// A browser that shares two slow cores with other tests takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -206,6 +207,35 @@ fn a_forged_pass_is_refused() {
     let cookie = format!("parvis_pass={elsewhere}");
     let headers = [HTML, ("X-Forwarded-For", "192.0.2.7"), ("Cookie", &cookie)];
     assert_eq!(parvis.get("/women/dresses.html", &headers).status, 429, "another network");
+}
+
+#[test]
+fn a_pass_outlives_the_secret_that_signed_it_while_that_is_an_earlier_one() {
+    let origin = shop();
+    let of = |earlier: &str| {
+        let builder = parvis(&origin, 4).with("traffic.secret", "\"the secret of today\"");
+        let parvis = builder.with("traffic.earlier_secrets", earlier).start();
+        [SECRET, "the secret of today"].map(|secret| {
+            let signer = Signer::new(secret.as_bytes());
+            asks(&parvis, &worked(&signer, Purpose::Challenge, unix_seconds())).status
+        })
+    };
+    assert_eq!(of(&format!("[\"{SECRET}\"]")), [200, 200]);
+    assert_eq!(of("[]"), [429, 200]);
+}
+
+#[test]
+fn a_node_that_shares_redis_and_no_secret_says_so_at_its_start() {
+    let (origin, redis) = (shop(), Redis::start());
+    let said = |builder: Builder| {
+        let parvis = builder.with("redis.url", &format!("\"{}\"", redis.url())).start();
+        wait_until("its start", PATIENCE, || parvis.stderr().contains("signs what clients keep"));
+        parvis.stderr().contains("neither traffic.secret nor fleet.secret is set")
+    };
+    let plain = || Parvis::before_http(origin.port);
+    assert!(said(plain()));
+    assert!(!said(plain().with("traffic.secret", &format!("\"{SECRET}\""))));
+    assert!(!said(plain().with("fleet.secret", &format!("\"{SECRET}\""))));
 }
 
 #[test]
