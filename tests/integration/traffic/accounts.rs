@@ -174,6 +174,34 @@ fn a_session_keeps_its_own_where_its_address_is_used_up() {
 }
 
 #[test]
+fn a_reload_keeps_the_accounts_of_limits_that_stay() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let node = shop.node("web-1", &redis.url()).with_toml(&logins("fleet = true")).start();
+    fleet::wait_until_current(&node);
+    let through = || (0..20).filter(|_| log_in(&node, "192.0.2.7", FORM, "a=b") == 200).count();
+    let first = through();
+    assert!((10..=11).contains(&first), "{first}");
+    let reload = |marker: &str, change: &dyn Fn(String) -> String| {
+        let text = std::fs::read_to_string(node.config_path()).expect("read");
+        let marker_rule = rule(marker, "do = \"log\"");
+        std::fs::write(node.config_path(), change(text) + &marker_rule).expect("written");
+        node.process.signal("HUP");
+        let metric = format!("parvis_traffic_rule_matched_total{{rule=\"{marker}\"}}");
+        wait_until("the reload", fleet::PATIENCE, || node.metric(&metric).is_some());
+    };
+    let first_rule = rule("first", "do = \"log\"");
+    // Another rule comes before it, so that its place is another one.
+    reload("again", &|text| {
+        text.replacen("[[traffic.rule]]", &(first_rule.clone() + "[[traffic.rule]]"), 1)
+    });
+    let more = through();
+    assert!(more <= 1, "{more}: the account is the one from before");
+    reload("anew", &|text| text.replace("requests = \"10/1m\"", "requests = \"12/1m\""));
+    let anew = through();
+    assert!((12..=13).contains(&anew), "{anew}: another limit has accounts of its own");
+}
+
+#[test]
 fn without_the_field_only_addresses_count() {
     let (shop, redis) = (Shop::open(), Redis::start());
     let nodes = two_nodes(&shop, &redis, &logins("fleet = true"));

@@ -1,8 +1,12 @@
 //! The default rules: a shop can leave them on.
 
+use std::time::Duration;
+
 use super::super::support::Parvis;
 use super::super::support::corpus::exchanges;
+use super::super::support::dns::Dns;
 use super::super::support::origin::{Origin, page};
+use super::super::support::process::wait_until;
 use super::{BROWSER, HTML, from, on_and_off};
 
 #[test]
@@ -87,4 +91,32 @@ fn who_combines_facets_as_bots_do_is_challenged() {
     assert_eq!(from(&on, "192.0.2.1", "/women.html?color=1&p=2").status, 200);
     assert_eq!(from(&on, "198.51.100.1", "/women.html?color=1&size=1&material=1").status, 200);
     assert_eq!(crawl(&off), 60, "without the rules");
+}
+
+#[test]
+fn a_verified_googlebot_crawls_and_who_takes_its_name_is_challenged() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let dns = Dns::start(&["--host-record=host.example,203.0.113.4"]);
+    let parvis = Parvis::before_http(origin.port)
+        .with("bots.resolvers", &format!("[\"{}\"]", dns.address()))
+        .start();
+    let googlebot =
+        ("User-Agent", "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)");
+    let ask = |address: &str, target: &str| {
+        parvis.get(target, &[HTML, googlebot, ("X-Forwarded-For", address)])
+    };
+    assert_eq!(ask("66.249.66.1", "/robots.txt").status, 200);
+    for number in 0..300 {
+        let reply = ask("66.249.66.1", &format!("/product-{number}.html"));
+        assert_eq!(reply.status, 200, "{}", reply.cache_status());
+        let reply = ask("66.249.66.1", &format!("/women.html?p={number}&color={number}"));
+        assert_eq!(reply.status, 200, "{}", reply.cache_status());
+    }
+    for number in 0..40 {
+        let target = format!("/women.html?color={number}&size={number}&material={number}");
+        let reply = ask("66.249.66.1", &target);
+        assert!(!reply.text().contains("data-puzzle"), "no bot solves one: {}", reply.text());
+    }
+    let is_challenged = || ask("203.0.113.4", "/product-1.html").text().contains("data-puzzle");
+    wait_until("DNS to convict the other one", Duration::from_secs(10), is_challenged);
 }
