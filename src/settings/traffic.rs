@@ -105,7 +105,7 @@ pub enum WhoKind {
     UnverifiedBot,
     /// Says that it is a bot which it is not, by what that bot's operator says.
     Impostor,
-    /// Has no session's cookie.
+    /// Has no session's cookie, and does not say that it is a bot.
     NewVisitor,
     /// Has a session's cookie.
     Session,

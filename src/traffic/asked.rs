@@ -134,7 +134,7 @@ impl<'a> Asked<'a> {
             WhoKind::VerifiedBot => self.declared() == Declared::Verified,
             WhoKind::UnverifiedBot => self.declared() == Declared::Unverified,
             WhoKind::Impostor => self.declared() == Declared::Impostor,
-            WhoKind::NewVisitor => self.session().is_none(),
+            WhoKind::NewVisitor => self.session().is_none() && self.declared() == Declared::Browser,
             WhoKind::Session => self.session().is_some(),
             WhoKind::Customer => self.is_customer(),
             WhoKind::Passed => self.has_passed(),

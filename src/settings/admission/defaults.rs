@@ -28,7 +28,7 @@ pub(super) fn default_classes() -> Vec<AdmissionClass> {
         AdmissionClass {
             share_percent: 3,
             places_percent: 50,
-            paths: texts(["/admin", "/*/admin", "/admin_*", "/*/admin_*"]),
+            paths: texts(ADMIN_PATHS),
             ..class("admin", 4)
         },
         // Crawlers follow links to carts and log-ins; they place no orders.
@@ -84,6 +84,10 @@ pub(super) fn default_classes() -> Vec<AdmissionClass> {
 
 /// Paging, sorting, search, and what Magento's own scripts send.
 const NO_FILTERS: [&str; 8] = ["p", "product_list_*", "___*", "q", "id", "handles", "blocks", "_"];
+
+/// The administration, where its front name has this word.
+pub(in crate::settings) const ADMIN_PATHS: [&str; 4] =
+    ["/admin", "/*/admin", "/admin_*", "/*/admin_*"];
 
 pub(in crate::settings) const CALLBACK_PATHS: [&str; 13] = [
     "/health_check.php",

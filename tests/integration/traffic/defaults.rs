@@ -7,6 +7,7 @@ use super::super::support::corpus::exchanges;
 use super::super::support::dns::Dns;
 use super::super::support::origin::{Origin, page};
 use super::super::support::process::wait_until;
+use super::php_time::slow_origin;
 use super::{BROWSER, HTML, from, on_and_off};
 
 #[test]
@@ -94,6 +95,64 @@ fn who_combines_facets_as_bots_do_is_challenged() {
 }
 
 #[test]
+fn facets_that_are_posted_count_as_those_that_are_asked_for() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let parvis = Parvis::before_http(origin.port).start();
+    let posts = |n: &usize| {
+        let target = format!("/women.html?color={n}&size={n}&material={n}");
+        let headers = [HTML, BROWSER, ("X-Requested-With", "XMLHttpRequest")];
+        let address = ("X-Forwarded-For", "192.0.2.1");
+        parvis.ask("POST", &target, &[&headers[..], &[address]].concat(), b"").status == 200
+    };
+    let passed = (0..60).filter(posts).count();
+    assert!((30..=33).contains(&passed), "{passed}");
+}
+
+/// A crawler with as many addresses as it likes keeps no session; visitors have one from their first page on.
+#[test]
+fn filters_that_are_not_stored_are_rendered_for_newcomers_within_a_tenth_of_a_worker() {
+    let origin = slow_origin();
+    let [on, off] = on_and_off(|| Parvis::before_http(origin.port));
+    let crawl = |parvis: &Parvis| {
+        let ask =
+            |n: usize| from(parvis, &format!("198.51.{n}.1"), &format!("/women.html?color={n}"));
+        (0..60).filter(|n| ask(*n).status == 200).count()
+    };
+    let passed = crawl(&on);
+    // A second's worth, of some 60 ms each, and a little that comes back meanwhile.
+    assert!((4..=25).contains(&passed), "{passed}");
+    assert!(from(&on, "198.51.99.1", "/women.html?color=0").is_hit(), "what is stored is for all");
+    assert_eq!(from(&on, "198.51.99.1", "/women.html").status, 200, "what is no filter, too");
+    let session = ("Cookie", "PHPSESSID=0123456789abcdef0123456789");
+    for n in 100..140 {
+        let target = format!("/women.html?color={n}");
+        let address = ("X-Forwarded-For", "198.51.99.1");
+        let reply = on.get(&target, &[HTML, BROWSER, session, address]);
+        assert_eq!(reply.status, 200, "{}", reply.cache_status());
+    }
+    assert_eq!(crawl(&off), 60, "without the rules");
+}
+
+#[test]
+fn the_doors_that_guesses_come_in_by_have_a_budget() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let parvis = Parvis::before_http(origin.port).start();
+    for (method, target) in [
+        ("PUT", "/rest/V1/guest-carts/abc/order"),
+        ("POST", "/rest/default/async/V1/integration/customer/token"),
+        ("POST", "/rest/async/V1/integration/customer/token"),
+        ("POST", "/rest/V1/tfa/provider/google/authenticate"),
+        ("POST", "/customer/account/createPost/"),
+        ("POST", "/paypal/express/placeOrder/"),
+    ] {
+        let headers = [("X-Forwarded-For", "192.0.2.1"), ("Cookie", "PHPSESSID=abc")];
+        let ask = |_: &usize| parvis.ask(method, target, &headers, b"{}").status == 200;
+        let passed = (0..30).filter(ask).count();
+        assert!(passed <= 11, "{target}: {passed}");
+    }
+}
+
+#[test]
 fn a_verified_googlebot_crawls_and_who_takes_its_name_is_challenged() {
     let origin = Origin::always(page("page", "cat_p_1"));
     let dns = Dns::start(&["--host-record=host.example,203.0.113.4"]);
@@ -109,7 +168,8 @@ fn a_verified_googlebot_crawls_and_who_takes_its_name_is_challenged() {
     for number in 0..300 {
         let reply = ask("66.249.66.1", &format!("/product-{number}.html"));
         assert_eq!(reply.status, 200, "{}", reply.cache_status());
-        let reply = ask("66.249.66.1", &format!("/women.html?p={number}&color={number}"));
+        let variant = format!("/product.html?size={number}&color={number}");
+        let reply = ask("66.249.66.1", &variant);
         assert_eq!(reply.status, 200, "{}", reply.cache_status());
     }
     for number in 0..40 {

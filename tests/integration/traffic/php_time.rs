@@ -10,7 +10,7 @@ use super::super::support::process::wait_until;
 use super::{from, on_and_off, rule, store};
 
 /// Takes its time for each page.
-fn slow_origin() -> Origin {
+pub(super) fn slow_origin() -> Origin {
     Origin::start(|seen, stream| {
         std::thread::sleep(Duration::from_millis(60));
         let cacheable = page("page", "cat_p_1");
