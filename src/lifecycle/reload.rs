@@ -59,6 +59,7 @@ pub fn plan(old: &Settings, new: &Settings) -> ReloadPlan {
         error_pages,
         maintenance,
         challenge,
+        waiting_room,
         store,
         fill,
         esi,

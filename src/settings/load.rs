@@ -17,7 +17,7 @@ use super::{
     Admission, Control, Encoding, ErrorPages, Esi, Files, Fill, Fleet, Health, KnownBots,
     Lifecycle, Listen, Log, Maintenance, Objects, Origin, Peers, PolicyKind, Purge, Redis,
     Sessions, Settings, Site, Store, Tls, Warm, bots, challenge, cross_checks, fleet, machine,
-    objects, sessions, syntax, traffic,
+    objects, sessions, syntax, traffic, waiting_room,
 };
 
 const KIB: u64 = 1 << 10;
@@ -91,6 +91,7 @@ fn read(
     error_pages(&mut reader, &mut settings.error_pages);
     maintenance(&mut reader, &mut settings.maintenance);
     challenge::read(&mut reader, &mut settings.challenge);
+    waiting_room::read(&mut reader, &mut settings.waiting_room);
     files(&mut reader, &mut settings.files);
     store(&mut reader, &mut settings.store);
     fill(&mut reader, &mut settings.fill);

@@ -33,6 +33,7 @@ mod tests;
 mod traffic;
 mod traffic_rules;
 mod units;
+mod waiting_room;
 mod warm;
 mod words;
 
@@ -63,6 +64,7 @@ pub use traffic::{
 };
 pub use traffic_rules::{HEADERS_MAX, RULES_MAX as TRAFFIC_RULES_MAX};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use waiting_room::{RoomMode, Span, WaitingRoom};
 pub use warm::Warm;
 
 /// All settings, valid.
@@ -88,6 +90,8 @@ pub struct Settings {
     pub maintenance: Maintenance,
     /// `[challenge]`
     pub challenge: Challenge,
+    /// `[waiting_room]`
+    pub waiting_room: WaitingRoom,
     /// `[files]`
     pub files: Files,
     /// `[store]`

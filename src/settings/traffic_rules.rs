@@ -97,7 +97,7 @@ const HEADER: Syntax<HeaderMatch> = Syntax {
 };
 
 /// So many requests in a time.
-const REQUESTS: Syntax<Rate> = Syntax {
+pub(super) const REQUESTS: Syntax<Rate> = Syntax {
     allowed: "a number (1 to 1000000) and a time (100ms to 1day), such as 10/1min",
     parse: |text| {
         let (amount, each) = text.split_once('/').ok_or("no number and time")?;
