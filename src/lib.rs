@@ -17,6 +17,7 @@
 //! | 3 | [`sessions`] | the sessions of the shop, on their way between PHP and Redis |
 //! | 3 | [`objects`] | the object cache of the shop, which PHP asks as it would Redis |
 //! | 3 | [`traffic`] | who asks, and what they may do |
+//! | 3 | [`waiting_room`] | where visitors wait while the shop is full |
 //! | 4 | [`pipeline`] | the order of the steps; errors become responses here alone |
 //! | 5 | [`listener`], [`control`], [`lifecycle`], [`keeper`] | sockets, the admin's API, from start to stop, what is stored over a restart |
 //! | 6 | [`app`], [`cli`], [`demo`] | construct and wire, subcommands |
@@ -49,6 +50,7 @@ pub mod objects;
 pub mod origin;
 pub mod sessions;
 pub mod traffic;
+pub mod waiting_room;
 
 pub mod pipeline;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use super::control::Controlled;
 use super::objects::ObjectsServer;
@@ -30,6 +31,7 @@ use crate::pipeline::{Node, Rules};
 use crate::policy::Policy;
 use crate::settings::{PolicyKind, Settings, process_environment};
 use crate::traffic::Traffic;
+use crate::waiting_room;
 
 /// How long the last lines of the access log may take at the end.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
@@ -162,6 +164,7 @@ impl Server {
         self.start_fleet();
         self.start_upkeep(self.stop.subscribe());
         self.start_bots(self.stop.subscribe());
+        self.start_room(self.stop.subscribe());
         self.start_snapshots(self.stop.subscribe());
         Ok(())
     }
@@ -290,6 +293,24 @@ impl Server {
         });
     }
 
+    /// Lets in who waits before the shop, from tick to tick.
+    fn start_room(&self, mut stopped: watch::Receiver<bool>) {
+        let node = self.node.clone();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(waiting_room::TICK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                    _ = ticks.tick() => {}
+                }
+                let parts = node.parts();
+                let is_short = parts.origin.admission().figures().waiting > 0;
+                parts.room.tick(is_short, parts.fleet.nodes()).await;
+            }
+        });
+    }
+
     /// Writes snapshots from time to time.
     fn start_snapshots(&self, mut stopped: watch::Receiver<bool>) {
         let keeper = Arc::clone(&self.keeper);
@@ -390,6 +411,7 @@ impl Server {
                     );
                 }
                 parts.bots.renew(&settings.bots);
+                parts.room.reload(&settings.waiting_room);
                 let (kept, before) = (Arc::clone(&parts.kept_traffic), parts.rules.load());
                 let traffic =
                     Traffic::new(&settings, kept, Arc::clone(&pages), Some(&before.traffic));

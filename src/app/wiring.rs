@@ -31,6 +31,7 @@ use crate::store::Store;
 use crate::tokens;
 use crate::traffic::bots::{self, Bots};
 use crate::traffic::{Kept, Traffic};
+use crate::waiting_room::Room;
 
 #[cfg(not(feature = "faulty"))]
 fn store(settings: &Settings, clock: &Clock) -> Store {
@@ -81,7 +82,10 @@ pub fn build_node(
     }
     let redis = settings.redis.is_set().then(|| Redis::new(&settings.redis, &clock));
     let redis = redis.transpose().map_err(FleetError::from)?;
-    let kept_traffic = Arc::new(Kept::new(&settings, Arc::new(signer), redis.map(Arc::new)));
+    let (signer, redis) = (Arc::new(signer), redis.map(Arc::new));
+    let in_redis = redis.clone().map(|redis| (redis, settings.fleet.prefix.as_str()));
+    let room = Room::new(&settings.waiting_room, Arc::clone(&signer), in_redis, clock.clone());
+    let kept_traffic = Arc::new(Kept::new(&settings, signer, redis));
     let traffic = Traffic::new(&settings, Arc::clone(&kept_traffic), Arc::clone(&pages), None);
     let rules = Rules { policy, settings: Arc::new(settings), pages, traffic };
     Ok(Node::new(Parts {
@@ -105,6 +109,7 @@ pub fn build_node(
         maintenance,
         bots: Arc::new(bots),
         kept_traffic,
+        room: Arc::new(room),
         mint: mint.map(Arc::new),
         sharer: ArcSwap::from_pointee(None),
     }))
@@ -158,6 +163,7 @@ pub fn register_readings(
         }
         show_bots(readings, &parts.bots.figures());
         show_traffic(readings, &parts.rules.load().traffic, &parts.kept_traffic);
+        show_room(readings, &parts.room);
         show_fleet(readings, parts);
         show_snapshots(readings, &keeper, parts.clock.now());
         let door = connections.counts();
@@ -214,6 +220,20 @@ fn show_traffic(readings: &mut Readings, traffic: &Traffic, kept: &Kept) {
         let count = traffic.rules().counted(kind);
         readings.set_labelled(Labelled::TrafficClients, kind.as_str(), count);
     }
+}
+
+fn show_room(readings: &mut Readings, room: &Room) {
+    let (status, figures) = (room.status(), room.figures());
+    readings.set(Reading::RoomOn, u64::from(status.is_on));
+    readings.set(Reading::RoomAlone, u64::from(status.is_alone));
+    readings.set(Reading::RoomWaiting, status.waiting);
+    readings.set(Reading::RoomInside, status.inside);
+    readings.set(Reading::RoomPerMinute, status.per_minute);
+    readings.set(Reading::RoomDrawn, figures.drawn);
+    readings.set(Reading::RoomAdmitted, figures.admitted);
+    readings.set(Reading::RoomLooks, figures.looked);
+    readings.set(Reading::RoomFull, figures.full);
+    readings.set(Reading::RoomUnanswered, figures.alone);
 }
 
 fn show_bots(readings: &mut Readings, bots: &bots::Figures) {

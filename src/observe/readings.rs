@@ -139,6 +139,19 @@ readings! {
         "Requests that this node counted for itself, since Redis was away or slow, or there is none.",
     TrafficBudgetsRefused = Counter "traffic" "budgets_refused_total"
         "Requests that were beyond a budget of the fleet.",
+    RoomOn = Gauge "waiting_room" "on" "1 while visitors wait before the shop.",
+    RoomAlone = Gauge "waiting_room" "alone" "1 while this node has a line of its own, since Redis is away.",
+    RoomWaiting = Gauge "waiting_room" "waiting" "Visitors in the line, of the whole fleet.",
+    RoomInside = Gauge "waiting_room" "inside"
+        "Places inside that are in use, or kept for visitors whose turn it is, of the whole fleet.",
+    RoomPerMinute = Gauge "waiting_room" "per_minute"
+        "Visitors whose turn came within the last minute, of the whole fleet.",
+    RoomDrawn = Counter "waiting_room" "drawn_total" "Visitors who had to wait, and drew a ticket here.",
+    RoomAdmitted = Counter "waiting_room" "admitted_total" "Visitors who came in here, at once or after their wait.",
+    RoomLooks = Counter "waiting_room" "looks_total" "Times that visitors looked whether it is their turn, and it was not.",
+    RoomFull = Counter "waiting_room" "full_total" "Visitors who found the line full (waiting_room.waiting_max).",
+    RoomUnanswered = Counter "waiting_room" "unanswered_total"
+        "Questions to the line of the fleet that Redis did not answer.",
     BotsKnown = Gauge "bots" "known" "Bots that are known by their names.",
     BotsFilesWrong = Gauge "bots" "files_wrong"
         "Files with data of bots that are missing or broken; the last good ones are in use.",

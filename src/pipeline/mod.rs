@@ -57,6 +57,7 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::traffic::bots::Bots;
 use crate::traffic::{Kept, Traffic};
+use crate::waiting_room::Room;
 
 use answer::failure;
 pub use apology::Maintenance;
@@ -128,6 +129,8 @@ pub struct Parts {
     pub kept_traffic: Arc<Kept>,
     /// Who is a bot.
     pub bots: Arc<Bots>,
+    /// Where visitors wait while the shop is full.
+    pub room: Arc<Room>,
     /// Makes the sessions that keep nothing; `None`: sessions do not pass through this server.
     pub mint: Option<Arc<Mint>>,
     /// Who else applies each purge, while two processes serve.

@@ -139,9 +139,8 @@ fn unix_seconds(text: &str) -> Option<u64> {
         _ => 31,
     };
     let is_time = hour < 24 && minute < 60 && second < 60;
-    let is_date = year >= 1970
-        && (1..=12).contains(&month)
-        && (1..=days_of(year, month)).contains(&day);
+    let is_date =
+        year >= 1970 && (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
     if !is_time || !is_date {
         return None;
     }

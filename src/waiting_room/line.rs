@@ -3,16 +3,21 @@
 //! A ticket is a number, drawn in the order in which visitors come. Whoever was not seen for a while has left the line,
 //! and has the old place again on coming back. A grant takes the first ones into the shop, where each place ends at a
 //! time: soon, as long as nobody has come to take it, and later for who is there. So what is in use is never more than
-//! what there is, whoever comes back or does not.
+//! what there is, whoever comes back or does not. Who has not come back a single time may be a client without cookies, for
+//! which a place is kept for no longer than a page takes to look again.
 //!
 //! `room.lua` has the same rules for a fleet, and a test compares both.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::glance::Glance;
 
 /// So many leave the line at a step; what is left goes with the next one.
 const LEAVING_MAX: usize = 1_000;
+
+/// The line of tickets of which nothing else is known; no line has this number.
+const UNKNOWN: u64 = 0;
 
 /// What holds for all visitors. Times are milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +28,7 @@ pub struct Rules {
     pub hold_ms: u64,
     /// For so long for who was there.
     pub idle_ms: u64,
-    /// Who was not seen for so long has left the line.
+    /// Who was not seen for so long has left the line; for so long a place is kept for who has never come back.
     pub absent_ms: u64,
     /// Visitors in the line.
     pub waiting_max: u64,
@@ -60,6 +65,14 @@ pub struct Step {
     pub grants: u64,
 }
 
+/// Somebody in the line.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    seen_ms: u64,
+    /// Came back with the ticket.
+    is_back: bool,
+}
+
 /// The line and the places inside.
 #[derive(Debug)]
 pub struct Line {
@@ -69,8 +82,7 @@ pub struct Line {
     /// The highest number that may enter.
     serving: u64,
     granted: u64,
-    /// Who waits, and when each was seen last.
-    waiting: BTreeMap<u64, u64>,
+    waiting: BTreeMap<u64, Waiting>,
     seen: BTreeSet<(u64, u64)>,
     /// When each place inside ends.
     inside: HashMap<Ticket, u64>,
@@ -104,10 +116,10 @@ impl Line {
         if is_free {
             self.serving = self.drawn;
             self.granted += 1;
-            self.keep(ticket, now_ms + rules.idle_ms);
+            self.keep(ticket, now_ms + rules.absent_ms);
             return Drawn::Inside(ticket);
         }
-        self.see(ticket.number, now_ms);
+        self.see(ticket.number, false, rules, now_ms);
         Drawn::Waits(ticket)
     }
 
@@ -118,35 +130,76 @@ impl Line {
         if is_inside {
             self.keep(ticket, now_ms + rules.idle_ms);
         } else {
-            self.see(ticket.number, now_ms);
+            self.see(ticket.number, true, rules, now_ms);
         }
         is_inside
     }
 
-    /// Takes in who is next, as far as there is room, and ends what has ended.
-    pub fn step(&mut self, step: &Step, rules: &Rules, now_ms: u64) -> Glance {
+    /// Takes in who is next, as far as there is room, and ends what has ended; how many were taken in.
+    pub fn step(&mut self, step: &Step, rules: &Rules, now_ms: u64) -> u64 {
         for ticket in &step.stayed {
+            if !self.inside.contains_key(ticket) {
+                self.replace_unknown();
+            }
             self.keep(*ticket, now_ms + rules.idle_ms);
         }
         for number in &step.seen {
             if !self.inside.contains_key(&Ticket { epoch: self.epoch, number: *number }) {
-                self.see(*number, now_ms);
+                self.see(*number, true, rules, now_ms);
             }
         }
         self.end(now_ms, rules);
+        let before = self.granted;
         for _ in 0..step.grants.min(self.room(rules)) {
-            let Some((number, seen_ms)) = self.waiting.pop_first() else { break };
-            self.seen.remove(&(seen_ms, number));
+            let Some((number, waiting)) = self.waiting.pop_first() else { break };
+            self.seen.remove(&(waiting.seen_ms, number));
             self.serving = self.serving.max(number);
             self.granted += 1;
-            self.keep(Ticket { epoch: self.epoch, number }, now_ms + rules.hold_ms);
+            let unproven_ms = rules.hold_ms.min(rules.absent_ms);
+            let kept_ms = if waiting.is_back { rules.hold_ms } else { unproven_ms };
+            self.keep(Ticket { epoch: self.epoch, number }, now_ms + kept_ms);
         }
-        self.glance()
+        self.granted - before
     }
 
-    fn see(&mut self, number: u64, now_ms: u64) {
-        if let Some(before) = self.waiting.insert(number, now_ms) {
-            self.seen.remove(&(before, number));
+    /// So many places are in use of which is not known by whom, until then, or until they show.
+    pub fn reserve(&mut self, count: u64, end_ms: u64) {
+        for number in 1..=count {
+            self.keep(Ticket { epoch: UNKNOWN, number }, end_ms);
+        }
+    }
+
+    /// Who is inside and known.
+    pub fn known_inside(&self) -> Vec<Ticket> {
+        self.inside.keys().copied().filter(|ticket| ticket.epoch != UNKNOWN).collect()
+    }
+
+    /// Which line it is.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn replace_unknown(&mut self) {
+        let unknown = self.ends.iter().find(|(_, ticket)| ticket.epoch == UNKNOWN).copied();
+        if let Some((end_ms, ticket)) = unknown {
+            self.ends.remove(&(end_ms, ticket));
+            self.inside.remove(&ticket);
+        }
+    }
+
+    /// A line that is full takes nobody back either, who comes again then.
+    fn see(&mut self, number: u64, is_back: bool, rules: &Rules, now_ms: u64) {
+        let is_full = self.waiting.len() as u64 >= rules.waiting_max;
+        match self.waiting.entry(number) {
+            Entry::Occupied(mut entry) => {
+                let waiting = entry.get_mut();
+                self.seen.remove(&(waiting.seen_ms, number));
+                *waiting = Waiting { seen_ms: now_ms, is_back: waiting.is_back || is_back };
+            }
+            Entry::Vacant(_) if is_full => return,
+            Entry::Vacant(entry) => {
+                entry.insert(Waiting { seen_ms: now_ms, is_back });
+            }
         }
         self.seen.insert((now_ms, number));
     }
@@ -192,10 +245,14 @@ impl Line {
     /// What it is like.
     pub fn glance(&self) -> Glance {
         let waiting = self.waiting.len();
-        let marks = Glance::ranks(waiting as u64).map(|rank| {
-            // Ranks rise, so that who walks on from the last one does it once; lines of a node alone are short.
-            self.waiting.keys().nth(rank as usize).copied().unwrap_or(self.drawn)
-        });
+        let mut marks = Vec::new();
+        let (mut numbers, mut at) = (self.waiting.keys().copied().peekable(), 0);
+        for rank in Glance::ranks(waiting as u64) {
+            while at < rank && numbers.next().is_some() {
+                at += 1;
+            }
+            marks.extend(numbers.peek());
+        }
         Glance {
             epoch: self.epoch,
             drawn: self.drawn,
@@ -203,7 +260,10 @@ impl Line {
             granted: self.granted,
             waiting: waiting as u64,
             inside: self.inside.len() as u64,
-            marks: marks.collect(),
+            marks,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
