@@ -114,7 +114,7 @@ impl Line {
         self.drawn += 1;
         let ticket = Ticket { epoch: self.epoch, number: self.drawn };
         if is_free {
-            self.serving = self.drawn;
+            self.serving = self.serving.max(self.drawn);
             self.granted += 1;
             self.keep(ticket, now_ms + rules.absent_ms);
             return Drawn::Inside(ticket);

@@ -10,11 +10,15 @@
 
 mod cookies;
 mod counts;
-mod glance;
-mod line;
+pub mod glance;
+pub mod line;
 mod opening;
 mod pace;
-mod shared;
+pub mod shared;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 mod ticking;
 
 use std::sync::Arc;
@@ -357,12 +361,11 @@ impl Room {
 
     fn standing(&self, state: &State, ahead: u64, cookie: Option<String>) -> Standing {
         let is_known = !self.is_alone();
-        Standing {
-            ahead: is_known.then_some(ahead),
-            wait: state.history.time_for(ahead + 1).filter(|_| is_known),
-            cookie,
-            refresh: self.settings.load().refresh,
-        }
+        let wait = state.history.time_for(ahead + 1).filter(|_| is_known);
+        let refresh = self.settings.load().refresh;
+        // Whose turn is near looks more often, so that they come in by their order, and no place is kept for long.
+        let refresh = wait.map_or(refresh, |wait| wait.clamp(refresh / 5, refresh));
+        Standing { ahead: is_known.then_some(ahead), wait, cookie, refresh }
     }
 }
 

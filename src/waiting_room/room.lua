@@ -49,7 +49,8 @@ if what == 'draw' then
     else
         local number = redis.call('HINCRBY', state, 'drawn', 1)
         if is_free then
-            redis.call('HSET', state, 'serving', number)
+            local serving = tonumber(redis.call('HGET', state, 'serving') or '0')
+            redis.call('HSET', state, 'serving', text(math.max(serving, number)))
             redis.call('HINCRBY', state, 'granted', 1)
             keep(epoch .. '.' .. text(number), now + absent)
         else
