@@ -196,10 +196,10 @@ fn beside(action: &Action, asked: &Asked<'_>) -> &'static str {
         }
         Action::Allow | Action::Log | Action::Stored | Action::Refuse => false,
     };
-    match is_challenge && asked.needs_no_challenge() {
-        true => "; verified bots, and who has passed, go on",
-        false => "",
+    if is_challenge && asked.needs_no_challenge() {
+        return "; verified bots, and who has passed, go on";
     }
+    ""
 }
 
 fn plan_of(plan: &Plan) -> String {

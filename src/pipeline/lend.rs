@@ -178,7 +178,7 @@ impl Node {
                 wait.want(self.wants(visit, &plan));
                 if wait_at_home(&wait).await {
                     // Another node's question may have led it that was given up, or was this visitor's less urgent one.
-                    self.take_over_bill(visit, &wait);
+                    take_over_bill(visit, &wait);
                     return Ok(());
                 }
                 // Who leads it asks a third node, and a miss visits one.
@@ -207,13 +207,13 @@ impl Node {
         landing.landed().await;
         Ok(())
     }
+}
 
-    /// What PHP took for a fetch that this one followed, unless whoever led it has it already.
-    fn take_over_bill(&self, visit: &Visit, wait: &FillWait) {
-        let asks_php = visit.wanted.as_ref().is_some_and(|wanted| wanted.asks_php);
-        if let Some(bill) = visit.bill.as_ref().filter(|_| asks_php) {
-            bill.fetch_add(wait.take_bill(), Ordering::Relaxed);
-        }
+/// What PHP took for a fetch that this one followed, unless whoever led it has it already.
+fn take_over_bill(visit: &Visit, wait: &FillWait) {
+    let asks_php = visit.wanted.as_ref().is_some_and(|wanted| wanted.asks_php);
+    if let Some(bill) = visit.bill.as_ref().filter(|_| asks_php) {
+        bill.fetch_add(wait.take_bill(), Ordering::Relaxed);
     }
 }
 
