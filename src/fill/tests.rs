@@ -47,6 +47,19 @@ fn share(permit: FillPermit) -> FillSharing {
     permit.share(head, None)
 }
 
+#[test]
+fn what_php_took_for_another_node_is_told_to_one_that_waits() {
+    let flights = Arc::new(Flights::default());
+    let permit = lead(&flights);
+    let (first, second) = (follow(&flights), follow(&flights));
+    assert_eq!(first.take_bill(), 0, "it is led for a client of this node");
+    let bill = Bill::default();
+    permit.bill_to(&bill);
+    bill.store(300, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((first.take_bill(), second.take_bill()), (300, 0));
+    assert_eq!(bill.load(std::sync::atomic::Ordering::Relaxed), 0, "nor to whom it was led for");
+}
+
 #[tokio::test]
 async fn followers_stream_what_the_leader_fetches_as_it_arrives() {
     let flights = Arc::new(Flights::default());
