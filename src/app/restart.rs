@@ -74,6 +74,10 @@ impl Server {
                         self.node.parts().maintenance.set_by_command(true);
                         continue;
                     }
+                    Told::Room(is_on) => {
+                        self.node.parts().room.switch(Some(is_on)).await;
+                        continue;
+                    }
                     Told::Objects(socket) => objects = Some(self.receive_objects(socket)),
                 },
                 () = ended(&mut coming) => coming = None,
@@ -182,6 +186,11 @@ impl Server {
     async fn let_serve(&self, successor: &mut Successor) -> Result<(), HandoverError> {
         if self.node.parts().maintenance.is_by_command() {
             successor.keep_maintenance().await?;
+        }
+        // With Redis it is there, and another node may have switched it since.
+        let room = &self.node.parts().room;
+        if let Some(is_on) = room.by_hand().filter(|_| !room.is_shared()) {
+            successor.keep_room(is_on).await?;
         }
         successor.go().await
     }

@@ -157,6 +157,8 @@ pub struct Room {
     /// `None`: no fleet.
     shared: Option<Shared>,
     clock: Clock,
+    /// Is the time of the line in Redis that of this clock, too?
+    is_timed: bool,
     is_on: AtomicBool,
     /// Is the own line in use?
     is_alone: AtomicBool,
@@ -194,9 +196,22 @@ impl Room {
             }),
             counts: Counts::default(),
             clock,
+            is_timed: false,
         };
         room.sum_up();
         room
+    }
+
+    /// The line in Redis goes by this room's clock, too: for tests in which time is played.
+    #[must_use]
+    pub fn by_its_own_clock(mut self) -> Self {
+        self.is_timed = true;
+        self
+    }
+
+    /// The number of a new line, where there is none, and the time; zero: by the clock of Redis.
+    fn line_and_time(&self) -> (u64, u64) {
+        (epoch(), if self.is_timed { self.clock.now().milliseconds().max(1) } else { 0 })
     }
 
     /// Do visitors wait?
@@ -255,7 +270,7 @@ impl Room {
         shared: &Shared,
         ticket: Option<Ticket>,
     ) -> Result<Answer, RedisError> {
-        let (rules, at) = (self.rules(1), (epoch(), 0));
+        let (rules, at) = (self.rules(1), self.line_and_time());
         if let Some(ticket) = ticket {
             if self.waits_surely(ticket) {
                 return Ok(self.wait(ticket, false));

@@ -88,7 +88,7 @@ impl Room {
         }
         for _ in 0..STEPS_MAX {
             let (step, seen_in, is_last) = self.state.lock().next_step(self.is_on());
-            let stepped = shared.step(&step, (seen_in, busy), &rules, (epoch(), 0)).await;
+            let stepped = shared.step(&step, (seen_in, busy), &rules, self.line_and_time()).await;
             let stepped = match stepped {
                 Ok(stepped) => stepped,
                 Err(error) => {
@@ -203,6 +203,11 @@ impl Room {
         {
             tracing::warn!("the other nodes do not know of the waiting room's switch yet: {error}");
         }
+    }
+
+    /// Is the line the fleet's, in Redis?
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// What a command said.

@@ -45,6 +45,7 @@ mod ranges;
 mod refusals;
 mod requests;
 mod restart;
+mod room_line;
 mod sessions;
 mod shows;
 mod slow;

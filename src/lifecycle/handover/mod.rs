@@ -17,6 +17,7 @@
 //! | lets go of that store, while its clients wait | | |
 //! | `Objects`: a copy, what clients do meanwhile, and an end after which nothing is done here | -> | takes in the object cache, from the socket beside |
 //! | `Maintenance`, where a command has switched it on | -> | |
+//! | `Room`, where a command has switched the waiting room | -> | |
 //! | `Go`, once systemd knows the new main process | -> | accepts connections |
 //! | passes the clients of the sessions on | -> | serves them |
 //! | accepts no more, ends kept connections after their next response | <- | `Serving` |
@@ -88,6 +89,8 @@ enum Message {
     Objects,
     /// A command has switched maintenance on.
     Maintenance,
+    /// A command has switched the waiting room.
+    Room { is_on: bool },
     /// The successor is to serve.
     Go,
     /// The successor serves.

@@ -99,6 +99,8 @@ pub enum Told {
     Objects(UnixStream),
     /// That the shop goes on being worked on.
     Maintenance,
+    /// That the waiting room stays switched as a command said.
+    Room(bool),
     /// That this one serves.
     Go,
 }
@@ -139,6 +141,7 @@ impl Predecessor {
                 },
                 (Message::Objects, Some(socket)) => return Told::Objects(socket.into()),
                 (Message::Maintenance, _) => return Told::Maintenance,
+                (Message::Room { is_on }, _) => return Told::Room(is_on),
                 _ => {}
             }
         }

@@ -153,6 +153,12 @@ impl Successor {
         Ok(())
     }
 
+    /// Says how a command has switched the waiting room.
+    pub async fn keep_room(&self, is_on: bool) -> Result<(), HandoverError> {
+        self.link.channel().send(&Message::Room { is_on }, None).await?;
+        Ok(())
+    }
+
     /// How long it may take until it serves.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
