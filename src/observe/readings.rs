@@ -149,7 +149,7 @@ readings! {
     RoomDrawn = Counter "waiting_room" "drawn_total" "Visitors who had to wait, and drew a ticket here.",
     RoomAdmitted = Counter "waiting_room" "admitted_total" "Visitors who came in here, at once or after their wait.",
     RoomLooks = Counter "waiting_room" "looks_total" "Times that visitors looked whether it is their turn, and it was not.",
-    RoomFull = Counter "waiting_room" "full_total" "Visitors who found the line full (waiting_room.waiting_max).",
+    RoomFull = Counter "waiting_room" "full_total" "Visitors who found the line full.",
     RoomUnanswered = Counter "waiting_room" "unanswered_total"
         "Questions to the line of the fleet that Redis did not answer.",
     BotsKnown = Gauge "bots" "known" "Bots that are known by their names.",

@@ -107,10 +107,7 @@ impl Shared {
         let command = step.stayed.iter().fold(command, |command, ticket| {
             command.arg(format!("{}.{}", ticket.epoch, ticket.number))
         });
-        let command = step
-            .seen
-            .iter()
-            .fold(command.number(seen_in), |command, number| command.number(number));
+        let command = step.seen.iter().fold(command.number(seen_in), Command::number);
         stepped(&self.ask(command).await?)
     }
 

@@ -75,7 +75,8 @@ fn chance(seed: u64) -> u64 {
 }
 
 fn loses_place(without: Without, visitor: usize, now_ms: u64) -> bool {
-    without == Without::Places && chance(now_ms.wrapping_mul(31) ^ visitor as u64) % 100 == 0
+    without == Without::Places
+        && chance(now_ms.wrapping_mul(31) ^ visitor as u64).is_multiple_of(100)
 }
 
 /// Plays until all have been inside. Every tenth visitor goes away right after the first look.
@@ -109,7 +110,7 @@ fn rush(without: Without) -> Outcome {
                 }
                 Some(ticket) if line.enter(ticket, &rules, now_ms) => Drawn::Inside(ticket),
                 Some(ticket) => Drawn::Waits(ticket),
-                None => line.draw(now_ms % 10 == 0, &rules, now_ms),
+                None => line.draw(now_ms.is_multiple_of(10), &rules, now_ms),
             };
             match drawn {
                 Drawn::Inside(_) => {
@@ -129,7 +130,7 @@ fn rush(without: Without) -> Outcome {
             }
             outcome.inside_max = outcome.inside_max.max(inside);
         }
-        if now_ms % TICK_MS == 0 {
+        if now_ms.is_multiple_of(TICK_MS) {
             let told = Step { grants: GRANTS, ..std::mem::take(&mut step) };
             line.step(&told, &rules, now_ms);
             glance = line.glance();

@@ -183,7 +183,7 @@ async fn rush(redis: &Redis, without: Without, minutes: u64) -> Outcome {
                 continue;
             };
             let seed = now_ms.wrapping_mul(31) ^ visitor as u64;
-            let is_lost = without == Without::Places && chance(seed) % 100 == 0;
+            let is_lost = without == Without::Places && chance(seed).is_multiple_of(100);
             let node = &nodes[(chance(seed ^ 7) % 2) as usize];
             match node.ask(place.filter(|_| !is_lost)).await {
                 Answer::Enter { .. } => {
@@ -204,7 +204,7 @@ async fn rush(redis: &Redis, without: Without, minutes: u64) -> Outcome {
             }
             outcome.inside_max = outcome.inside_max.max(inside);
         }
-        if now_ms % ticks_ms == 0 {
+        if now_ms.is_multiple_of(ticks_ms) {
             for node in &nodes {
                 node.tick(false, 2).await;
                 outcome.inside_max = outcome.inside_max.max(node.status().inside);
