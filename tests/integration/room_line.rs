@@ -164,7 +164,8 @@ enum Visitor {
 /// `minutes`, or when all have been inside.
 async fn rush(redis: &Redis, without: Without, minutes: u64) -> Outcome {
     let visitors_max = if without == Without::Budget { 0 } else { VISITORS_MAX };
-    let idle = Duration::from_millis(STAY_MS) - Duration::from_secs(5);
+    // Places inside outlive the way in by five seconds.
+    let idle = Duration::from_millis(STAY_MS - 5_000);
     let settings = WaitingRoom { idle, hold: Duration::from_mins(1), ..settings(visitors_max) };
     let clock = Clock::manual();
     let nodes = [0, 1].map(|_| room(redis, &settings, &clock).by_its_own_clock());
@@ -196,7 +197,7 @@ async fn rush(redis: &Redis, without: Without, minutes: u64) -> Outcome {
                 Answer::Wait(Standing { cookie, refresh, .. }) => {
                     let kept = cookie.map(|cookie| place_of(node, &cookie));
                     visitors[visitor] = Visitor::Waits(kept.or(place));
-                    let jitter = chance(seed ^ 13) % 1_000;
+                    let jitter = chance(!seed) % 1_000;
                     at.entry(now_ms + refresh.as_millis() as u64 + jitter)
                         .or_default()
                         .push(visitor);
