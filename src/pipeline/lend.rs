@@ -102,10 +102,12 @@ impl Node {
     }
 
     /// What is stored and stale, where it may be given to who has nothing at all, and whether that is
-    /// so while the origin answers.
+    /// so while the origin answers. What this node marked as stale since it missed purges is given to nobody: who asks may have
+    /// nothing because of one of them.
     fn stale_for_others(&self, found: &Found) -> Option<(Stale, bool)> {
+        let trust = self.parts.fleet.trust();
         match found {
-            Found::Stale { entry, stale_for } if !self.is_strictly_soft(entry) => {
+            Found::Stale { entry, stale_for } if !trust.softened_since(entry) => {
                 let stale = Stale::new(Arc::clone(entry), *stale_for);
                 let is_servable = self.serves(&stale, *stale_for);
                 Some((stale, is_servable))

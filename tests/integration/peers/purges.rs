@@ -119,6 +119,35 @@ fn a_purge_while_the_owner_renders_is_not_undone_on_any_node() {
     }
 }
 
+/// The purge of the one who asks was lost to the owner, with the log that it had read: it only knows that it missed some.
+#[test]
+fn what_its_owner_marked_stale_for_purges_that_it_missed_is_not_brought_back_by_who_purged_it() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let nodes = shop.nodes(2, &redis);
+    let target = owned_by(&nodes[0], &nodes[1], "missed");
+    // The new log is shorter than what was read of the old one, so its entries are not read one by one.
+    for _ in 0..5 {
+        assert_eq!(nodes[0].purge_tag("other").status, 200);
+    }
+    wait_until("the log", PATIENCE, || position(&nodes[1]) == position(&nodes[0]));
+    let softened = || nodes[0].metric("parvis_fleet_softened_total ");
+    let before = softened();
+    nodes[0].process.stop();
+    redis.ask(&["flushall"]);
+    let committed = shop.commit();
+    let purged = nodes[1].purge_tag(target.trim_start_matches('/'));
+    assert!(matches!(purged.status, 200 | 202), "{}", purged.status);
+    nodes[0].process.signal("CONT");
+    wait_until("the owner to notice", PATIENCE, || softened() > before);
+    let knows = |node: &Parvis| {
+        node.metric("parvis_fleet_soft ") == Some(0.0)
+            && node.metric("parvis_peers_known ") == Some(1.0)
+    };
+    wait_until("both to know the log and each other", PATIENCE, || nodes.iter().all(knows));
+    wait_until("the log", PATIENCE, || position(&nodes[1]) == position(&nodes[0]));
+    assert_eq!(version(&nodes[1], &target), committed);
+}
+
 fn position(node: &Parvis) -> Option<f64> {
     node.metric("parvis_fleet_position ")
 }
