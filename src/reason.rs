@@ -152,6 +152,8 @@ reasons! {
     Maintenance = "maintenance",
     /// A rule asks its client to solve a challenge first.
     Challenge = "challenge",
+    /// The shop is full, and its client waits (`[waiting_room]`).
+    Waiting = "waiting",
     /// A fragment failed, and `esi.on_error` says that its page fails with it.
     Fragment = "fragment",
 }

@@ -16,6 +16,7 @@ use crate::pipeline::Node;
 use crate::policy::{PurgeRequest, PurgeScope, parse_pattern, parse_pool};
 use crate::sessions::figures::{SessionFigures, Source};
 use crate::settings::Settings;
+use crate::waiting_room;
 
 /// A node, as the control API knows it.
 pub(super) struct Controlled {
@@ -87,6 +88,18 @@ impl control::Node for Controlled {
 
     fn set_maintenance(&self, is_on: bool) {
         self.node.parts().maintenance.set_by_command(is_on);
+    }
+
+    fn room(&self) -> waiting_room::Status {
+        self.node.parts().room.status()
+    }
+
+    async fn switch_room(&self, is_on: Option<bool>) {
+        self.node.parts().room.switch(is_on).await;
+    }
+
+    async fn clear_room(&self) {
+        self.node.parts().room.clear().await;
     }
 
     fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String> {

@@ -27,7 +27,7 @@ use crate::lifecycle::{
 use crate::listener::{ListenError, Shutdown, Stage, TlsServer};
 use crate::observe::{Cause, LevelHandle, State};
 use crate::origin::probe::{self, Check};
-use crate::pipeline::{Node, Rules};
+use crate::pipeline::{Node, RoomPaths, Rules};
 use crate::policy::Policy;
 use crate::settings::{PolicyKind, Settings, process_environment};
 use crate::traffic::Traffic;
@@ -415,8 +415,10 @@ impl Server {
                 let (kept, before) = (Arc::clone(&parts.kept_traffic), parts.rules.load());
                 let traffic =
                     Traffic::new(&settings, kept, Arc::clone(&pages), Some(&before.traffic));
+                let room_paths = RoomPaths::new(&settings.waiting_room);
                 let settings = Arc::new(settings);
-                parts.rules.store(Arc::new(Rules { policy, settings, pages, traffic }));
+                let rules = Rules { policy, settings, pages, traffic, room_paths };
+                parts.rules.store(Arc::new(rules));
             }
             Err(errors) => {
                 let error = AppError::Policy(errors);

@@ -20,7 +20,7 @@ use crate::listener::{Limits, Shutdown};
 use crate::observe::{Labelled, Observer, Reading, Readings, State};
 use crate::origin::Origin;
 use crate::origin::status::{Shown, Watch};
-use crate::pipeline::{Maintenance, Node, Parts, PrivateParts, Rules, SharedPages};
+use crate::pipeline::{Maintenance, Node, Parts, PrivateParts, RoomPaths, Rules, SharedPages};
 use crate::policy::Policy;
 use crate::redis_pool::Redis;
 use crate::sessions::gate::{Bounds, Gate};
@@ -87,7 +87,8 @@ pub fn build_node(
     let room = Room::new(&settings.waiting_room, Arc::clone(&signer), in_redis, clock.clone());
     let kept_traffic = Arc::new(Kept::new(&settings, signer, redis));
     let traffic = Traffic::new(&settings, Arc::clone(&kept_traffic), Arc::clone(&pages), None);
-    let rules = Rules { policy, settings: Arc::new(settings), pages, traffic };
+    let room_paths = RoomPaths::new(&settings.waiting_room);
+    let rules = Rules { policy, settings: Arc::new(settings), pages, traffic, room_paths };
     Ok(Node::new(Parts {
         rules: ArcSwap::from_pointee(rules),
         store,

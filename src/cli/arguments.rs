@@ -30,6 +30,8 @@ Examples:
       The object cache of PHP: memory, hits, keys by database; `objects top` and `objects get` show keys.
   parvis maintenance on
       While the shop is being worked on; `off` opens it again.
+  parvis room on
+      Before a launch: visitors wait, and come in one after another; `status` says how many wait.
   parvis restart --config /etc/parvis/parvis.toml
       A new process takes the sockets over, with the program and configuration that are there now.
   parvis drain
@@ -100,6 +102,10 @@ pub(super) enum Command {
     /// It lasts until it is switched off or the process ends. What is to outlast a restart is a file:
     /// `maintenance.flag`.
     Maintenance(MaintenanceArguments),
+    /// Switch the waiting room, or show how many wait.
+    ///
+    /// With [redis] that holds for the whole fleet. It outlasts a restart; `auto` leaves it to `waiting_room.mode` and `times` again.
+    Room(RoomArguments),
     /// Have a new process take over, without a gap; where it cannot, the old one goes on.
     Restart(SteerArguments),
     /// Take the server out as SIGTERM does, and wait for its end.
@@ -127,6 +133,32 @@ pub(super) enum MaintenanceOrder {
 pub(super) struct MaintenanceArguments {
     #[arg(value_enum)]
     pub what: MaintenanceOrder,
+    #[command(flatten)]
+    pub server: ControlArguments,
+}
+
+/// What `room` is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RoomOrder {
+    /// Have visitors wait.
+    On,
+    /// Let everybody in, whatever the settings say.
+    Off,
+    /// As the settings have it again.
+    Auto,
+    /// Say whether visitors wait, why, and how many.
+    Status,
+    /// Empty the line: who waits draws anew.
+    Clear,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RoomArguments {
+    #[arg(value_enum)]
+    pub what: RoomOrder,
+    /// Print the server's JSON.
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub server: ControlArguments,
 }

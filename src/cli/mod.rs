@@ -7,6 +7,7 @@ mod commands;
 mod explain;
 mod fleet;
 mod objects;
+mod room;
 mod sessions;
 mod steer;
 #[cfg(test)]
@@ -133,6 +134,8 @@ fn dispatch(
             .and_then(|server| Ok(objects::objects(&server, &asked)?)),
         Command::Maintenance(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(steer::maintenance(&server, arguments.what)?)),
+        Command::Room(arguments) => server(arguments.server, environment)
+            .and_then(|server| Ok(room::room(&server, arguments.what, arguments.json)?)),
         Command::Restart(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(steer::restart(&server, &mut |text| terminal.say(text))?)),
         Command::Drain(arguments) => server(arguments.server, environment)

@@ -119,6 +119,6 @@ pub(super) fn maintenance(server: &Server, order: MaintenanceOrder) -> Result<St
 }
 
 /// A text that no control character reaches the terminal with.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

@@ -18,6 +18,8 @@
 //! | `GET /drain` | how far that is |
 //! | `GET /maintenance` | whether the shop is being worked on, and what says so, as JSON |
 //! | `POST /maintenance` | switches that by `{"on":true}`, until the process ends |
+//! | `GET /room` | the waiting room: whether visitors wait, why, and how many, as JSON |
+//! | `POST /room` | `{"on":true}` or `{"on":false}` by hand, `{"on":null}` as the settings have it again, `{"clear":true}` has all draw anew |
 //! | `POST /restart` | starts a new process that takes over; a line of JSON for each step |
 //!
 //! A purge answers 202 while it is not in the fleet's log yet, and with `X-Parvis-Wait: fleet` while
@@ -31,6 +33,7 @@ mod depart;
 mod maintenance;
 mod objects;
 mod purge;
+mod room;
 
 use std::sync::Arc;
 
@@ -45,6 +48,7 @@ use crate::objects::Objects;
 use crate::observe::Readiness;
 use crate::sessions::figures::SessionFigures;
 use crate::settings::Settings;
+use crate::waiting_room;
 use access::PurgeRight;
 
 pub use depart::Departure;
@@ -66,6 +70,7 @@ const INDEX: &str = "Parvis' control listener\n\n\
     PURGE /         with X-Magento-Tags-Pattern, as Magento sends it\n\
     POST  /drain    not ready, serves on, then ends; GET says how far it is\n\
     GET   /maintenance  is the shop being worked on? POST {\"on\":true} switches it\n\
+    GET   /room     who waits? POST {\"on\":true} switches it, null leaves it to the settings\n\
     POST  /restart  starts a new process that takes over; a line for each step\n";
 
 /// What the API shows and steers.
@@ -97,6 +102,15 @@ pub trait Node: Send + Sync + 'static {
 
     /// Switches that.
     fn set_maintenance(&self, is_on: bool);
+
+    /// The waiting room.
+    fn room(&self) -> waiting_room::Status;
+
+    /// Switches it by hand; `None`: as the settings have it again.
+    fn switch_room(&self, is_on: Option<bool>) -> impl Future<Output = ()> + Send;
+
+    /// Empties its line: who waits draws anew.
+    fn clear_room(&self) -> impl Future<Output = ()> + Send;
 
     /// Starts a process that takes over; gives a line of JSON for each step, or why not.
     fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String>;
@@ -186,6 +200,7 @@ impl<N: Node> Control<N> {
             b"/maintenance" if request.method == Method::POST => {
                 maintenance::switch(&*self.node, request).await
             }
+            b"/room" if request.method == Method::POST => room::order(&*self.node, request).await,
             path => {
                 let response = match path {
                     b"/fleet" => self.show_fleet().await?,
@@ -197,7 +212,7 @@ impl<N: Node> Control<N> {
                 match request.method {
                     Method::GET => Ok(response),
                     Method::HEAD => Ok(answer::without_content(response)),
-                    _ if path == b"/drain" || path == b"/maintenance" => {
+                    _ if matches!(path, b"/drain" | b"/maintenance" | b"/room") => {
                         Err(ControlError::Method { allowed: "GET, HEAD, POST" })
                     }
                     _ => Err(ControlError::Method { allowed: "GET, HEAD" }),
@@ -229,6 +244,7 @@ impl<N: Node> Control<N> {
                 Ok(answer::text("text/plain; version=0.0.4; charset=utf-8", out))
             }
             b"/maintenance" => Ok(maintenance::shown(&*self.node)),
+            b"/room" => Ok(room::shown(&*self.node)),
             b"/drain" => Ok(answer::json(StatusCode::OK, &self.node.departure().to_json())),
             b"/sessions" => {
                 let figures = self.node.sessions().ok_or(ControlError::NoSessions)?;

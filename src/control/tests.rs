@@ -19,6 +19,7 @@ struct Fake {
     steps: Mutex<Option<mpsc::Receiver<Bytes>>>,
     sessions: Mutex<Option<SessionFigures>>,
     objects: Mutex<Option<Arc<Objects>>>,
+    room: Mutex<waiting_room::Status>,
 }
 
 impl Node for Fake {
@@ -61,6 +62,18 @@ impl Node for Fake {
     }
 
     fn set_maintenance(&self, _is_on: bool) {}
+
+    fn room(&self) -> waiting_room::Status {
+        self.room.lock().clone()
+    }
+
+    async fn switch_room(&self, is_on: Option<bool>) {
+        self.room.lock().by_hand = is_on;
+    }
+
+    async fn clear_room(&self) {
+        self.room.lock().waiting = 0;
+    }
 
     fn restart(&self) -> Result<mpsc::Receiver<Bytes>, String> {
         self.steps.lock().take().ok_or_else(|| "a restart is under way".to_owned())
@@ -533,4 +546,27 @@ async fn only_this_machine_or_the_token_takes_a_server_out() {
         assert_eq!(closed.ask("POST", path, &wrong, "").await.status, 401);
         assert_eq!(closed.node.state.readiness().phase(), Phase::Starting, "nothing was begun");
     }
+}
+
+#[tokio::test]
+async fn the_waiting_room_is_switched_by_hand_and_left_to_the_settings_again() {
+    let api = api("");
+    const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
+    for (order, by_hand) in [
+        ("{\"on\":true}", Value::Bool(true)),
+        ("{\"on\":false}", Value::Bool(false)),
+        ("{\"on\":null}", Value::Null),
+    ] {
+        let answer = api.ask("POST", "/room", JSON, order).await;
+        assert_eq!((answer.status, &answer.json()["by_hand"]), (200, &by_hand), "{order}");
+    }
+    api.node.room.lock().waiting = 7;
+    assert_eq!(api.ask("GET", "/room", &[], "").await.json()["waiting"], 7);
+    let answer = api.ask("POST", "/room", JSON, "{\"clear\":true}").await;
+    assert_eq!(answer.json()["waiting"], 0);
+    for wrong in ["{}", "{\"on\":1}", "{\"clear\":false}", "{\"on\":true,\"clear\":true}", "on"] {
+        assert_eq!(api.ask("POST", "/room", JSON, wrong).await.status, 400, "{wrong}");
+    }
+    assert_eq!(api.ask("POST", "/room", &[], "{\"on\":true}").await.status, 415);
+    assert_eq!(api.ask("PUT", "/room", &[], "").await.status, 405);
 }

@@ -52,8 +52,8 @@ impl Kind {
     pub fn of(status: StatusCode, reason: Option<Reason>) -> Option<Self> {
         match status {
             _ if reason == Some(Reason::Maintenance) => Some(Self::Maintenance),
-            // It has a page of its own.
-            _ if reason == Some(Reason::Challenge) => None,
+            // They have pages of their own.
+            _ if matches!(reason, Some(Reason::Challenge | Reason::Waiting)) => None,
             StatusCode::FORBIDDEN => Some(Self::Forbidden),
             StatusCode::TOO_MANY_REQUESTS => Some(Self::TooMany),
             StatusCode::BAD_GATEWAY => Some(Self::BadGateway),
@@ -81,10 +81,12 @@ impl Kind {
 pub enum Template {
     /// What solves a challenge.
     Challenge,
+    /// Where a visitor stands in the waiting room.
+    Waiting,
 }
 
 impl Template {
-    const ALL: [Self; 1] = [Self::Challenge];
+    const ALL: [Self; 2] = [Self::Challenge, Self::Waiting];
 
     /// What stands in the file for what is filled in.
     pub const PLACE: &str = "<!-- parvis -->";
@@ -93,6 +95,7 @@ impl Template {
     const fn name(self) -> &'static str {
         match self {
             Self::Challenge => "challenge",
+            Self::Waiting => "waiting",
         }
     }
 }
@@ -141,7 +144,7 @@ pub enum ErrorPagesError {
     },
     /// A file's name says nothing.
     #[error(
-        "{0} is none of 403, 429, 502, 503, 504, maintenance and challenge, with .html or .LANGUAGE.html"
+        "{0} is none of 403, 429, 502, 503, 504, maintenance, challenge and waiting, with .html or .LANGUAGE.html"
     )]
     Name(PathBuf),
     /// There is nowhere to put what belongs into it.

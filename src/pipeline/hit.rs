@@ -87,6 +87,7 @@ impl Node {
             if let Found::Fresh(entry) = &seen.found
                 && !lookup.force
                 && !self.doubts(entry, now)
+                && !self.keeps_hits_back()
                 && let Some(response) = self.hit(&Page::new(request, &client, &rules, now), entry)
             {
                 let (client, scheme, status) = (client.address, client.scheme, response.status);

@@ -95,15 +95,24 @@ impl Node {
         plan: LookupPlan,
         looked: Option<Looked>,
     ) -> Outcome {
+        let is_all_kept = self.keeps_hits_back();
+        if is_all_kept && let Some(page) = self.waits(visit).await {
+            return page;
+        }
         let looked = looked.unwrap_or_else(|| self.look_now(visit, &plan));
         match self.judge_found(visit, plan, looked) {
             Finding::Serve { entry, verdict, reason } => {
                 self.deliver(visit, &entry, verdict, reason).await
             }
-            Finding::Ask { plan, missed } => match self.may_ask(visit, None).await {
-                Ok(()) => self.miss(visit, plan, missed).await,
-                Err(no) => self.not_asked(visit, &missed, &no).await,
-            },
+            Finding::Ask { plan, missed } => {
+                if !is_all_kept && let Some(page) = self.waits(visit).await {
+                    return page;
+                }
+                match self.may_ask(visit, None).await {
+                    Ok(()) => self.miss(visit, plan, missed).await,
+                    Err(no) => self.not_asked(visit, &missed, &no).await,
+                }
+            }
         }
     }
 

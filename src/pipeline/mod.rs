@@ -19,6 +19,7 @@ mod partial;
 mod portable;
 mod prepare;
 mod purge;
+mod room;
 mod stamp;
 mod ticket;
 mod traffic;
@@ -67,6 +68,7 @@ use lookup::Looked;
 pub use nobody::{PrivateParts, SharedPages};
 pub use portable::NotImported;
 pub use purge::Sharer;
+pub use room::RoomPaths;
 use visit::Visit;
 
 /// What a reload replaces as a whole.
@@ -79,6 +81,8 @@ pub struct Rules {
     pub pages: Arc<ErrorPages>,
     /// What clients may do.
     pub traffic: Traffic,
+    /// Before which paths visitors wait.
+    pub room_paths: RoomPaths,
 }
 
 /// What one Parvis node consists of; cheap to clone.
@@ -213,7 +217,13 @@ impl Node {
                 }
             }
             Plan::Lookup(plan) => self.lookup(visit, plan, looked).await,
-            Plan::Pass(reason) => self.pass(visit, body, reason).await,
+            Plan::Pass(reason) => {
+                let is_page = !matches!(reason, Reason::StaticFile | Reason::HealthCheck);
+                if is_page && let Some(page) = self.waits(visit).await {
+                    return page;
+                }
+                self.pass(visit, body, reason).await
+            }
             Plan::Purge => self.purge(visit).await,
             Plan::Health => self.health_answer(),
             Plan::Maintenance => failure(Reason::Maintenance, StatusCode::SERVICE_UNAVAILABLE),
@@ -284,6 +294,7 @@ impl Handler for Node {
         let observation = self.parts.observer.begin(&visit.request, &visit.client, began);
         let mut outcome = self.respond(&visit, plan, looked, body).await.begun().await;
         apology::apologise(&visit, &mut outcome);
+        room::keep_in(&visit, &mut outcome);
         self.stamp(&visit, outcome, observation)
     }
 }

@@ -97,6 +97,7 @@ fn cache_status(outcome: &Outcome) -> Option<String> {
         (Verdict::Miss, _) => "parvis; fwd=uri-miss",
         (Verdict::HitForMiss | Verdict::Failed, _) => "parvis; fwd=miss",
         // Neither a hit nor forwarded.
+        (Verdict::Refused, Some(Reason::Waiting)) => "parvis",
         (Verdict::Refused, Some(reason)) if reason.is_of_rule() => "parvis",
         _ => return None,
     };

@@ -151,7 +151,7 @@ impl Node {
     }
 
     /// Who asks; `None`: that cannot be told.
-    async fn visitor_kind(&self, visit: &Visit, target: &[u8]) -> Option<VisitorKind> {
+    pub(super) async fn visitor_kind(&self, visit: &Visit, target: &[u8]) -> Option<VisitorKind> {
         let visitors = self.parts.visitors.get()?;
         if !self.parts.origin.runs(target) {
             return None;

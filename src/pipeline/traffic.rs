@@ -197,7 +197,7 @@ impl Node {
         });
     }
 
-    fn unix_seconds(&self) -> u64 {
+    pub(super) fn unix_seconds(&self) -> u64 {
         let since = self.parts.clock.wall_roughly().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs())
     }

@@ -36,6 +36,8 @@ pub(super) struct Visit {
     pub(super) bill: Option<Bill>,
     /// The class in which it has asked for a place in PHP.
     class: OnceLock<Arc<str>>,
+    /// A value of Set-Cookie with the way into the shop.
+    kept_cookie: OnceLock<String>,
 }
 
 impl Visit {
@@ -59,6 +61,7 @@ impl Visit {
             wanted,
             bill,
             class,
+            kept_cookie: OnceLock::new(),
         }
     }
 
@@ -77,6 +80,16 @@ impl Visit {
         if let Some(name) = name {
             let _is_known = self.class.set(Arc::clone(name));
         }
+    }
+
+    /// Its client gets this value of Set-Cookie, which keeps it in the shop. What counts is the first.
+    pub(super) fn keep_cookie(&self, cookie: String) {
+        let _is_known = self.kept_cookie.set(cookie);
+    }
+
+    /// The value of Set-Cookie that keeps its client in the shop, if it gets one.
+    pub(super) fn kept_cookie(&self) -> Option<&str> {
+        self.kept_cookie.get().map(String::as_str)
     }
 
     /// The class in which it has asked for a place in PHP, if it has.

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::sources::Given;
 use super::syntax::{self, Syntax};
 use defaults::default_classes;
-pub(super) use defaults::{ADMIN_PATHS, CALLBACK_PATHS, CHECKOUT_PATHS};
+pub(super) use defaults::{ADMIN_PATHS, CALLBACK_PATHS, CART_PATHS, CHECKOUT_PATHS};
 
 /// Classes that can be told apart.
 const CLASSES_MAX: usize = 100;

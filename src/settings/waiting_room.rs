@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Rate;
+use super::admission::{CALLBACK_PATHS, CART_PATHS, CHECKOUT_PATHS};
 use super::reader::Reader;
 use super::syntax::{self, Syntax};
 use super::traffic_rules;
@@ -38,6 +39,8 @@ pub struct WaitingRoom {
     pub hits: bool,
     /// The paths of the pages before which visitors wait; empty: all.
     pub paths: Vec<String>,
+    /// Those before which nobody ever waits.
+    pub free_paths: Vec<String>,
     /// Visitors who wait at once, of all nodes together.
     pub waiting_max: u64,
 }
@@ -56,6 +59,7 @@ impl Default for WaitingRoom {
             calm: Duration::from_mins(2),
             hits: true,
             paths: Vec::new(),
+            free_paths: free_paths(),
             waiting_max: 1_000_000,
         }
     }
@@ -66,6 +70,22 @@ impl WaitingRoom {
     pub fn absent(&self) -> Duration {
         self.refresh.saturating_mul(3).saturating_add(SECOND)
     }
+}
+
+/// Where orders are placed and paid for, where machines ask, and where the shop's own people work.
+fn free_paths() -> Vec<String> {
+    let others = [
+        "/admin",
+        "/*/admin",
+        "/admin_*",
+        "/*/admin_*",
+        "/rest",
+        "/soap",
+        "/graphql",
+        "/*/graphql",
+    ];
+    let lists: [&[&str]; 4] = [&CALLBACK_PATHS, &CART_PATHS, &CHECKOUT_PATHS, &others];
+    lists.concat().into_iter().map(str::to_owned).collect()
 }
 
 /// `waiting_room.mode`
@@ -163,6 +183,7 @@ pub(super) fn read(reader: &mut Reader, room: &mut WaitingRoom) {
     reader.duration("waiting_room.calm", &mut room.calm, SECOND..=DAY);
     reader.switch("waiting_room.hits", &mut room.hits);
     reader.list("waiting_room.paths", &mut room.paths, &syntax::SEGMENTS);
+    reader.list("waiting_room.free_paths", &mut room.free_paths, &syntax::SEGMENTS);
     reader.number("waiting_room.waiting_max", &mut room.waiting_max, 1..=10_000_000);
 }
 

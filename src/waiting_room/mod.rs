@@ -14,12 +14,14 @@ pub mod glance;
 pub mod line;
 mod opening;
 mod pace;
+pub mod page;
 pub mod shared;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 mod ticking;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,7 +108,7 @@ pub struct Standing {
 }
 
 /// What the room is like, for those who run it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Do visitors wait?
     pub is_on: bool,

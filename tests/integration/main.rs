@@ -59,4 +59,5 @@ mod upgrades;
 mod validation;
 mod variants;
 mod visitors;
+mod waiting_room;
 mod warm;

@@ -105,7 +105,7 @@ pub(in crate::settings) const CALLBACK_PATHS: [&str; 13] = [
     "/rest/*/V1/buckaroo/push",
 ];
 
-const CART_PATHS: [&str; 6] = [
+pub(in crate::settings) const CART_PATHS: [&str; 6] = [
     "/checkout/cart",
     "/*/checkout/cart",
     "/checkout/sidebar",

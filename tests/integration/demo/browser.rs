@@ -109,6 +109,14 @@ impl Browser<'_> {
         self.ask("POST", "/goog/cdp/execute", &command);
     }
 
+    /// Says from now on that it is this one: a headless one is a bot by its name.
+    pub fn calls_itself(&self, user_agent: &str) {
+        let command = json!({
+            "cmd": "Network.setUserAgentOverride", "params": { "userAgent": user_agent }
+        });
+        self.ask("POST", "/goog/cdp/execute", &command);
+    }
+
     /// Draws as a phone of that size does.
     pub fn becomes_a_phone(&self, width: u32, height: u32) {
         let metrics =

@@ -25,6 +25,11 @@ impl Php {
         Self::made("session.php", children, format!("env[SESSION_STORE] = {store}\n"))
     }
 
+    /// With the shop of `tests/php/room.php` and sessions in this store.
+    pub fn with_shop(store: &str, children: usize) -> Self {
+        Self::made("room.php", children, format!("env[SESSION_STORE] = {store}\n"))
+    }
+
     /// With `tests/php/NAME` as `pub/index.php` and so many children.
     pub fn with_front_controller(name: &str, children: usize) -> Self {
         Self::made(name, children, String::new())
