@@ -14,7 +14,7 @@ use crate::clock::{Clock, Moment};
 use crate::error_pages::ErrorPages;
 use crate::esi::MistakeLog;
 use crate::fill::Flights;
-use crate::fleet::{Fleet, FleetError, Values};
+use crate::fleet::{Fleet, Values};
 use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
 use crate::observe::{Labelled, Observer, Reading, Readings, State};
@@ -22,7 +22,6 @@ use crate::origin::Origin;
 use crate::origin::status::{Shown, Watch};
 use crate::pipeline::{Maintenance, Node, Parts, PrivateParts, RoomPaths, Rules, SharedPages};
 use crate::policy::Policy;
-use crate::redis_pool::Redis;
 use crate::sessions::gate::{Bounds, Gate};
 use crate::sessions::throwaway::Mint;
 use crate::settings::Settings;
@@ -80,9 +79,7 @@ pub fn build_node(
              by one (that it has passed a challenge, its place in the waiting room) is worth nothing on the others"
         );
     }
-    let redis = settings.redis.is_set().then(|| Redis::new(&settings.redis, &clock));
-    let redis = redis.transpose().map_err(FleetError::from)?;
-    let (signer, redis) = (Arc::new(signer), redis.map(Arc::new));
+    let (signer, redis) = (Arc::new(signer), fleet.redis());
     let in_redis = redis.clone().map(|redis| (redis, settings.fleet.prefix.as_str()));
     let room = Room::new(&settings.waiting_room, Arc::clone(&signer), in_redis, clock.clone());
     let kept_traffic = Arc::new(Kept::new(&settings, signer, redis));

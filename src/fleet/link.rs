@@ -56,7 +56,7 @@ pub(super) enum Appended {
 
 /// A node's link to the log.
 pub(super) struct Link {
-    pub(super) redis: Redis,
+    pub(super) redis: Arc<Redis>,
     pub(super) keys: Keys,
     pub(super) settings: settings::Fleet,
     pub(super) regex_max_bytes: usize,
@@ -118,7 +118,7 @@ impl Link {
         };
         let listen = settings.listen.http.first().or(settings.listen.https.first());
         Ok(Self {
-            redis: Redis::new(&settings.redis, clock)?,
+            redis: Arc::new(Redis::new(&settings.redis, clock)?),
             keys: Keys::new(&fleet.prefix),
             regex_max_bytes: settings.purge.regex_max_bytes,
             name: if fleet.name.is_empty() { host_name() } else { fleet.name.clone() },

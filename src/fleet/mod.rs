@@ -56,7 +56,7 @@ use crate::clock::Clock;
 use crate::keyspace::Clean;
 use crate::observe::{Observer, State};
 use crate::policy::{PurgeRequest, PurgeScope};
-use crate::redis_pool::RedisError;
+use crate::redis_pool::{Redis, RedisError};
 use crate::settings::Settings;
 use crate::store::{Purged, Store};
 use apply::Applier;
@@ -368,6 +368,11 @@ impl Fleet {
             return None;
         }
         Some(Owner { address, place: link.known()?, release: link.release.load_full() })
+    }
+
+    /// The Redis of the fleet, for what else its nodes share; `None`: there is none.
+    pub fn redis(&self) -> Option<Arc<Redis>> {
+        self.link.as_ref().map(|link| Arc::clone(&link.redis))
     }
 
     /// Asks for a page. `None`: there was no answer.
