@@ -276,9 +276,14 @@ pub(super) fn summary(traffic: &settings::Traffic) -> String {
     let line = |rule: &TrafficRule| {
         format!("\n           {}: {}{}", rule.name, action(&rule.action), dry(rule))
     };
+    let replaced = |one: &settings::Replaced| {
+        format!(
+            "\n           the default rule {} is left out: {} takes its place",
+            one.name, one.by
+        )
+    };
     let count = traffic.rules.len();
-    traffic
-        .rules
-        .iter()
-        .fold(format!("{count} rules, in this order"), |text, rule| text + &line(rule))
+    let rules: String = traffic.rules.iter().map(line).collect();
+    let left_out: String = traffic.replaced.iter().map(replaced).collect();
+    format!("{count} rules, in this order{rules}{left_out}")
 }

@@ -2,14 +2,11 @@
 
 mod defaults;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use config::ValueKind;
 
-use super::mistake::{Mistake, Problem};
 use super::reader::Reader;
-use super::sources::Given;
 use super::syntax::{self, Syntax};
 use defaults::default_classes;
 pub(super) use defaults::{ADMIN_PATHS, CALLBACK_PATHS, CART_PATHS, CHECKOUT_PATHS};
@@ -227,7 +224,7 @@ pub(super) const METHOD: Syntax<String> = Syntax {
 };
 
 /// A name of GraphQL.
-const OPERATION: Syntax<String> = Syntax {
+pub(super) const OPERATION: Syntax<String> = Syntax {
     allowed: "a name of GraphQL: letters, digits and _ (1 to 100), no digit first",
     parse: |text| {
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -256,45 +253,15 @@ const VISITOR: Syntax<VisitorKind> = Syntax {
 impl Reader {
     /// `[[admission.class]]`, in the file alone; they replace those of the default.
     pub fn admission_classes(&mut self, key: &'static str, field: &mut Vec<AdmissionClass>) {
-        self.file_only.insert(key);
-        let Some(given) = self.take(key) else { return };
-        let allowed = format!("1 to {CLASSES_MAX} tables headed [[{key}]]");
-        let ValueKind::Array(elements) = given.value else {
-            self.refuse(key, &given.place, &given.value, "not a list of tables", &allowed);
-            return;
-        };
-        if elements.is_empty() || elements.len() > CLASSES_MAX {
-            let what = format!("has {}", elements.len());
-            self.refuse(key, &given.place, &ValueKind::Nil, &what, &allowed);
-            return;
-        }
-        let tables = elements.into_iter().map(|element| element.kind).enumerate();
-        let classes: Vec<_> = tables
-            .map(|(at, table)| self.admission_class(&format!("{key}#{}", at + 1), table))
-            .collect();
-        let classes: Option<Vec<_>> = classes.into_iter().collect();
-        if let Some(classes) = classes {
+        if let Some(classes) = self.tables(key, 1..=CLASSES_MAX, Self::admission_class) {
             self.check_classes(key, &classes);
             *field = classes;
         }
     }
 
     fn admission_class(&mut self, at: &str, table: ValueKind) -> Option<AdmissionClass> {
-        let ValueKind::Table(table) = table else {
-            let place = self.sources.place_in_file(at);
-            self.refuse(at, &place, &table, "not a table", "a table with a name and a rank");
-            return None;
-        };
-        let mut class = AdmissionClass::default();
-        let mut inner = Self::default();
-        let given: BTreeMap<_, _> =
-            table.into_iter().map(|(key, value)| (key, value.kind)).collect();
-        let missing: Vec<_> =
-            ["name", "rank"].into_iter().filter(|key| !given.contains_key(*key)).collect();
-        for (key, value) in given {
-            let place = self.sources.place_in_file(&format!("{at}.{key}"));
-            inner.sources.given.insert(key, Given { value, place });
-        }
+        let mut table = self.table(at, table, ["name", "rank"])?;
+        let (mut class, inner) = (AdmissionClass::default(), &mut table.inner);
         inner.text("name", &mut class.name, &NAME);
         inner.number("rank", &mut class.rank, 1..=9);
         inner.number("share_percent", &mut class.share_percent, 0..=50);
@@ -313,16 +280,7 @@ impl Reader {
         inner.list("operations", &mut class.operations, &OPERATION);
         inner.switch("bots", &mut class.bots);
         inner.switch("refreshes", &mut class.refreshes);
-        inner.refuse_unknown();
-        let is_right = inner.mistakes.is_empty() && missing.is_empty();
-        for mut mistake in inner.mistakes {
-            mistake.key = format!("{at}.{}", mistake.key);
-            self.mistakes.push(mistake);
-        }
-        if !missing.is_empty() {
-            self.blame_class(at, format!("has no {}", missing.join(" and no ")));
-        }
-        is_right.then_some(class)
+        self.close(at, table).then_some(class)
     }
 
     /// A class that matches nothing, or nothing that one before it does not match, is a mistake: whoever
@@ -332,22 +290,22 @@ impl Reader {
             let (at, name) = (format!("{key}#{}", number + 1), &class.name);
             let before = classes.get(..number).unwrap_or_default();
             if before.iter().any(|other| other.name == *name) {
-                self.blame_class(&at, format!("the name {name} is another class's, too"));
+                self.blame_table(&at, format!("the name {name} is another class's, too"));
             } else if let Some(why) = class.contradiction() {
-                self.blame_class(&at, format!("the class {name} can never match: {why}"));
+                self.blame_table(&at, format!("the class {name} can never match: {why}"));
             } else if let Some(other) = before.iter().find(|other| other.covers(class)) {
                 let text = format!(
                     "the class {name} can never match: whatever it matches, the class {} before it \
                      matches first",
                     other.name
                 );
-                self.blame_class(&at, text);
+                self.blame_table(&at, text);
             }
         }
         let shares: u32 = classes.iter().map(|class| u32::from(class.share_percent)).sum();
         if shares > 90 {
             let text = format!("the shares of all classes are {shares} % together; at most 90");
-            self.blame_class(key, text);
+            self.blame_table(key, text);
         }
         if let Some(last) = classes.last()
             && !last.covers(&AdmissionClass::default())
@@ -357,14 +315,8 @@ impl Reader {
                 "the last class, {}, has to match every request: leave out what it matches by",
                 last.name
             );
-            self.blame_class(&at, text);
+            self.blame_table(&at, text);
         }
-    }
-
-    fn blame_class(&mut self, at: &str, text: String) {
-        let place = self.sources.place_in_file(at);
-        let problem = Problem::Conflict(text);
-        self.mistakes.push(Mistake { place, key: at.to_owned(), value: None, problem });
     }
 }
 

@@ -27,6 +27,7 @@ mod sessions;
 mod site;
 mod sources;
 mod syntax;
+mod table_lists;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -59,10 +60,12 @@ pub use site::{
 };
 pub use sources::process_environment;
 pub use traffic::{
-    Action, Beyond, EARLIER_SECRETS_MAX, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Traffic,
-    TrafficRule, WhoKind,
+    Action, Beyond, EARLIER_SECRETS_MAX, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Replaced,
+    Traffic, TrafficRule, WhoKind,
 };
-pub use traffic_rules::{HEADERS_MAX, RULES_MAX as TRAFFIC_RULES_MAX};
+pub use traffic_rules::{
+    HEADERS_MAX, RULES_MAX as TRAFFIC_RULES_MAX, TOGETHER_MAX as TRAFFIC_TOGETHER_MAX,
+};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use waiting_room::{RoomMode, Span, WaitingRoom};
 pub use warm::Warm;

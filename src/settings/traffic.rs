@@ -26,6 +26,8 @@ pub struct Traffic {
     pub defaults: bool,
     /// The rules; the first that decides counts.
     pub rules: Vec<TrafficRule>,
+    /// Default rules that do not follow, since a given one takes their place.
+    pub replaced: Vec<Replaced>,
 }
 
 impl Default for Traffic {
@@ -39,6 +41,7 @@ impl Default for Traffic {
             facets_besides: super::default_rules::FACETS_BESIDES.map(str::to_owned).to_vec(),
             defaults: false,
             rules: super::default_rules::default_rules(),
+            replaced: Vec::new(),
         }
     }
 }
@@ -54,6 +57,7 @@ impl fmt::Debug for Traffic {
             .field("facets_besides", &self.facets_besides)
             .field("defaults", &self.defaults)
             .field("rules", &self.rules)
+            .field("replaced", &self.replaced)
             .finish_non_exhaustive()
     }
 }
@@ -90,6 +94,15 @@ pub struct TrafficRule {
     pub action: Action,
     /// Does it count alone, and decide nothing?
     pub dry_run: bool,
+}
+
+/// A default rule whose place a given one takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// The default rule's name.
+    pub name: String,
+    /// The given one's: the same, or that of one which decides on all that the default rule matches.
+    pub by: String,
 }
 
 /// Who asks.
@@ -214,6 +227,11 @@ pub struct LimitRule {
     pub fleet: bool,
     /// The form field that names an account, which has a limit of its own then.
     pub field: Option<String>,
+    /// Form fields of which one has to be filled in; other requests are not counted. With the fleet alone.
+    pub forms: Vec<String>,
+    /// GraphQL mutations of which the content has to name one; other requests are not counted. With the fleet
+    /// alone.
+    pub operations: Vec<String>,
     /// What becomes of what is beyond it.
     pub beyond: Beyond,
 }
@@ -224,7 +242,8 @@ pub enum Beyond {
     /// 429, with the time when to come again.
     #[default]
     Wait,
-    /// A challenge; who has passed goes on to the next rule.
+    /// A challenge; who has passed goes on to the next rule. Who cannot be shown one has an account of its own, and
+    /// beyond that what is stored.
     Challenge,
     /// What is stored, fresh or stale; else 429.
     Stored,
@@ -270,5 +289,5 @@ pub(super) fn read(reader: &mut Reader, traffic: &mut Traffic) {
     }
     reader.list("traffic.facets_besides", &mut traffic.facets_besides, &syntax::PARAMETER);
     reader.switch("traffic.defaults", &mut traffic.defaults);
-    reader.traffic_rules("traffic.rule", &mut traffic.rules, traffic.defaults);
+    reader.traffic_rules("traffic.rule", traffic);
 }

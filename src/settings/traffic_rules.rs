@@ -1,25 +1,27 @@
-//! Reads `[[traffic.rule]]`, and finds rules that can never match.
+//! Reads `[[traffic.rule]]`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod checks;
+
 use std::time::Duration;
 
 use config::ValueKind;
 use http::HeaderName;
 
-use super::admission::{METHOD, NAME, PATH, covers_name};
-use super::mistake::{Mistake, Problem};
+pub(super) use self::checks::check_with_others;
+use super::admission::{METHOD, NAME, OPERATION, PATH};
 use super::reader::Reader;
-use super::sources::Given;
 use super::syntax::{self, Syntax};
 use super::units::parse_duration;
 use super::words::Word;
 use super::{
-    Action, Beyond, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Settings, TrafficRule, WhoKind,
+    Action, Beyond, HeaderMatch, HeaderWants, LimitRule, Per, Rate, Traffic, TrafficRule, WhoKind,
     default_rules,
 };
 
 /// Rules that may be given.
 pub const RULES_MAX: usize = 100;
+/// Given and default rules together.
+pub const TOGETHER_MAX: usize = 128;
 /// Headers by different names that all rules together may ask for.
 pub const HEADERS_MAX: usize = 64;
 /// What is asked of how often something comes, at least and at most.
@@ -148,6 +150,8 @@ struct GivenLimit {
     per: Option<Per>,
     fleet: bool,
     field: Option<String>,
+    forms: Vec<String>,
+    operations: Vec<String>,
     beyond: Option<Beyond>,
 }
 
@@ -159,6 +163,8 @@ impl GivenLimit {
             || self.per.is_some()
             || self.fleet
             || self.field.is_some()
+            || !self.forms.is_empty()
+            || !self.operations.is_empty()
             || self.beyond.is_some()
     }
 
@@ -173,14 +179,15 @@ impl GivenLimit {
         };
         if self.is_given() {
             return Err(
-                "requests, burst, php, per, fleet, field and beyond are for do = \"limit\" alone",
+                "requests, burst, php, per, fleet, field, forms, operations and beyond are for \
+                 do = \"limit\" alone",
             );
         }
         Ok(action)
     }
 
     fn into_limit(self) -> Result<LimitRule, &'static str> {
-        let Self { requests, burst, php, per, fleet, field, beyond } = self;
+        let Self { requests, burst, php, per, fleet, field, forms, operations, beyond } = self;
         if requests.is_none() && php.is_none() {
             return Err("a limit needs requests or php");
         }
@@ -193,61 +200,36 @@ impl GivenLimit {
         if field.is_some() && !fleet {
             return Err("field needs fleet = true: the content is read where something may wait");
         }
+        if !fleet && !(forms.is_empty() && operations.is_empty()) {
+            return Err(
+                "forms and operations need fleet = true: the content is read where something may wait",
+            );
+        }
         let (per, beyond) = (per.unwrap_or_default(), beyond.unwrap_or_default());
-        Ok(LimitRule { requests, burst, php, per, fleet, field, beyond })
+        Ok(LimitRule { requests, burst, php, per, fleet, field, forms, operations, beyond })
     }
 }
 
 impl Reader {
     /// `[[traffic.rule]]`, in the file alone; they replace those of the default, or stand before them.
-    pub fn traffic_rules(
-        &mut self,
-        key: &'static str,
-        field: &mut Vec<TrafficRule>,
-        defaults: bool,
-    ) {
-        self.file_only.insert(key);
-        let Some(given) = self.take(key) else { return };
-        let allowed = format!("at most {RULES_MAX} tables headed [[{key}]]");
-        let ValueKind::Array(elements) = given.value else {
-            self.refuse(key, &given.place, &given.value, "not a list of tables", &allowed);
-            return;
-        };
-        if elements.len() > RULES_MAX {
-            let what = format!("has {}", elements.len());
-            self.refuse(key, &given.place, &ValueKind::Nil, &what, &allowed);
-            return;
-        }
-        let tables = elements.into_iter().map(|element| element.kind).enumerate();
-        let rules: Vec<_> = tables
-            .map(|(at, table)| self.traffic_rule(&format!("{key}#{}", at + 1), table))
-            .collect();
-        let rules: Option<Vec<_>> = rules.into_iter().collect();
-        if let Some(mut rules) = rules {
-            if defaults {
-                rules.extend(default_rules::default_rules());
+    pub fn traffic_rules(&mut self, key: &'static str, traffic: &mut Traffic) {
+        let Some(rules) = self.tables(key, 0..=RULES_MAX, Self::traffic_rule) else { return };
+        self.check_rules(key, &rules);
+        traffic.rules = rules;
+        if traffic.defaults {
+            traffic.follow(default_rules::default_rules());
+            let count = traffic.rules.len();
+            if count > TOGETHER_MAX {
+                let text =
+                    format!("with the default ones there are {count}; at most {TOGETHER_MAX}");
+                self.blame_table(key, text);
             }
-            self.check_rules(key, &rules);
-            *field = rules;
         }
     }
 
     fn traffic_rule(&mut self, at: &str, table: ValueKind) -> Option<TrafficRule> {
-        let ValueKind::Table(table) = table else {
-            let place = self.sources.place_in_file(at);
-            self.refuse(at, &place, &table, "not a table", "a table with a name and what to do");
-            return None;
-        };
-        let mut rule = TrafficRule::default();
-        let mut inner = Self::default();
-        let given: BTreeMap<_, _> =
-            table.into_iter().map(|(key, value)| (key, value.kind)).collect();
-        let missing: Vec<_> =
-            ["name", "do"].into_iter().filter(|key| !given.contains_key(*key)).collect();
-        for (key, value) in given {
-            let place = self.sources.place_in_file(&format!("{at}.{key}"));
-            inner.sources.given.insert(key, Given { value, place });
-        }
+        let mut table = self.table(at, table, ["name", "do"])?;
+        let (mut rule, inner) = (TrafficRule::default(), &mut table.inner);
         inner.text("name", &mut rule.name, &NAME);
         inner.list("from", &mut rule.from, &syntax::NETWORK);
         inner.list("who", &mut rule.who, &WHO);
@@ -261,19 +243,11 @@ impl Reader {
         inner.list_in_file("headers", &mut rule.headers, &HEADER);
         inner.switch("dry_run", &mut rule.dry_run);
         let action = inner.action();
-        inner.refuse_unknown();
-        let is_right = inner.mistakes.is_empty() && missing.is_empty();
-        for mut mistake in inner.mistakes {
-            mistake.key = format!("{at}.{}", mistake.key);
-            self.mistakes.push(mistake);
-        }
-        if !missing.is_empty() {
-            self.blame_rule(at, format!("has no {}", missing.join(" and no ")));
-        }
+        let is_right = self.close(at, table);
         match action {
             Ok(action) => rule.action = action,
             Err(why) if is_right => {
-                self.blame_rule(at, format!("the rule {}: {why}", rule.name));
+                self.blame_table(at, format!("the rule {}: {why}", rule.name));
                 return None;
             }
             Err(_) => return None,
@@ -291,6 +265,8 @@ impl Reader {
         self.optional_word("per", &mut limit.per);
         self.switch("fleet", &mut limit.fleet);
         self.unset_if_empty("field", &mut limit.field, &FIELD);
+        self.list("forms", &mut limit.forms, &FIELD);
+        self.list("operations", &mut limit.operations, &OPERATION);
         self.optional_word("beyond", &mut limit.beyond);
         limit.into_action(does)
     }
@@ -315,193 +291,6 @@ impl Reader {
         if self.sources.given.contains_key(key) {
             *field = Some(word);
         }
-    }
-
-    /// A rule that matches nothing, or nothing that one before it has not decided on, is a mistake:
-    /// whoever wrote it counts on it.
-    pub(super) fn check_rules(&mut self, key: &str, rules: &[TrafficRule]) {
-        for (number, rule) in rules.iter().enumerate() {
-            let (at, name) = (format!("{key}#{}", number + 1), &rule.name);
-            let before = rules.get(..number).unwrap_or_default();
-            if before.iter().any(|other| other.name == *name) {
-                self.blame_rule(&at, format!("the name {name} is another rule's, too"));
-            } else if let Some(why) = rule.contradiction() {
-                self.blame_rule(&at, format!("the rule {name} can never match: {why}"));
-            } else if let Some(other) =
-                before.iter().find(|other| other.decides() && other.covers(rule))
-            {
-                let text = format!(
-                    "the rule {name} can never match: whatever it matches, the rule {} before it has \
-                     decided on",
-                    other.name
-                );
-                self.blame_rule(&at, text);
-            }
-        }
-        let names = rules.iter().flat_map(|rule| &rule.headers).map(|header| &header.name);
-        let names = names.collect::<BTreeSet<_>>().len();
-        if names > HEADERS_MAX {
-            let text =
-                format!("the rules ask for {names} different headers; at most {HEADERS_MAX}");
-            self.blame_rule(key, text);
-        }
-    }
-
-    fn blame_rule(&mut self, at: &str, text: String) {
-        let place = self.sources.place_in_file(at);
-        let problem = Problem::Conflict(text);
-        self.mistakes.push(Mistake { place, key: at.to_owned(), value: None, problem });
-    }
-}
-
-impl WhoKind {
-    /// Is each client of the other kind one of this, too?
-    fn includes(self, other: Self) -> bool {
-        use WhoKind::{Bot, Customer, Impostor, Session, UnverifiedBot, VerifiedBot};
-        self == other
-            || (self == Bot && matches!(other, VerifiedBot | UnverifiedBot | Impostor))
-            || (self == Session && other == Customer)
-    }
-}
-
-impl TrafficRule {
-    /// Does it decide on whatever it matches?
-    fn decides(&self) -> bool {
-        !self.dry_run && matches!(self.action, Action::Allow | Action::Stored | Action::Refuse)
-    }
-
-    /// Does each request that `other` matches match this rule, too?
-    fn covers(&self, other: &Self) -> bool {
-        let all = |own: &[String], its: &[String], covers: fn(&str, &str) -> bool| {
-            let covered = |its: &String| own.iter().any(|own| covers(own, its));
-            own.is_empty() || (!its.is_empty() && its.iter().all(covered))
-        };
-        // A parameter that is none of many is none of few.
-        let besides = self.query_besides.is_empty()
-            || (!other.query_besides.is_empty()
-                && self
-                    .query_besides
-                    .iter()
-                    .all(|own| other.query_besides.iter().any(|its| covers_name(its, own))));
-        let both = |one, two| self.who.contains(&one) && self.who.contains(&two);
-        let who = self.who.is_empty()
-            || both(WhoKind::Browser, WhoKind::Bot)
-            || both(WhoKind::NewVisitor, WhoKind::Session)
-            || (!other.who.is_empty()
-                && other.who.iter().all(|its| self.who.iter().any(|own| own.includes(*its))));
-        let from = self.from.is_empty()
-            || (!other.from.is_empty()
-                && other.from.iter().all(|its| self.from.iter().any(|own| own.contains(its))));
-        let least = |own: Option<u32>, its: Option<u32>| {
-            own.is_none_or(|own| its.is_some_and(|its| its >= own))
-        };
-        from && who
-            && besides
-            && all(&self.methods, &other.methods, |own, its| own == its)
-            && all(&self.hosts, &other.hosts, covers_host)
-            && all(&self.paths, &other.paths, covers_path)
-            && all(&self.query, &other.query, covers_name)
-            && least(self.facets_min, other.facets_min)
-            && least(self.query_length_min, other.query_length_min)
-            && self.covers_headers(other)
-    }
-
-    /// Headers are looked at one by one: each that is asked for here has to be asked for there, and no
-    /// more of it may do there.
-    fn covers_headers(&self, other: &Self) -> bool {
-        let of = |rule: &Self, name: &str| -> Vec<HeaderWants> {
-            let own = rule.headers.iter().filter(|header| header.name == name);
-            own.map(|header| header.wants.clone()).collect()
-        };
-        self.headers.iter().all(|header| {
-            let (own, its) = (of(self, &header.name), of(other, &header.name));
-            !its.is_empty() && its.iter().all(|its| own.iter().any(|own| covers_header(own, its)))
-        })
-    }
-
-    /// Why no request can match; `None`: one can.
-    fn contradiction(&self) -> Option<String> {
-        let is_below_index = |path: &&String| {
-            let first = path.split('/').find(|segment| !segment.is_empty());
-            first.is_some_and(|first| first.eq_ignore_ascii_case("index.php"))
-        };
-        if let Some(path) = self.paths.iter().find(is_below_index) {
-            return Some(format!(
-                "paths are compared without index.php in front: leave it out of {path}"
-            ));
-        }
-        let is_challenge = matches!(self.action, Action::Challenge)
-            || matches!(&self.action, Action::Limit(limit) if limit.beyond == Beyond::Challenge);
-        let is_never = |kind: &WhoKind| matches!(kind, WhoKind::VerifiedBot | WhoKind::Passed);
-        if is_challenge && !self.who.is_empty() && self.who.iter().all(is_never) {
-            return Some("verified bots and who has passed are never challenged".to_owned());
-        }
-        let asks = |name: &str, wants: &HeaderWants| {
-            self.headers.iter().any(|header| header.name == name && header.wants == *wants)
-        };
-        let is_open = |header: &&HeaderMatch| {
-            header.wants == HeaderWants::Absent && asks(&header.name, &HeaderWants::Present)
-        };
-        self.headers.iter().find(is_open).map(|header| {
-            format!("of {} it asks both that it is there and that it is not", header.name)
-        })
-    }
-}
-
-/// Rules that no request matches with these other settings.
-pub(super) fn check_with_others(settings: &Settings, reader: &mut Reader) {
-    const KEY: &str = "traffic.rule";
-    // The default rules do no harm where something is not to be had.
-    if !reader.sources.given.contains_key(KEY) || reader.is_refused(KEY) {
-        return;
-    }
-    let line_max = settings.listen.request_line_max_bytes;
-    for (number, rule) in settings.traffic.rules.iter().enumerate() {
-        let (at, name) = (format!("{KEY}#{}", number + 1), &rule.name);
-        let is_served = |host: &String| {
-            settings.site.hosts.iter().any(|own| covers_host(own, host) || covers_host(host, own))
-        };
-        // A facet is a name, =, a value and an ampersand.
-        let facets_bytes = rule.facets_min.map_or(0, |least| 4 * u64::from(least) - 1);
-        let length = facets_bytes.max(u64::from(rule.query_length_min.unwrap_or_default()));
-        let why = if length > line_max as u64 {
-            "a query of that length is beyond listen.request_line_max"
-        } else if !rule.who.is_empty()
-            && rule.who.iter().all(|kind| *kind == WhoKind::Customer)
-            && settings.sessions.listen.is_none()
-        {
-            "customers are known where sessions.listen is set, and it is not"
-        } else if !rule.hosts.is_empty()
-            && !settings.site.hosts.is_empty()
-            && !rule.hosts.iter().any(is_served)
-        {
-            "its hosts are none of site.hosts"
-        } else {
-            continue;
-        };
-        reader.blame_rule(&at, format!("the rule {name} can never match: {why}"));
-    }
-}
-
-fn covers_path(own: &str, its: &str) -> bool {
-    let (own, its) = (own.to_ascii_lowercase(), its.to_ascii_lowercase());
-    super::admission::covers_path(&own, &its)
-}
-
-fn covers_host(own: &str, its: &str) -> bool {
-    match own.strip_prefix('*') {
-        // *.example stands for all below, and not for example itself.
-        Some(domain) => its.trim_start_matches('*').ends_with(domain) && its != domain,
-        None => own == its,
-    }
-}
-
-fn covers_header(own: &HeaderWants, its: &HeaderWants) -> bool {
-    match (own, its) {
-        (HeaderWants::Absent, HeaderWants::Absent)
-        | (HeaderWants::Present, HeaderWants::Present | HeaderWants::Contains(_)) => true,
-        (HeaderWants::Contains(own), HeaderWants::Contains(its)) => its.contains(own),
-        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rules that are read, and rules that can never match.
 
 use super::*;
+use crate::settings::Settings;
 
 fn load(text: &str) -> Result<Settings, Vec<String>> {
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -72,6 +73,32 @@ fn rules_that_are_given_replace_the_default_ones_or_stand_before_them() {
 }
 
 #[test]
+fn a_given_rule_takes_the_place_of_default_ones_that_it_hides_or_has_the_name_of() {
+    let replaced = |own: &str| {
+        let settings = load(&format!("[traffic]\ndefaults = true\n{own}")).expect("valid");
+        let traffic = settings.traffic;
+        let defaults = default_rules::default_rules().len();
+        assert_eq!(traffic.rules.len(), 1 + defaults - traffic.replaced.len());
+        assert_eq!(traffic.rules[0].name, traffic.replaced[0].by);
+        traffic.replaced.into_iter().map(|one| one.name).collect::<Vec<_>>()
+    };
+    let refuse = "do = \"refuse\"\nwho = [\"impostor\"]";
+    assert_eq!(replaced(&rule("no-impostors", refuse)), ["impostors"]);
+    assert_eq!(
+        replaced(&rule("search", "who = [\"verified-bot\"]")),
+        ["bots-facets", "bots-crawl"]
+    );
+    assert_eq!(
+        replaced(&rule("systems", "paths = [\"/rest\", \"/soap\", \"/*\"]"))[..1],
+        ["logins-session"]
+    );
+    assert_eq!(replaced(&rule("apis", "paths = [\"/rest/V1/products\"]")), ["apis"]);
+    let twice = rule("a", "paths = [\"/x\"]") + &rule("a", "paths = [\"/y\"]");
+    let found = mistakes(&format!("[traffic]\ndefaults = true\n{twice}"));
+    assert_eq!(found.len(), 1, "the given ones are checked: {found:?}");
+}
+
+#[test]
 fn a_rule_hidden_by_one_that_has_decided_is_a_mistake_that_names_both() {
     let hides = [
         ("", "paths = [\"/x\"]"),
@@ -127,7 +154,7 @@ fn rules_that_cannot_match_or_make_no_sense_are_mistakes() {
     let wrong = [
         (rule("a", "paths = [\"/Index.php/checkout\"]"), "can never match: paths"),
         (rule("a", "do = \"challenge\"\nwho = [\"verified-bot\", \"passed\"]"), "can never match"),
-        (rule("a", "headers = [\"accept\", \"!accept\"]"), "can never match: of accept"),
+        (rule("a", "headers = [\"accept\", \"!accept\"]"), "takes accept where it is there"),
         (rule("a", "query_length_min = 1000000"), "request_line_max"),
         (rule("a", "facets_min = 1000\n[listen]\nrequest_line_max = \"1KiB\""), "request_line_max"),
         (rule("a", "who = [\"customer\"]"), "sessions.listen"),
