@@ -93,7 +93,7 @@ impl Node {
         let Ok(Some(Lent { answer, php })) = asked else { return Borrowed::Nothing };
         // Whoever makes PHP work is charged where the rules have judged it, whichever node's PHP that is.
         if !php.is_zero() {
-            self.charge(visit, php);
+            self.charge(visit, php, Duration::ZERO);
         }
         match answer {
             Answer::Page { record, echo } => {

@@ -19,7 +19,7 @@ use crate::policy::{self, Plan};
 use crate::reason::Reason;
 use crate::sessions::visitors::Class;
 use crate::traffic::bots::Bot;
-use crate::traffic::forms::{self, Named};
+use crate::traffic::forms;
 use crate::traffic::{Asked, Declared, Denial, Judged, Knows, No};
 
 /// Who sends a request: looked up where a rule needs it.
@@ -104,8 +104,13 @@ impl Node {
         let traffic = &visit.rules.traffic;
         let mut claims =
             self.with_asked(visit, |asked, now| traffic.before_php(&visit.judged, asked, now))?;
-        for claim in &mut claims {
-            claim.name(named(visit, traffic.field(claim), content).await);
+        if claims.iter().any(|claim| traffic.reads(claim)) {
+            let whole = match content {
+                Some(content) => content.whole(forms::CONTENT_MAX_BYTES).await.ok().flatten(),
+                None => Some(Bytes::new()),
+            };
+            let content_type = visit.request.fields.first("Content-Type").map(|value| &value[..]);
+            traffic.read(&mut claims, content_type, whole.as_deref());
         }
         let (nodes, now) = (self.parts.fleet.nodes(), self.parts.clock.now());
         let refused = traffic.claim(&claims, nodes, now).await;
@@ -182,34 +187,32 @@ impl Node {
     /// Charges PHP's time from here on until it is dropped, without what the request waits for a place.
     pub(super) fn charging<'a>(&'a self, visit: &'a Visit) -> Charging<'a> {
         let queued_milliseconds = visit.queued_milliseconds.load(Ordering::Relaxed);
-        Charging { node: self, visit, began: self.parts.clock.now(), queued_milliseconds }
+        let deposit = if visit.judged.goes_anywhere() {
+            Duration::ZERO
+        } else {
+            let traffic = &visit.rules.traffic;
+            self.with_asked(visit, |asked, now| traffic.deposit(&visit.judged, asked, now))
+        };
+        let began = self.parts.clock.now();
+        Charging { node: self, visit, began, queued_milliseconds, deposit }
     }
 
-    /// Charges what PHP took for a request; of another node's it is put on the bill that this one gets.
-    pub(super) fn charge(&self, visit: &Visit, php: Duration) {
+    /// Charges what PHP took for a request, and gives its deposit back; of another node's it is put on the bill that this
+    /// one gets.
+    pub(super) fn charge(&self, visit: &Visit, php: Duration, deposit: Duration) {
         if let Some(bill) = &visit.bill {
             let milliseconds = u64::try_from(php.as_millis()).unwrap_or(u64::MAX).max(1);
             bill.fetch_add(milliseconds, Ordering::Relaxed);
             return;
         }
         self.with_asked(visit, |asked, now| {
-            visit.rules.traffic.charge(&visit.judged, asked, php, now);
+            visit.rules.traffic.charge(&visit.judged, asked, (php, deposit), now);
         });
     }
 
     pub(super) fn unix_seconds(&self) -> u64 {
         let since = self.parts.clock.wall_roughly().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs())
-    }
-}
-
-/// The account that the content names by this field.
-async fn named(visit: &Visit, field: Option<&str>, content: Option<&Spooled>) -> Named {
-    let (Some(field), Some(content)) = (field, content) else { return Named::Nobody };
-    let content_type = visit.request.fields.first("Content-Type").map(|value| &value[..]);
-    match content.whole(forms::CONTENT_MAX_BYTES).await {
-        Ok(Some(content)) => forms::account(field, content_type, &content),
-        Ok(None) | Err(_) => Named::Unreadable,
     }
 }
 
@@ -230,6 +233,7 @@ pub(super) struct Charging<'a> {
     visit: &'a Visit,
     began: Moment,
     queued_milliseconds: u64,
+    deposit: Duration,
 }
 
 impl Drop for Charging<'_> {
@@ -241,6 +245,6 @@ impl Drop for Charging<'_> {
         let waited = visit.queued_milliseconds.load(Ordering::Relaxed);
         let waited = Duration::from_millis(waited.saturating_sub(self.queued_milliseconds));
         let php = self.node.parts.clock.now().since(self.began).saturating_sub(waited);
-        self.node.charge(visit, php);
+        self.node.charge(visit, php, self.deposit);
     }
 }

@@ -117,6 +117,11 @@ impl AnyText {
         Self(regex.unicode(false).size_limit(usize::MAX).build().ok())
     }
 
+    /// Are there none?
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Is one of them there? Never, where there are none.
     pub fn is_in(&self, text: &[u8]) -> bool {
         self.0.as_ref().is_some_and(|regex| regex.is_match(text))

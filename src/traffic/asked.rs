@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::bots::is_local;
+use super::challenge::Challenge;
 use super::matching::{Besides, names};
 use crate::exchange::{Client, Request};
 use crate::fields::Fields;
@@ -57,12 +58,14 @@ pub struct Asked<'a> {
     pub address: IpAddr,
     /// Did its address send forwarding headers that it is not trusted with?
     is_forged: bool,
+    request: &'a Request,
     knows: &'a dyn Knows,
     declared: OnceCell<Declared>,
     proxys: OnceCell<bool>,
     session: OnceCell<Option<Bytes>>,
     customer: OnceCell<bool>,
     passed: OnceCell<bool>,
+    can_be_challenged: OnceCell<bool>,
     facets: OnceCell<u32>,
 }
 
@@ -78,12 +81,14 @@ impl<'a> Asked<'a> {
             fields: &request.fields,
             address: client.address,
             is_forged: client.forged,
+            request,
             knows,
             declared: OnceCell::new(),
             proxys: OnceCell::new(),
             session: OnceCell::new(),
             customer: OnceCell::new(),
             passed: OnceCell::new(),
+            can_be_challenged: OnceCell::new(),
             facets: OnceCell::new(),
         }
     }
@@ -124,6 +129,11 @@ impl<'a> Asked<'a> {
     /// Would a challenge be in vain? Verified bots solve none, and who has solved one need not again.
     pub fn needs_no_challenge(&self) -> bool {
         self.has_passed() || self.declared() == Declared::Verified
+    }
+
+    /// Could a challenge be shown? Scripts and programs cannot.
+    pub fn can_be_challenged(&self) -> bool {
+        *self.can_be_challenged.get_or_init(|| Challenge::can_show(self.request))
     }
 
     /// Is its client of this kind?

@@ -28,11 +28,11 @@ pub use verdict::{Denial, Judged, No};
 use crate::clock::Moment;
 use crate::error_pages::ErrorPages;
 use crate::redis_pool::Redis;
-use crate::settings::{LimitRule, Per, Settings};
+use crate::settings::{Beyond, LimitRule, Per, Settings};
 use crate::tokens::Signer;
 use budgets::{Budget, Budgets, Holder, Taking};
 use challenge::Challenge;
-use forms::Named;
+use forms::{Contents, Named};
 use limits::{Limit, Limits, RetryAfter};
 use proxies::Proxies;
 
@@ -78,6 +78,7 @@ pub struct Traffic {
     /// By the places of rules.
     limits: Vec<Option<Limit>>,
     budgets: Vec<Option<Budget>>,
+    contents: Vec<Option<Contents>>,
     challenge: Challenge,
     is_on: bool,
 }
@@ -100,6 +101,7 @@ impl Traffic {
         Self {
             limits: rules.iter().map(limit).collect(),
             budgets: rules.iter().map(budget).collect(),
+            contents: rules.iter().map(|rule| rule.limit().and_then(Contents::of)).collect(),
             challenge: Challenge::new(&settings.challenge, Arc::clone(&kept.signer), pages),
             is_on: settings.traffic.on && !settings.traffic.rules.is_empty(),
             rules,
@@ -135,7 +137,7 @@ impl Traffic {
         asked: &Asked<'_>,
         now: Moment,
     ) -> rules::Taken {
-        let Some((limit, key)) = self.account(place, limit.per, asked) else { return Ok(()) };
+        let Some((limit, key)) = self.account(place, limit, asked) else { return Ok(()) };
         self.kept.limits.take(limit, key, now).map_err(|again| again.0)
     }
 
@@ -168,8 +170,40 @@ impl Traffic {
         judged.stored.clone().map_or(Ok(claims), Err)
     }
 
+    /// Does a claim depend on what the request brings?
+    pub fn reads(&self, claim: &Claim) -> bool {
+        self.field(claim).is_some() || self.contents_of(claim).is_some()
+    }
+
+    /// Of these claims those that count, each with the account that the form names for it. `content`: all of it; `None`: it
+    /// cannot be read, or is longer than [`forms::CONTENT_MAX_BYTES`].
+    pub fn read(
+        &self,
+        claims: &mut Vec<Claim>,
+        content_type: Option<&[u8]>,
+        content: Option<&[u8]>,
+    ) {
+        let counts = |claim: &Claim| {
+            let contents = self.contents_of(claim);
+            contents.is_none_or(|contents| contents.are_in(content_type, content))
+        };
+        claims.retain(counts);
+        for claim in claims {
+            if let Some(field) = self.field(claim) {
+                claim.named = match content {
+                    Some(content) => forms::account(field, content_type, content),
+                    None => Named::Unreadable,
+                };
+            }
+        }
+    }
+
+    fn contents_of(&self, claim: &Claim) -> Option<&Contents> {
+        self.contents.get(claim.place)?.as_ref()
+    }
+
     /// The form field that names the account of a claim.
-    pub fn field(&self, claim: &Claim) -> Option<&str> {
+    fn field(&self, claim: &Claim) -> Option<&str> {
         self.rules.at(claim.place).and_then(Rule::limit)?.field.as_deref()
     }
 
@@ -235,7 +269,7 @@ impl Traffic {
         asked: &Asked<'_>,
         now: Moment,
     ) -> rules::Taken {
-        let Some((limit, key)) = self.account(place, limit.per, asked) else { return Ok(()) };
+        let Some((limit, key)) = self.account(place, limit, asked) else { return Ok(()) };
         self.kept.limits.php_left(limit, key, now).map_err(|again| again.0)
     }
 
@@ -249,21 +283,50 @@ impl Traffic {
         judged.stored.is_none() && judged.before_php.iter().all(is_left)
     }
 
-    /// Charges what PHP took for a request.
-    pub fn charge(&self, judged: &Judged, asked: &Asked<'_>, php: Duration, now: Moment) {
+    /// Lays down what PHP may take for a request that begins, so that not all that come while the first ones are at
+    /// work are let through. Gives how much, which [`Traffic::charge`] gives back.
+    pub fn deposit(&self, judged: &Judged, asked: &Asked<'_>, now: Moment) -> Duration {
+        let accounts = || self.php_accounts(judged, asked);
+        let deposit = accounts().map(|(limit, _)| limit.typical()).max().unwrap_or_default();
+        for (limit, key) in accounts() {
+            self.kept.limits.deposit_php(limit, key, deposit, now);
+        }
+        deposit
+    }
+
+    /// Charges what PHP took for a request, and gives back what was laid down for it.
+    pub fn charge(
+        &self,
+        judged: &Judged,
+        asked: &Asked<'_>,
+        (php, deposit): (Duration, Duration),
+        now: Moment,
+    ) {
         self.rules.charge(judged.matched, php);
-        for place in judged.before_php.iter() {
-            let Some(limit) = self.rules.at(place).and_then(Rule::limit) else { continue };
-            if let Some((limit, key)) = self.account(place, limit.per, asked) {
-                self.kept.limits.charge_php(limit, key, php, now);
-            }
+        for (limit, key) in self.php_accounts(judged, asked) {
+            self.kept.limits.charge_php(limit, key, (php, deposit), now);
         }
     }
 
+    fn php_accounts<'a>(
+        &'a self,
+        judged: &'a Judged,
+        asked: &'a Asked<'_>,
+    ) -> impl Iterator<Item = (&'a Limit, u64)> {
+        judged.before_php.iter().filter_map(|place| {
+            let own = self.rules.at(place).and_then(Rule::limit).filter(|own| own.php.is_some())?;
+            self.account(place, own, asked)
+        })
+    }
+
     /// The limit of a rule on this node, and whose account this request shares; `None`: it is not counted.
-    fn account(&self, place: usize, per: Per, asked: &Asked<'_>) -> Option<(&Limit, u64)> {
+    fn account(&self, place: usize, own: &LimitRule, asked: &Asked<'_>) -> Option<(&Limit, u64)> {
         let limit = self.limits.get(place)?.as_ref()?;
-        Some((limit, self.key(place, per, asked)?))
+        let key = self.key(place, own.per, asked)?;
+        // Who cannot be shown a challenge has an account apart: else a crawl that pages are shown to would shut out the
+        // scripts of visitors.
+        let is_apart = own.beyond == Beyond::Challenge && !asked.can_be_challenged();
+        Some((limit, if is_apart { self.kept.limits.key((5_u8, key)) } else { key }))
     }
 
     /// What the account is found by that this request shares; `None`: by a session that it has not, or by an address that
@@ -303,11 +366,6 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Its form names this account.
-    pub fn name(&mut self, named: Named) {
-        self.named = named;
-    }
-
     fn holders(&self) -> impl Iterator<Item = Holder<'_>> {
         let account = match &self.named {
             Named::Nobody => None,

@@ -61,7 +61,8 @@ impl Rule {
             Beyond::Wait => Denial::Wait(again),
             Beyond::Stored => Denial::Stored(Some(again)),
             Beyond::Challenge if asked.needs_no_challenge() => return None,
-            Beyond::Challenge => Denial::Challenge,
+            Beyond::Challenge if asked.can_be_challenged() => Denial::Challenge,
+            Beyond::Challenge => Denial::Stored(Some(again)),
         };
         Some(No { is_of_php, ..self.no(denial) })
     }
@@ -346,7 +347,8 @@ mod tests {
 
     /// The verdict on a request of someone at 192.0.2.1.
     fn judged(rules: &Rules, method: &str, target: &str, who: &Someone, taken: Taken) -> Judged {
-        let request = request(method, target, Fields::from([("User-Agent", "x")]));
+        let fields = Fields::from([("User-Agent", "x"), ("Accept", "text/html")]);
+        let request = request(method, target, fields);
         rules.judge(&Asked::new(&request, &client("192.0.2.1"), who), &|_, _| taken)
     }
 
@@ -448,6 +450,11 @@ mod tests {
         for who in [&passed, &verified] {
             assert_eq!(of(who, Err(AGAIN)), None);
         }
+        let script = request("GET", "/", Fields::from([("Accept", "application/json")]));
+        let judged =
+            rules.judge(&Asked::new(&script, &client("192.0.2.1"), &someone), &|_, _| Err(AGAIN));
+        let stored = Denial::Stored(Some(AGAIN));
+        assert_eq!(denial(&judged), Some(("limit", stored)), "it cannot be shown one");
     }
 
     #[test]
@@ -515,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_set_has_room_for_all_rules_that_settings_take() {
-        let defaults = Traffic::default().rules.len();
-        assert!(settings::TRAFFIC_RULES_MAX + defaults <= RULES_MAX, "{defaults}");
+        assert!(settings::TRAFFIC_RULES_MAX <= RULES_MAX);
+        assert_eq!(settings::TRAFFIC_TOGETHER_MAX, RULES_MAX);
     }
 }

@@ -4,11 +4,13 @@
 //! too, and must not see another account than was counted: names of fields are those that PHP makes of them, and what PHP might
 //! read in another way, or a database might take for another's name, is [`Named::Unreadable`]. All that is so shares one account.
 
+mod contents;
 mod json;
 mod multipart;
 mod name;
 mod urlencoded;
 
+pub use contents::Contents;
 use name::Name;
 
 /// Bytes of content that are read: a hundred times what a login takes.
@@ -49,12 +51,11 @@ pub fn account(field: &str, content_type: Option<&[u8]>, content: &[u8]) -> Name
     else {
         return Named::Unreadable;
     };
-    let content_type = content_type.unwrap_or_default();
-    // As PHP cuts it off.
-    let essence = content_type.split(|byte| b";, ".contains(byte)).next().unwrap_or_default();
-    let value = match essence.to_ascii_lowercase().as_slice() {
+    let value = match essence(content_type).as_slice() {
         b"application/x-www-form-urlencoded" => urlencoded::value(&field, content),
-        b"multipart/form-data" => multipart::value(&field, content_type, content),
+        b"multipart/form-data" => {
+            multipart::value(&field, content_type.unwrap_or_default(), content)
+        }
         b"application/json" => json::value(&field, content),
         _ => Value::Unreadable,
     };
@@ -63,6 +64,13 @@ pub fn account(field: &str, content_type: Option<&[u8]>, content: &[u8]) -> Name
         Value::Some(value) => normal(&value),
         Value::Unreadable => Named::Unreadable,
     }
+}
+
+/// What a Content-Type says before its parameters, as PHP cuts these off.
+fn essence(content_type: Option<&[u8]>) -> Vec<u8> {
+    let content_type = content_type.unwrap_or_default();
+    let essence = content_type.split(|byte| b";, ".contains(byte)).next().unwrap_or_default();
+    essence.to_ascii_lowercase()
 }
 
 /// The value of a field, as it came.

@@ -2,14 +2,17 @@
 //!
 //! Each account is one number, the time when it will be full again (the theoretical arrival time of the generic
 //! cell rate algorithm, ITU-T I.371). What is taken moves it on, what is beyond a burst is refused. PHP's time is known only
-//! when it has been spent: a request is let through while anything is left, and what it took may bring the
-//! account into debt, up to a bound.
+//! when it has been spent: a request is let through while anything is left, lays down what one took of late, and gets
+//! that back for what it took, which may bring the account into debt, up to a bound. Without the deposit all that come
+//! while the first ones are at work would be let through.
 //!
 //! The accounts of all rules are in one [`table`] of fixed size.
 
 mod table;
 
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Moment;
@@ -18,6 +21,9 @@ use table::{Account, Table};
 
 /// An account owes at most so many times what it may use at once.
 const DEBTS_MAX: u64 = 10;
+
+/// What PHP is taken to need for a request before it is known.
+const TYPICAL_MILLISECONDS: u64 = 100;
 
 /// When something will be left again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,22 @@ pub struct Limits {
 pub struct Limit {
     requests: Option<Bucket>,
     php: Option<Bucket>,
+    /// Milliseconds of PHP that a request took of late.
+    typical: Arc<AtomicU64>,
+}
+
+impl Limit {
+    /// What a request takes of PHP's time, by those of late; nothing where that is not limited.
+    pub fn typical(&self) -> Duration {
+        let typical = self.php.map_or(0, |_| self.typical.load(Ordering::Relaxed));
+        Duration::from_millis(typical)
+    }
+
+    fn took(&self, milliseconds: u64) {
+        let typical = self.typical.load(Ordering::Relaxed);
+        // What two threads add at once may be lost: it is a rough mean of many.
+        self.typical.store((typical.saturating_mul(7) + milliseconds) / 8, Ordering::Relaxed);
+    }
 }
 
 /// An account is such a bucket; tokens run into it.
@@ -90,7 +112,7 @@ impl Limits {
         let requests =
             rule.requests.map(|rate| of("requests", rate, rule.burst.unwrap_or(rate.amount)));
         let php = rule.php.map(|rate| of("php", rate, rate.amount));
-        Limit { requests, php }
+        Limit { requests, php, typical: Arc::new(AtomicU64::new(TYPICAL_MILLISECONDS)) }
     }
 
     /// What an account is found by: who shares it, in any form.
@@ -136,17 +158,38 @@ impl Limits {
         Err(RetryAfter(Duration::from_nanos(owed - bucket.depth + bucket.cost)))
     }
 
-    /// Charges what PHP took for a request.
-    pub fn charge_php(&self, limit: &Limit, key: u64, took: Duration, now: Moment) {
+    /// Lays down so much of PHP's time for a request that begins.
+    pub fn deposit_php(&self, limit: &Limit, key: u64, deposit: Duration, now: Moment) {
+        self.move_php(limit, key, (Duration::ZERO, deposit), now);
+    }
+
+    /// Charges what PHP took for a request, and gives its deposit back.
+    pub fn charge_php(
+        &self,
+        limit: &Limit,
+        key: u64,
+        (took, deposit): (Duration, Duration),
+        now: Moment,
+    ) {
+        let took = took.max(Duration::from_millis(1));
+        limit.took(milliseconds(took));
+        self.move_php(limit, key, (deposit, took), now);
+    }
+
+    fn move_php(&self, limit: &Limit, key: u64, (back, out): (Duration, Duration), now: Moment) {
         let Some(bucket) = limit.php else { return };
         let now = nanoseconds(now);
-        let tokens = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+        let of = |time: Duration| bucket.cost.saturating_mul(milliseconds(time));
         let most = now.saturating_add(bucket.depth.saturating_mul(DEBTS_MAX));
         self.table.with(account(bucket, key), now, |full_at| {
-            let next = (*full_at).max(now).saturating_add(bucket.cost.saturating_mul(tokens));
+            let next = (*full_at).saturating_sub(of(back)).max(now).saturating_add(of(out));
             *full_at = next.min(most);
         });
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn account(bucket: Bucket, key: u64) -> Account {
@@ -199,14 +242,14 @@ mod tests {
         let limit = limits.limit("facets", &php(200, 1));
         let now = at(5_000);
         assert_eq!(limits.php_left(&limit, 7, now), Ok(()));
-        limits.charge_php(&limit, 7, Duration::from_millis(199), now);
+        limits.charge_php(&limit, 7, (Duration::from_millis(199), Duration::ZERO), now);
         assert_eq!(limits.php_left(&limit, 7, now), Ok(()));
-        limits.charge_php(&limit, 7, Duration::from_millis(401), now);
+        limits.charge_php(&limit, 7, (Duration::from_millis(401), Duration::ZERO), now);
         let wait = limits.php_left(&limit, 7, now).expect_err("600 of 200 are spent");
         assert_eq!(wait.0, Duration::from_millis(2_005));
         assert!(limits.php_left(&limit, 7, at(6_999)).is_err());
         assert_eq!(limits.php_left(&limit, 7, at(7_005)), Ok(()));
-        limits.charge_php(&limit, 7, Duration::from_hours(5), at(8_000));
+        limits.charge_php(&limit, 7, (Duration::from_hours(5), Duration::ZERO), at(8_000));
         assert_eq!(limits.php_left(&limit, 7, at(17_005)), Ok(()), "a debt has a bound");
     }
 
