@@ -68,10 +68,13 @@ impl Traffic {
 impl WhoKind {
     /// Is each client of the other kind one of this, too?
     fn includes(self, other: Self) -> bool {
-        use WhoKind::{Bot, Customer, Impostor, Session, UnverifiedBot, VerifiedBot};
+        use WhoKind::{
+            Bot, Browser, Customer, Impostor, NewVisitor, Session, UnverifiedBot, VerifiedBot,
+        };
         self == other
             || (self == Bot && matches!(other, VerifiedBot | UnverifiedBot | Impostor))
             || (self == Session && other == Customer)
+            || (self == Browser && other == NewVisitor)
     }
 }
 
@@ -97,7 +100,6 @@ impl TrafficRule {
         let both = |one, two| self.who.contains(&one) && self.who.contains(&two);
         let who = self.who.is_empty()
             || both(WhoKind::Browser, WhoKind::Bot)
-            || both(WhoKind::NewVisitor, WhoKind::Session)
             || (!other.who.is_empty()
                 && other.who.iter().all(|its| self.who.iter().any(|own| own.includes(*its))));
         let from = self.from.is_empty()

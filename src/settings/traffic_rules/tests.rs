@@ -86,11 +86,11 @@ fn a_given_rule_takes_the_place_of_default_ones_that_it_hides_or_has_the_name_of
     assert_eq!(replaced(&rule("no-impostors", refuse)), ["impostors"]);
     assert_eq!(
         replaced(&rule("search", "who = [\"verified-bot\"]")),
-        ["bots-facets", "bots-crawl"]
+        ["verified-facets", "bots-crawl"]
     );
     assert_eq!(
         replaced(&rule("systems", "paths = [\"/rest\", \"/soap\", \"/*\"]"))[..1],
-        ["logins-session"]
+        ["logins-network"]
     );
     assert_eq!(replaced(&rule("apis", "paths = [\"/rest/V1/products\"]")), ["apis"]);
     let twice = rule("a", "paths = [\"/x\"]") + &rule("a", "paths = [\"/y\"]");
@@ -108,6 +108,7 @@ fn a_rule_hidden_by_one_that_has_decided_is_a_mistake_that_names_both() {
         ("who = [\"bot\"]", "who = [\"verified-bot\", \"impostor\"]"),
         ("who = [\"browser\", \"bot\"]", "who = [\"customer\"]"),
         ("who = [\"session\"]", "who = [\"customer\", \"session\"]"),
+        ("who = [\"browser\"]", "who = [\"new-visitor\"]"),
         ("hosts = [\"*.shop.example\"]", "hosts = [\"a.shop.example\", \"*.b.shop.example\"]"),
         ("query = [\"colo*\"]", "query = [\"color\", \"colour\"]\nmethods = [\"GET\"]"),
         ("facets_min = 2", "facets_min = 3"),
@@ -137,6 +138,7 @@ fn what_a_rule_leaves_over_is_for_the_next() {
         ("do = \"challenge\"", "paths = [\"/x\"]"),
         ("do = \"refuse\"\ndry_run = true", "paths = [\"/x\"]"),
         ("who = [\"verified-bot\"]", "who = [\"bot\"]"),
+        ("who = [\"new-visitor\", \"session\"]", "who = [\"bot\"]"),
         ("hosts = [\"*.shop.example\"]", "hosts = [\"shop.example\"]"),
         ("headers = [\"accept\", \"cookie\"]", "headers = [\"accept\"]"),
         ("headers = [\"!accept\"]", "headers = [\"accept\"]"),
