@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::admission::{ADMIN_PATHS, CALLBACK_PATHS, CHECKOUT_PATHS};
-use super::{Action, Beyond, LimitRule, Per, Rate, TrafficRule, WhoKind};
+use super::{Action, Beyond, HeaderMatch, HeaderWants, LimitRule, Per, Rate, TrafficRule, WhoKind};
 
 /// Paging, sorting, search, what Magento's own scripts send, and what payment services return with.
 pub(super) const FACETS_BESIDES: [&str; 18] = [
@@ -139,8 +139,12 @@ fn facets() -> Vec<TrafficRule> {
     };
     let network = |amount, beyond| a_minute(amount, Per::Network, beyond);
     vec![
-        // A visitor's first page is seldom a filter that nobody has asked for before.
-        limit("facets-newcomers", WhoKind::NewVisitor, 1, of_php(1_000)),
+        // A visitor's first page is seldom a filter that nobody has asked for before. From the second one on a browser has
+        // cookies of Magento's scripts, long before there is a session.
+        TrafficRule {
+            headers: vec![HeaderMatch { name: "cookie".to_owned(), wants: HeaderWants::Absent }],
+            ..limit("facets-newcomers", WhoKind::NewVisitor, 1, of_php(1_000))
+        },
         limit("facets-network", WhoKind::Browser, 3, network(60, Beyond::Challenge)),
         limit("facets-all", WhoKind::Browser, 3, of_php(2_000)),
         limit("facets-visitor", WhoKind::Browser, 3, a_minute(60, Per::Session, Beyond::Wait)),
