@@ -54,6 +54,12 @@ impl Trust {
         softened_at > entry.stored_at().milliseconds() && entry.is_tagged()
     }
 
+    /// May this stale response stand in for purges that this node missed? One that came in from a snapshot
+    /// after everything went soft is stale by that, and was stored later.
+    pub fn may_have_missed(&self, entry: &Entry) -> bool {
+        self.softened_since(entry) || (entry.is_restored() && entry.is_tagged())
+    }
+
     /// Does this node not know the log's end?
     pub fn is_soft(&self, now: Moment) -> bool {
         now.milliseconds() >= self.proven_until.load(Ordering::Acquire)
@@ -66,5 +72,33 @@ impl Trust {
 
     pub(super) fn soften(&self, now: Moment) {
         self.softened_at.store(now.milliseconds().saturating_add(1), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::policy::CacheKey;
+    use crate::store::{Found, Store, Used, tests::page};
+
+    #[test]
+    fn what_came_in_after_everything_went_soft_may_have_missed_purges_too() {
+        let clock = Clock::manual();
+        let store = Store::new(&settings::Store::default(), clock.clone());
+        let trust = Trust::of(&settings::Fleet::default());
+        let before = store.insert(store.mark(), page("shop/before", &["a"])).expect("stored");
+        let mark = store.mark();
+        store.soften_tagged();
+        trust.soften(clock.now());
+        clock.advance(Duration::from_secs(1));
+        let later = store.restore(mark, page("shop/later", &["a"]), Used::default());
+        let later = later.expect("restored");
+        let key = CacheKey::for_tests(b"shop/later", b"");
+        assert!(matches!(store.lookup(&key, clock.now()), Found::Stale { .. }));
+        assert!(!trust.softened_since(&later), "it was stored later");
+        assert!(trust.may_have_missed(&before) && trust.may_have_missed(&later));
+        let fresh = store.insert(store.mark(), page("shop/fresh", &["a"])).expect("stored");
+        assert!(!trust.may_have_missed(&fresh));
     }
 }

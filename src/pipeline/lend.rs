@@ -107,7 +107,7 @@ impl Node {
     fn stale_for_others(&self, found: &Found) -> Option<(Stale, bool)> {
         let trust = self.parts.fleet.trust();
         match found {
-            Found::Stale { entry, stale_for } if !trust.softened_since(entry) => {
+            Found::Stale { entry, stale_for } if !trust.may_have_missed(entry) => {
                 let stale = Stale::new(Arc::clone(entry), *stale_for);
                 let is_servable = self.serves(&stale, *stale_for);
                 Some((stale, is_servable))
