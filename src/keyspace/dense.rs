@@ -12,8 +12,9 @@ use hashbrown::HashTable;
 
 /// So many entries are searched one by one.
 const UNINDEXED_MAX: usize = 8;
-/// What an entry takes beside its content: the allocator's rounding, and its part of the index.
-const ENTRY_BYTES: usize = 24;
+/// From so many entries on the row grows by a quarter, not by twice: what lies unused of it is memory that values could
+/// have.
+const DOUBLED_MAX: usize = 64;
 
 /// One for all maps; it is keyed at start, so that nobody can choose keys that collide.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -36,17 +37,15 @@ impl Heap for Box<[u8]> {
     }
 }
 
-/// What the allocator takes for so many bytes. Sizes are rounded up to four steps for each doubling, which
-/// is up to a fifth of a long value, and a sixteenth lies unused between values that come and go (as was
-/// measured). What is rounded of short ones is part of `ENTRY_BYTES`.
+/// What the allocator takes for so many bytes: a multiple of 16, or beyond 128 bytes one of four steps for each
+/// doubling, which is up to a fifth of a long value. A sixteenth lies unused between long values that come and go (as
+/// was measured).
 pub fn allocated(bytes: usize) -> usize {
+    const STEP_BYTES: usize = 16;
     const SHORT_BYTES: usize = 512;
-    if bytes <= SHORT_BYTES {
-        return bytes;
-    }
-    let step = bytes.next_power_of_two() / 8;
+    let step = (bytes.next_power_of_two() / 8).max(STEP_BYTES);
     let rounded = bytes.next_multiple_of(step);
-    rounded + rounded / 16
+    if bytes <= SHORT_BYTES { rounded } else { rounded + rounded / 16 }
 }
 
 #[derive(Clone, Debug)]
@@ -68,12 +67,15 @@ impl<V: Heap> Slot<V> {
 pub struct Dense<V> {
     slots: Vec<Slot<V>>,
     index: Option<Box<HashTable<u32>>>,
+    /// Bytes of the entries, each with its place in the row.
     bytes: usize,
+    /// Bytes of the row, unused places included, and of the index.
+    tables_bytes: usize,
 }
 
 impl<V> Default for Dense<V> {
     fn default() -> Self {
-        Self { slots: Vec::new(), index: None, bytes: 0 }
+        Self { slots: Vec::new(), index: None, bytes: 0, tables_bytes: 0 }
     }
 }
 
@@ -99,7 +101,29 @@ impl<V: Heap> Dense<V> {
 
     /// What all of it takes in memory, roughly.
     pub fn bytes(&self) -> usize {
+        (self.bytes - self.slots.len() * size_of::<Slot<V>>()) + self.tables_bytes
+    }
+
+    /// What the entries take of that: the sum of their [`Dense::cost`].
+    pub fn entries_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Counts what the row and the index take, after the row was made longer or shorter.
+    fn count_tables(&mut self) {
+        let row = allocated(self.slots.capacity() * size_of::<Slot<V>>());
+        let index = self.index.as_ref().map_or(0, |index| {
+            allocated(size_of::<HashTable<u32>>()) + allocated(index.allocation_size())
+        });
+        self.tables_bytes = row + index;
+    }
+
+    /// Makes room in the row for one more.
+    fn grow(&mut self) {
+        let number = self.slots.len();
+        if number == self.slots.capacity() && number >= DOUBLED_MAX {
+            self.slots.reserve_exact(number / 4);
+        }
     }
 
     /// Where an entry stands now.
@@ -174,7 +198,8 @@ impl<V: Heap> Dense<V> {
 
     fn push(&mut self, hash: u64, key: &[u8], value: V) -> usize {
         self.bytes += Self::cost(key, &value);
-        let at = self.slots.len();
+        let (at, capacity) = (self.slots.len(), self.slots.capacity());
+        self.grow();
         self.slots.push(Slot { key: key.into(), hash, value });
         let slots = &self.slots;
         match &mut self.index {
@@ -184,6 +209,9 @@ impl<V: Heap> Dense<V> {
             }
             None if slots.len() > UNINDEXED_MAX => self.build_index(),
             None => {}
+        }
+        if self.slots.capacity() != capacity || at == UNINDEXED_MAX {
+            self.count_tables();
         }
         at
     }
@@ -225,17 +253,26 @@ impl<V: Heap> Dense<V> {
     }
 
     /// The same row, which is to be taken apart from its end alone.
-    pub fn without_index(self) -> Self {
-        Self { index: None, ..self }
+    pub fn without_index(mut self) -> Self {
+        self.index = None;
+        self.count_tables();
+        self
     }
 
     /// Takes the last of a row without an index.
     pub fn pop(&mut self) -> Option<Slot<V>> {
-        self.slots.pop()
+        let slot = self.slots.pop()?;
+        self.bytes -= slot.cost();
+        self.shrink();
+        Some(slot)
     }
 
     /// Gives memory back once most of the row is gone.
     fn shrink(&mut self) {
+        if self.slots.is_empty() {
+            *self = Self::default();
+            return;
+        }
         let wanted = self.slots.len() * 2;
         if self.slots.capacity() > 64 && self.slots.len() < self.slots.capacity() / 4 {
             self.slots.shrink_to(wanted);
@@ -243,12 +280,13 @@ impl<V: Heap> Dense<V> {
             if let Some(index) = &mut self.index {
                 index.shrink_to(wanted, |at| slots[*at as usize].hash);
             }
+            self.count_tables();
         }
     }
 
     /// What an entry takes in memory, roughly.
     pub fn cost(key: &[u8], value: &V) -> usize {
-        size_of::<Slot<V>>() + ENTRY_BYTES + key.len() + value.heap_bytes()
+        size_of::<Slot<V>>() + allocated(key.len()) + value.heap_bytes()
     }
 }
 
@@ -258,10 +296,11 @@ mod tests {
 
     #[test]
     fn sizes_are_what_the_allocator_takes() {
-        let sizes = [0, 512, 513, 640, 641, 1_024, 1_025, 20_000, 1_200_000];
-        let expected = [0, 512, 640, 640, 768, 1_024, 1_280, 20_480, 1_310_720];
+        let sizes = [0, 1, 36, 129, 512, 513, 640, 641, 1_024, 1_025, 20_000, 1_200_000];
+        let expected = [0, 16, 48, 160, 512, 640, 640, 768, 1_024, 1_280, 20_480, 1_310_720];
         let rounded = |bytes| allocated(bytes) - allocated(bytes) / 17;
-        assert_eq!(sizes.map(|bytes| if bytes > 512 { rounded(bytes) } else { bytes }), expected);
+        let sizes = sizes.map(|it| if it > 512 { rounded(it) } else { allocated(it) });
+        assert_eq!(sizes, expected);
     }
 
     use proptest::prelude::*;

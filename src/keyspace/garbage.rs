@@ -32,6 +32,16 @@ impl Garbage {
         self.databases.is_empty() && self.hashes.is_empty() && self.sets.is_empty()
     }
 
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        let databases: usize = self.databases.iter().map(Dense::bytes).sum();
+        let hashes: usize = self.hashes.iter().map(Dense::bytes).sum();
+        databases + hashes + self.sets.iter().map(Dense::bytes).sum::<usize>()
+    }
+
     /// Takes about so many bytes out; `None`: there is nothing.
     pub fn take(&mut self, bytes: usize) -> Option<Freed> {
         if self.is_empty() {

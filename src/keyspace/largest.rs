@@ -252,7 +252,8 @@ mod tests {
             assert_eq!((&*largest.sets[0].key, largest.sets[0].length), (&b"first"[..], 300));
             assert!(largest.values.is_sorted_by(|a, b| a.bytes >= b.bytes));
             assert!(largest.values.iter().all(|it| &*it.key != b"ended"));
-            assert_eq!(largest.values[0].length, 299, "v257");
+            // What the allocator rounds up to the same takes the same.
+            assert!((257..300).contains(&largest.values[0].length), "{:?}", largest.values[0]);
             let sizes: Vec<_> = largest.values.iter().map(|it| it.bytes).collect();
             assert_eq!(known.get_or_insert_with(|| sizes.clone()), &sizes);
         }

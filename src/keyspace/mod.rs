@@ -279,10 +279,11 @@ impl Keyspace {
         }
     }
 
-    /// Bytes which keys and values take in memory, with what holds them together, and with what is known of
-    /// cleans.
+    /// Bytes which keys and values take in memory, with what holds them together, with what was emptied and not
+    /// dropped yet, and with what is known of cleans.
     pub fn memory_bytes(&self) -> usize {
-        self.entries_bytes() + self.coherence.as_ref().map_or(0, |coherence| coherence.bytes())
+        let cleans = self.coherence.as_ref().map_or(0, |coherence| coherence.bytes());
+        self.entries_bytes() + self.garbage.bytes() + cleans
     }
 
     fn entries_bytes(&self) -> usize {

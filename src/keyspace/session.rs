@@ -461,6 +461,9 @@ impl Keyspace {
             return true;
         }
         let is_full = |keyspace: &Self| keyspace.memory_bytes() > keyspace.bounds.memory_max_bytes;
+        while is_full(self) && !self.garbage.is_empty() {
+            self.free_some(more_bytes);
+        }
         if is_full(self) {
             self.expire(now_ms, SEARCHED_FOR_ROOM);
         }

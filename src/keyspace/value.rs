@@ -31,8 +31,8 @@ impl Heap for Value {
     fn heap_bytes(&self) -> usize {
         match self {
             Self::String(text) => allocated(text.capacity()),
-            Self::Hash(fields) => size_of::<Hash>() + fields.bytes(),
-            Self::Set(members) => size_of::<Set>() + members.bytes(),
+            Self::Hash(fields) => allocated(size_of::<Hash>()) + fields.bytes(),
+            Self::Set(members) => allocated(size_of::<Set>()) + members.bytes(),
         }
     }
 }

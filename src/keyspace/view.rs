@@ -195,7 +195,7 @@ impl View<'_> {
         let found = self.place(key);
         let commands = self.keyspace.commands as u32;
         let database = &mut self.keyspace.databases[self.at];
-        let (mut is_set, before) = (false, database.entries.bytes());
+        let (mut is_set, before) = (false, database.entries.entries_bytes());
         let place = found.unwrap_or_else(|| database.entries.add(key, Entry::new(make(), None)));
         let changed = database.entries.change_at(place, |entry| {
             entry.used.set(commands);
@@ -212,7 +212,7 @@ impl View<'_> {
         let (is_changed, is_empty, result) = changed.ok_or(Error::WRONG_TYPE)?;
         if is_set {
             database.sets.number += usize::from(found.is_none());
-            database.sets.bytes = (database.sets.bytes + database.entries.bytes()) - before;
+            database.sets.bytes = (database.sets.bytes + database.entries.entries_bytes()) - before;
         }
         if is_empty {
             self.take(key);
