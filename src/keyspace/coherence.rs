@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::clean::Clean;
 use super::fence::Fence;
+use super::garbage::AT_ONCE_MAX_KEYS;
 use super::layout::TagSets;
 use super::own::{self, Covered, Look, Own};
 use super::view::View;
@@ -219,8 +220,9 @@ impl Coherence {
     /// Removes what a tag's set names here, and the set.
     fn clean_tag(&self, view: &mut View<'_>, set: &[u8]) {
         let entries = &view.keyspace.databases[view.at].entries;
+        let are_many = own::members(entries, set).is_some_and(|own| own.len() > AT_ONCE_MAX_KEYS);
         self.remove_all(view, &own::values(entries, &self.rules.tag_sets, set));
-        view.remove(set);
+        view.remove_one_of(set, are_many);
         for pair in &self.rules.tag_sets {
             let (Some(tag), Some(list)) = (pair.of_set(set), pair.list()) else { continue };
             if matches!(view.set(list), Ok(Some(_))) {
@@ -234,10 +236,11 @@ impl Coherence {
     }
 
     pub fn remove_all(&self, view: &mut View<'_>, keys: &[Vec<u8>]) {
+        let are_many = keys.len() > AT_ONCE_MAX_KEYS;
         for key in keys.iter().filter(|key| !self.rules.is_private(key)) {
             // No command says that this goes, too.
             view.keyspace.effects.push(view.at, &[b"DEL", key]);
-            view.remove(key);
+            view.remove_one_of(key, are_many);
         }
     }
 

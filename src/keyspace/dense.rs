@@ -259,6 +259,15 @@ impl<V: Heap> Dense<V> {
         self
     }
 
+    /// Puts an entry at the end of a row that has no index, whatever its key.
+    pub fn push_unindexed(&mut self, key: Box<[u8]>, value: V) {
+        let slot = Slot { key, hash: 0, value };
+        self.bytes += slot.cost();
+        self.grow();
+        self.slots.push(slot);
+        self.count_tables();
+    }
+
     /// Takes the last of a row without an index.
     pub fn pop(&mut self) -> Option<Slot<V>> {
         let slot = self.slots.pop()?;

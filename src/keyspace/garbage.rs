@@ -8,10 +8,15 @@ use super::value::{Entry, Hash, Set, Value};
 /// Entries that take so much are not dropped while everybody waits.
 const AT_ONCE_MAX_BYTES: usize = 256 << 10;
 
-/// Emptied databases, and large values of theirs.
+/// A clean of more keys leaves them to be dropped later.
+pub(super) const AT_ONCE_MAX_KEYS: usize = 100;
+
+/// Emptied databases, large values of theirs, and what was cleaned together with many others.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
     databases: Vec<Dense<Entry>>,
+    /// Without an index, too.
+    cleaned: Dense<Entry>,
     hashes: Vec<Hash>,
     sets: Vec<Set>,
 }
@@ -28,8 +33,21 @@ impl Garbage {
         }
     }
 
+    /// Takes in one entry of many that are cleaned together.
+    pub fn add_entry(&mut self, key: Box<[u8]>, entry: Entry) {
+        self.cleaned.push_unindexed(key, entry);
+    }
+
+    /// Takes in the members of a set.
+    pub fn add_set(&mut self, members: Set) {
+        self.sets.push(members.without_index());
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.databases.is_empty() && self.hashes.is_empty() && self.sets.is_empty()
+        self.databases.is_empty()
+            && self.cleaned.is_empty()
+            && self.hashes.is_empty()
+            && self.sets.is_empty()
     }
 
     /// What it takes in memory, roughly.
@@ -39,7 +57,10 @@ impl Garbage {
         }
         let databases: usize = self.databases.iter().map(Dense::bytes).sum();
         let hashes: usize = self.hashes.iter().map(Dense::bytes).sum();
-        databases + hashes + self.sets.iter().map(Dense::bytes).sum::<usize>()
+        databases
+            + self.cleaned.bytes()
+            + hashes
+            + self.sets.iter().map(Dense::bytes).sum::<usize>()
     }
 
     /// Takes about so many bytes out; `None`: there is nothing.
@@ -51,9 +72,12 @@ impl Garbage {
         let mut left = bytes;
         take_of(&mut self.sets, &mut left, &mut freed.2);
         take_of(&mut self.hashes, &mut left, &mut freed.1);
-        let begins = freed.0.len();
+        if left > 0 && !self.cleaned.is_empty() {
+            // A row of its own, so that it goes the same way.
+            self.databases.push(std::mem::take(&mut self.cleaned));
+        }
         take_of(&mut self.databases, &mut left, &mut freed.0);
-        for slot in &mut freed.0[begins..] {
+        for slot in &mut freed.0 {
             if slot.value.heap_bytes() <= AT_ONCE_MAX_BYTES {
                 continue;
             }

@@ -56,7 +56,7 @@ use dense::Dense;
 use effects::Effects;
 use eviction::Sets;
 use garbage::Garbage;
-use value::Entry;
+use value::{Entry, Set};
 use watch::Watches;
 
 pub use clean::Clean;
@@ -260,6 +260,11 @@ impl Keyspace {
     /// `None`: there is nothing.
     pub fn take_freed(&mut self, bytes: usize) -> Option<Freed> {
         self.garbage.take(bytes)
+    }
+
+    /// Has the members of a set that is gone dropped later.
+    fn free_later(&mut self, members: Set) {
+        self.garbage.add_set(members);
     }
 
     /// Drops more of what was emptied than a command takes.

@@ -171,6 +171,22 @@ impl View<'_> {
         entry
     }
 
+    /// Removes one key of many that are cleaned together, whose memory is freed later; was it there?
+    pub fn discard(&mut self, key: &[u8]) -> bool {
+        let Some(place) = self.place(key) else { return false };
+        let database = self.database();
+        let (own, entry) = database.entries.remove_at(place);
+        database.forget(&own, &entry);
+        self.keyspace.garbage.add_entry(own, entry);
+        self.changed(key);
+        true
+    }
+
+    /// Removes a key, whose memory is freed later where `is_one_of_many`; was it there?
+    pub fn remove_one_of(&mut self, key: &[u8], is_one_of_many: bool) -> bool {
+        if is_one_of_many { self.discard(key) } else { self.remove(key).is_some() }
+    }
+
     /// Says when a key ends, or that it does not; the key must be there.
     pub fn set_end(&mut self, key: &[u8], expires_ms: Option<i64>) {
         let database = self.database();

@@ -2,14 +2,16 @@
 
 use super::super::command::{Call, Done};
 use super::super::error::Error;
+use super::super::garbage::AT_ONCE_MAX_KEYS;
 use super::super::view::View;
 use crate::resp::{self, write};
 
 pub fn del(call: &mut Call<'_>) -> Done {
     let keys: Vec<&[u8]> = call.args(1).collect();
     let left = call.deletes(&keys);
+    let are_many = keys.len() > AT_ONCE_MAX_KEYS;
     let removed =
-        keys.into_iter().filter(|key| !call.spares(key) && call.view.remove(key).is_some());
+        keys.into_iter().filter(|key| !call.spares(key) && call.view.remove_one_of(key, are_many));
     let removed = removed.count();
     call.remove_left(&left);
     call.count(removed);

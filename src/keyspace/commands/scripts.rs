@@ -5,8 +5,9 @@ use aws_lc_rs::digest;
 
 use super::super::command::{Call, Done};
 use super::super::error::Error;
+use super::super::garbage::AT_ONCE_MAX_KEYS;
 use super::super::guard;
-use super::super::value::Set;
+use super::super::value::{Entry, Set, Value};
 use crate::resp::{self, write};
 
 /// One that is done here.
@@ -288,14 +289,41 @@ fn clean_sets_of(
 
 /// Deletes the keys whose ids are in a set, and the set.
 fn clean_set(call: &mut Call<'_>, set: &[u8], prefix: &[u8], all_ids: Option<&[u8]>) -> Done {
-    for id in call.step_members(set)? {
-        call.step_delete(&[prefix, &id].concat());
-        if let Some(all_ids) = all_ids {
-            call.step_take_out(all_ids, &[&id])?;
+    let are_many = call.view.set(set)?.is_some_and(|own| own.len() > AT_ONCE_MAX_KEYS);
+    if !are_many {
+        let ids = call.step_members(set)?;
+        for id in &ids {
+            call.step_delete(&[prefix, id].concat());
+        }
+        take_out_ids(call, all_ids, ids.iter().map(|id| &**id))?;
+        call.step_delete(set);
+        return Ok(());
+    }
+    // Everybody waits until they are gone: what they take is freed later, and nothing is copied.
+    let Some(Entry { value: Value::Set(ids), .. }) = call.view.remove(set) else { return Ok(()) };
+    call.tell(&[b"DEL", set]);
+    let mut key = prefix.to_vec();
+    for (id, ()) in ids.iter() {
+        key.truncate(prefix.len());
+        key.extend_from_slice(id);
+        if call.view.discard(&key) {
+            call.tell(&[b"DEL", &key]);
         }
     }
-    call.step_delete(set);
-    Ok(())
+    let done = take_out_ids(call, all_ids, ids.iter().map(|(id, ())| id));
+    call.view.keyspace.free_later(*ids);
+    done
+}
+
+/// Takes ids out of the set of all, where that is kept.
+fn take_out_ids<'i>(
+    call: &mut Call<'_>,
+    all_ids: Option<&[u8]>,
+    ids: impl Iterator<Item = &'i [u8]>,
+) -> Done {
+    let Some(all_ids) = all_ids else { return Ok(()) };
+    let ids: Vec<&[u8]> = ids.collect();
+    call.step_take_out(all_ids, &ids)
 }
 
 /// KEYS: tags. ARGV: prefix of keys, the set of all tags, the set of all ids, prefix of a tag's set, whether
