@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+mod room;
+
 #[derive(Default)]
 struct Fake {
     orders: Mutex<Vec<PurgeOrder>>,
@@ -546,27 +548,4 @@ async fn only_this_machine_or_the_token_takes_a_server_out() {
         assert_eq!(closed.ask("POST", path, &wrong, "").await.status, 401);
         assert_eq!(closed.node.state.readiness().phase(), Phase::Starting, "nothing was begun");
     }
-}
-
-#[tokio::test]
-async fn the_waiting_room_is_switched_by_hand_and_left_to_the_settings_again() {
-    let api = api("");
-    const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
-    for (order, by_hand) in [
-        ("{\"on\":true}", Value::Bool(true)),
-        ("{\"on\":false}", Value::Bool(false)),
-        ("{\"on\":null}", Value::Null),
-    ] {
-        let answer = api.ask("POST", "/room", JSON, order).await;
-        assert_eq!((answer.status, &answer.json()["by_hand"]), (200, &by_hand), "{order}");
-    }
-    api.node.room.lock().waiting = 7;
-    assert_eq!(api.ask("GET", "/room", &[], "").await.json()["waiting"], 7);
-    let answer = api.ask("POST", "/room", JSON, "{\"clear\":true}").await;
-    assert_eq!(answer.json()["waiting"], 0);
-    for wrong in ["{}", "{\"on\":1}", "{\"clear\":false}", "{\"on\":true,\"clear\":true}", "on"] {
-        assert_eq!(api.ask("POST", "/room", JSON, wrong).await.status, 400, "{wrong}");
-    }
-    assert_eq!(api.ask("POST", "/room", &[], "{\"on\":true}").await.status, 415);
-    assert_eq!(api.ask("PUT", "/room", &[], "").await.status, 405);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Rate;
-use super::admission::{CALLBACK_PATHS, CART_PATHS, CHECKOUT_PATHS};
+use super::admission::{ADMIN_PATHS, CALLBACK_PATHS, CART_PATHS, CHECKOUT_PATHS};
 use super::reader::Reader;
 use super::syntax::{self, Syntax};
 use super::traffic_rules;
@@ -74,17 +74,8 @@ impl WaitingRoom {
 
 /// Where orders are placed and paid for, where machines ask, and where the shop's own people work.
 fn free_paths() -> Vec<String> {
-    let others = [
-        "/admin",
-        "/*/admin",
-        "/admin_*",
-        "/*/admin_*",
-        "/rest",
-        "/soap",
-        "/graphql",
-        "/*/graphql",
-    ];
-    let lists: [&[&str]; 4] = [&CALLBACK_PATHS, &CART_PATHS, &CHECKOUT_PATHS, &others];
+    let apis = ["/rest", "/soap", "/graphql", "/*/graphql"];
+    let lists: [&[&str]; 5] = [&CALLBACK_PATHS, &CART_PATHS, &CHECKOUT_PATHS, &ADMIN_PATHS, &apis];
     lists.concat().into_iter().map(str::to_owned).collect()
 }
 
