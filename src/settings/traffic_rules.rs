@@ -200,7 +200,7 @@ impl GivenLimit {
         if field.is_some() && !fleet {
             return Err("field needs fleet = true: the content is read where something may wait");
         }
-        if !fleet && !(forms.is_empty() && operations.is_empty()) {
+        if !fleet && (!forms.is_empty() || !operations.is_empty()) {
             return Err(
                 "forms and operations need fleet = true: the content is read where something may wait",
             );

@@ -59,10 +59,10 @@ impl Rule {
     pub fn beyond(&self, asked: &Asked<'_>, again: Duration, is_of_php: bool) -> Option<No> {
         let denial = match self.limit()?.beyond {
             Beyond::Wait => Denial::Wait(again),
-            Beyond::Stored => Denial::Stored(Some(again)),
             Beyond::Challenge if asked.needs_no_challenge() => return None,
             Beyond::Challenge if asked.can_be_challenged() => Denial::Challenge,
-            Beyond::Challenge => Denial::Stored(Some(again)),
+            // A script has nobody whom it could show a puzzle.
+            Beyond::Stored | Beyond::Challenge => Denial::Stored(Some(again)),
         };
         Some(No { is_of_php, ..self.no(denial) })
     }
@@ -522,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_set_has_room_for_all_rules_that_settings_take() {
-        assert!(settings::TRAFFIC_RULES_MAX <= RULES_MAX);
+        const { assert!(settings::TRAFFIC_RULES_MAX <= RULES_MAX) };
         assert_eq!(settings::TRAFFIC_TOGETHER_MAX, RULES_MAX);
     }
 }
