@@ -204,7 +204,7 @@ fn no_path_chooses_the_script_or_its_path_info() {
 #[test]
 fn a_kept_connection_to_php_never_serves_the_rest_of_a_cut_exchange() {
     let php = Php::with_front_controller("echo.php", 2);
-    let parvis = Parvis::before_php(&php)
+    let parvis = Parvis::before_php_with_knobs(&php)
         .with("origin.keep_alive", "\"20s\"")
         .with("origin.concurrency_max", "2")
         .start();

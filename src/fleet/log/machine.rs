@@ -309,17 +309,17 @@ impl Machine {
             }
             None => self.prove_by_looks(at),
         }
+        // What this process appended it has applied before.
+        let own = at.entry.and_then(|name| self.own_names.get_mut(&name));
+        let is_own = own.is_some();
+        if let Some(known) = own {
+            known.read = Some((at.epoch, at.sequence));
+        }
         match entry.order {
             None => actions.push(Action::Soften(Cause::Unreadable)),
             Some(Order::Soften) => actions.push(Action::Soften(Cause::Lost)),
-            Some(order) => {
-                // What this process appended it has applied before.
-                let own = at.entry.and_then(|name| self.own_names.get_mut(&name));
-                match own {
-                    Some(known) => known.read = Some((at.epoch, at.sequence)),
-                    None => actions.push(Action::Apply(order)),
-                }
-            }
+            Some(_) if is_own => {}
+            Some(order) => actions.push(Action::Apply(order)),
         }
         actions
     }

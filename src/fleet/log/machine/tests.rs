@@ -63,6 +63,15 @@ fn an_answer_that_entries_have_overtaken_is_no_end_that_went_back() {
 }
 
 #[test]
+fn an_own_word_of_lost_purges_that_is_read_before_its_acknowledgement_is_no_other_log() {
+    let mut machine = found(at(3));
+    let name = Token::new([4; 16]);
+    machine.appending(name, Order::Soften, seconds(1));
+    assert_eq!(causes(&machine.entry(entry(4), seconds(1))), []);
+    assert_eq!(causes(&machine.appended(name, (EPOCH, 4), seconds(1))), []);
+}
+
+#[test]
 fn gaps_other_chains_and_other_epochs_are_told_apart() {
     let mut machine = found(at(3));
     assert_eq!(causes(&machine.entry(entry(4), seconds(1))), []);
