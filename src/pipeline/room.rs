@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use super::visit::Visit;
 use super::{Node, Outcome};
 use crate::error_pages;
-use crate::exchange::{Request, Response, Scheme, split_target};
+use crate::exchange::{Response, Scheme, split_target};
 use crate::observe::Verdict;
 use crate::policy;
 use crate::policy::matching::{PathPattern, Segments};
@@ -84,7 +84,7 @@ impl Node {
         if self.is_bot(visit) {
             return Some(come_again(room.settings().refresh));
         }
-        if !is_navigation(&visit.request) || self.is_at_home(visit).await {
+        if !Challenge::can_show(&visit.request) || self.is_at_home(visit).await {
             return None;
         }
         match room.ask(place).await {
@@ -153,11 +153,6 @@ pub(super) fn keep_in(visit: &Visit, outcome: &mut Outcome) {
 
 fn secured(visit: &Visit, cookie: String) -> String {
     if visit.client.scheme == Scheme::Https { cookie + "; Secure" } else { cookie }
-}
-
-/// Does a visitor go to a page?
-fn is_navigation(request: &Request) -> bool {
-    Challenge::can_show(request)
 }
 
 /// A place in the line is of no use to a machine.

@@ -14,6 +14,7 @@ mod raw;
 mod stream;
 mod version;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -207,6 +208,18 @@ impl Redis {
         let answer = link.ask(command, self.timeout).await;
         self.judge(number, answer.as_ref().err());
         answer
+    }
+
+    /// The same, within the time for a command, whether a connection stands or not. One that has to be made first comes to
+    /// its end all the same, for the next question.
+    pub async fn ask_in_time(self: &Arc<Self>, command: Command) -> Result<Reply, RedisError> {
+        let asking = Arc::clone(self);
+        let asked = tokio::spawn(async move { asking.ask(&command).await });
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_stopped)) => Err(RedisError::Away),
+            Err(_elapsed) => Err(RedisError::TimedOut(self.timeout)),
+        }
     }
 
     /// Asks several questions at once, which are answered in their order. An error of the server

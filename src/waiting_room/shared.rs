@@ -58,7 +58,7 @@ impl Shared {
         (epoch, now_ms): (u64, u64),
     ) -> Result<Drawn, RedisError> {
         let command = self.command("draw", rules, (epoch, now_ms)).number(u8::from(may_enter));
-        let reply = self.ask(command).await?;
+        let reply = self.redis.ask_in_time(command).await?;
         let [epoch, number, is_inside] = reply.list().unwrap_or_default() else {
             return Err(RedisError::Unexpected);
         };
@@ -81,7 +81,8 @@ impl Shared {
         at: (u64, u64),
     ) -> Result<Entered, RedisError> {
         let command = self.command("enter", rules, at);
-        let reply = self.ask(command.number(ticket.epoch).number(ticket.number)).await?;
+        let reply =
+            self.redis.ask_in_time(command.number(ticket.epoch).number(ticket.number)).await?;
         match reply.bytes() {
             Some(b"inside") => Ok(Entered::Inside),
             Some(b"waits") => Ok(Entered::Waits),
@@ -108,7 +109,7 @@ impl Shared {
             command.arg(format!("{}.{}", ticket.epoch, ticket.number))
         });
         let command = step.seen.iter().fold(command.number(seen_in), Command::number);
-        stepped(&self.ask(command).await?)
+        stepped(&self.redis.ask_in_time(command).await?)
     }
 
     /// What a command said, on any node.
@@ -116,7 +117,7 @@ impl Shared {
     /// # Errors
     /// As for [`Shared::draw`].
     pub async fn by_hand(&self) -> Result<Option<bool>, RedisError> {
-        Ok(switch_of(&self.ask(Command::new("GET").arg(&self.keys[5])).await?))
+        Ok(switch_of(&self.redis.ask_in_time(Command::new("GET").arg(&self.keys[5])).await?))
     }
 
     /// Tells all nodes what a command said. It stays until another one takes it back.
@@ -129,7 +130,7 @@ impl Shared {
             Some(is_on) => Command::new("SET").arg(switch).arg(if is_on { "on" } else { "off" }),
             None => Command::new("DEL").arg(switch),
         };
-        self.ask(command).await.map(drop)
+        self.redis.ask_in_time(command).await.map(drop)
     }
 
     /// Ends the line: who waits or is inside is not known any more.
@@ -138,7 +139,7 @@ impl Shared {
     /// As for [`Shared::draw`].
     pub async fn clear(&self) -> Result<(), RedisError> {
         let command = self.keys[..5].iter().fold(Command::new("DEL"), Command::arg);
-        self.ask(command).await.map(drop)
+        self.redis.ask_in_time(command).await.map(drop)
     }
 
     fn command(&self, what: &str, rules: &Rules, (epoch, now_ms): (u64, u64)) -> Command {
@@ -147,17 +148,6 @@ impl Shared {
         let Rules { visitors_max, hold_ms, idle_ms, absent_ms, waiting_max } = *rules;
         let numbers = [epoch, now_ms, visitors_max, hold_ms, idle_ms, absent_ms, waiting_max];
         numbers.into_iter().fold(command.arg(what), Command::number)
-    }
-
-    async fn ask(&self, command: Command) -> Result<Reply, RedisError> {
-        let (asking, timeout) = (Arc::clone(&self.redis), self.redis.timeout());
-        // A task of its own, since to connect may take longer, and should come to its end all the same.
-        let asked = tokio::spawn(async move { asking.ask(&command).await });
-        match tokio::time::timeout(timeout, asked).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(_stopped)) => Err(RedisError::Away),
-            Err(_elapsed) => Err(RedisError::TimedOut(timeout)),
-        }
     }
 }
 

@@ -155,15 +155,8 @@ impl Budgets {
         redis: &Arc<Redis>,
         takings: &[Taking<'_>],
     ) -> Result<Vec<Taken>, RedisError> {
-        let (command, timeout) = (self.command(takings), redis.timeout());
-        // A task of its own, since to connect may take longer, and should come to its end all the same.
-        let asking = Arc::clone(redis);
-        let asked = tokio::spawn(async move { asking.ask(&command).await });
-        match tokio::time::timeout(timeout, asked).await {
-            Ok(Ok(reply)) => waits_of(&reply?, takings.len()),
-            Ok(Err(_stopped)) => Err(RedisError::Away),
-            Err(_elapsed) => Err(RedisError::TimedOut(timeout)),
-        }
+        let reply = redis.ask_in_time(self.command(takings)).await?;
+        waits_of(&reply, takings.len())
     }
 
     /// The script goes with each question, as those of the fleet do: it is two kilobytes, and one that Redis has forgotten
