@@ -4,7 +4,7 @@
 //!
 //! | level | modules | job |
 //! | --- | --- | --- |
-//! | 0 | [`settings`], [`clock`], [`body`], [`fields`], [`exchange`], [`reason`], [`random`] | shared primitives; they know no routes |
+//! | 0 | [`settings`], [`clock`], [`body`], [`fields`], [`exchange`], [`reason`], [`random`], [`unix_stream`] | shared primitives; they know no routes |
 //! | 1 | [`policy`] | pure rules: request -> `Plan`, response -> `Storable` or a reason |
 //! | 1 | [`snapshot`] | stored responses as bytes, on their way |
 //! | 1 | [`resp`] | the protocol of Redis as bytes |
@@ -29,6 +29,7 @@ pub mod fields;
 pub mod random;
 pub mod reason;
 pub mod settings;
+pub mod unix_stream;
 
 pub mod policy;
 pub mod resp;

@@ -413,9 +413,7 @@ fn from(accepted: &Accepted) -> From {
             From { peer: peer.to_string(), local, is_unix: false, pid: None }
         }
         Accepted::Unix(stream) => {
-            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-            let path = stream.local_addr().ok();
-            let path = path.as_ref().and_then(|local| local.as_pathname());
+            let (pid, path) = (stream.peer_pid(), stream.local_path());
             let path = path.map(|path| format!("{}:0", path.display())).unwrap_or_default();
             From { peer: path.clone(), local: path, is_unix: true, pid }
         }

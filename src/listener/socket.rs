@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,10 +14,11 @@ use rustix::fs::sendfile;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use crate::exchange::Peer;
 use crate::settings::Endpoint;
+use crate::unix_stream::UnixStream;
 
 /// Connections that the kernel may hold for us before we accept them.
 const BACKLOG: i32 = 4_096;
@@ -161,7 +163,7 @@ fn is_in_the_way(path: &Path) -> io::Result<bool> {
 
 /// Removes a socket file that a process has left behind, but never one on which somebody listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    match std::os::unix::net::UnixStream::connect(path) {
+    match net::UnixStream::connect(path) {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path)
@@ -180,7 +182,7 @@ impl BoundListener {
     }
 
     /// A Unix socket that was opened before.
-    pub fn from_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+    pub fn from_unix(listener: net::UnixListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
         tune(&SockRef::from(&listener), false)?;
@@ -264,7 +266,8 @@ impl Acceptor {
                 Ok(Accepted::Tcp { stream, peer, local })
             }
             Self::Unix(listener) => {
-                listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
+                let (stream, _) = listener.accept().await?;
+                UnixStream::new(stream.into_std()?.into()).map(Accepted::Unix)
             }
         }
     }
@@ -279,7 +282,7 @@ impl Accepted {
         }
         socket.set_nonblocking(true)?;
         if socket.domain()? == Domain::UNIX {
-            return UnixStream::from_std(socket.into()).map(Self::Unix);
+            return UnixStream::new(socket.into()).map(Self::Unix);
         }
         let stream = TcpStream::from_std(socket.into())?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr().ok());
@@ -298,7 +301,7 @@ impl Accepted {
         // The runtime does not know yet whether it can be written to; the system does.
         let _ = match self {
             Self::Tcp { stream, .. } => stream.into_std().and_then(|mut it| it.write(word)),
-            Self::Unix(stream) => stream.into_std().and_then(|mut it| it.write(word)),
+            Self::Unix(stream) => stream.write_now(word),
         };
     }
 }

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::OriginError;
 use crate::settings::Endpoint;
+use crate::unix_stream::UnixStream;
 
 /// The first pause before a Unix socket whose backlog is full is tried again.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
@@ -59,9 +59,7 @@ async fn open(endpoint: &Endpoint) -> io::Result<Connection> {
         }
         Endpoint::Unix(path) => {
             // It is open at once or not at all, so nothing need be waited for.
-            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-            socket.connect(&SockAddr::unix(path)?)?;
-            UnixStream::from_std(socket.into()).map(Connection::Unix)
+            UnixStream::connect(path).map(Connection::Unix)
         }
     }
 }

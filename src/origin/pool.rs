@@ -91,12 +91,15 @@ async fn reap(pool: Weak<Pool>, mut pause: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unix_stream::UnixStream;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::UnixStream;
+    use tokio::net;
 
-    fn pair() -> (Connection, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().expect("pair");
-        (Connection::Unix(ours), theirs)
+    fn pair() -> (Connection, net::UnixStream) {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("pair");
+        theirs.set_nonblocking(true).expect("set");
+        let theirs = net::UnixStream::from_std(theirs).expect("watched");
+        (Connection::Unix(UnixStream::new(ours.into()).expect("watched")), theirs)
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use super::sources;
 
 const LEVELS: &[&[&str]] = &[
-    &["settings", "clock", "body", "fields", "exchange", "reason", "random"],
+    &["settings", "clock", "body", "fields", "exchange", "reason", "random", "unix_stream"],
     &["policy", "snapshot", "resp", "tokens"],
     &["store", "observe", "redis_pool", "keyspace", "admission", "error_pages"],
     &[
@@ -23,7 +23,8 @@ const LEVELS: &[&[&str]] = &[
 ];
 
 /// Level 0 is one floor of primitives which may stand on each other, in this order.
-const GROUND: &[&str] = &["clock", "random", "fields", "reason", "body", "settings", "exchange"];
+const GROUND: &[&str] =
+    &["unix_stream", "clock", "random", "fields", "reason", "body", "settings", "exchange"];
 
 fn level(module: &str) -> Option<usize> {
     LEVELS.iter().position(|modules| modules.contains(&module))
