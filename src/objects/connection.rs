@@ -4,15 +4,16 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::buffers::Held;
 use super::messages::{Key, Touched};
 use super::{Objects, Stay, onward};
+use crate::clock::Moment;
 use crate::keyspace::{After, Session};
 use crate::resp::{ProtocolError, ReadState, Request, read_request, write};
 use crate::settings::Endpoint;
@@ -62,6 +63,7 @@ struct Client<'a> {
     awaited: Vec<Key>,
     /// Bytes that are read at once: more where all the room was filled.
     chunk_bytes: usize,
+    silence: Silence<'a>,
 }
 
 impl Objects {
@@ -85,6 +87,7 @@ impl Objects {
             held: self.buffers.hold(),
             awaited: Vec::new(),
             chunk_bytes: READ_MIN_BYTES,
+            silence: Silence::new(self),
         };
         match client.run(&mut stream, &stay).await {
             End::Refused => {
@@ -159,15 +162,16 @@ impl Client<'_> {
             Stay::Elsewhere => may_leave,
             Stay::Nowhere => may_leave && !is_amid,
         };
-        let mut reading = pin!(stream.read_buf(&mut self.read));
-        let reading = poll_fn(|context| match reading.as_mut().poll(context) {
-            Poll::Pending if must_leave() => Poll::Ready(Err(End::Told)),
-            read => read.map_err(End::from),
+        self.silence.begin();
+        let read = poll_fn(|context| {
+            let reading = pin!(stream.read_buf(&mut self.read));
+            match reading.poll(context) {
+                Poll::Pending if must_leave() => Poll::Ready(Err(End::Told)),
+                Poll::Pending => self.silence.poll(context).map(|()| Ok(0)),
+                Poll::Ready(read) => Poll::Ready(read.map_err(End::from)),
+            }
         });
-        let read = match self.objects.idle_timeout {
-            None => reading.await?,
-            Some(idle) => timeout(idle, reading).await.unwrap_or(Ok(0))?,
-        };
+        let read = read.await?;
         let is_full = read == room;
         self.chunk_bytes =
             if is_full { (self.chunk_bytes * 2).min(READ_MAX_BYTES) } else { READ_MIN_BYTES };
@@ -287,6 +291,38 @@ impl Client<'_> {
         }
         write::error(&mut self.replies, NO_ROOM);
         Err(End::Refused)
+    }
+}
+
+/// How long a client says nothing. A timer is not set for each command: it goes on, and where it ends it is looked
+/// whether the client has spoken since.
+struct Silence<'a> {
+    objects: &'a Objects,
+    since: Moment,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> Silence<'a> {
+    fn new(objects: &'a Objects) -> Self {
+        Self { objects, since: objects.clock.roughly(), timer: None }
+    }
+
+    fn begin(&mut self) {
+        self.since = self.objects.clock.roughly();
+    }
+
+    /// Ends when the client has said nothing for too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(idle) = self.objects.idle_timeout else { return Poll::Pending };
+        loop {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(idle)));
+            ready!(timer.as_mut().poll(context));
+            let left = idle.saturating_sub(self.objects.clock.roughly().since(self.since));
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            self.timer = Some(Box::pin(sleep(left)));
+        }
     }
 }
 

@@ -258,6 +258,29 @@ fn read_argument(
     Ok(true)
 }
 
+/// The number on the line at a place, and where the line ends, if it is one as nearly all are: of up to four digits, and
+/// whole.
+fn short_length(buffer: &[u8], at: usize) -> Option<(usize, usize)> {
+    const DIGITS_MAX: usize = 4;
+    let digits = buffer.get(at + 1..)?;
+    let mut number = usize::from(digits.first()?.wrapping_sub(b'0'));
+    if number > 9 || number == 0 {
+        return None;
+    }
+    for length in 1..=DIGITS_MAX {
+        match digits.get(length)? {
+            digit @ b'0'..=b'9' if length < DIGITS_MAX => {
+                number = number * 10 + usize::from(digit - b'0');
+            }
+            b'\r' if digits.get(length + 1) == Some(&b'\n') => {
+                return Some((number, at + 1 + length + 2));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
 /// The number on the line at `state.at`, behind its first byte, if it is one, and where the line ends;
 /// `None`: the line is not whole. `errors`: for a line that is broken, and one that is too long.
 fn length(
@@ -267,6 +290,11 @@ fn length(
     (broken, too_long): (ProtocolError, ProtocolError),
 ) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     let start = state.at;
+    if let Some((number, after)) = short_length(buffer, start)
+        && after - start <= limits.inline_max_bytes
+    {
+        return Ok(Some((i64::try_from(number).ok(), after)));
+    }
     let line = line_end(buffer, state.scanned.max(start));
     let (Line::Ends(end) | Line::Partial(end) | Line::Broken(end)) = line;
     if end - start > limits.inline_max_bytes {

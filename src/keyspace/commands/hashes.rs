@@ -16,7 +16,7 @@ fn set_fields(call: &mut Call<'_>) -> Result<usize, Error> {
     call.view.change_hash(call.arg(1), |fields| {
         let mut new = 0;
         for at in (2..request.len()).step_by(2) {
-            new += usize::from(fields.insert(word(at), word(at + 1).into()).is_none());
+            new += usize::from(fields.write(word(at), word(at + 1)));
         }
         (true, new)
     })

@@ -215,7 +215,9 @@ fn save_all(call: &mut Call<'_>, words: &Words<'_>, key: &[u8], sets: &[Vec<u8>]
     let lifetime = if never_ends { None } else { Some(seconds(words.arg(14))?) };
     let fields = (2..=5).map(|at| (words.arg(at), words.arg(at + 8)));
     call.view.change_hash(key, |own| {
-        fields.clone().for_each(|(field, value)| drop(own.insert(field, value.into())));
+        for (field, value) in fields.clone() {
+            own.write(field, value);
+        }
         (true, ())
     })?;
     let told: Vec<&[u8]> =
