@@ -1,7 +1,7 @@
 """The object cache beside redis-server, in one run: CPU time of a command, and how long commands take at half load.
 
   cargo build --release
-  python3 benches/objects                       about two minutes; prints a table
+  python3 benches/objects                       about three minutes; prints a table
   python3 benches/objects --rounds 1 --seconds 0.3    shows that it works, its figures are worth nothing
   python3 benches/objects --only HGET --keep    leaves the servers running for a profiler, until Enter
 
@@ -14,7 +14,6 @@ the rate that the slower of the two reaches.
 """
 
 import argparse
-import json
 import os
 import statistics
 import struct
@@ -24,49 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+from commands import loads, pack
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-CORPUS = REPOSITORY / "tests/corpus/objects"
 CONNECTIONS = 16
-COLD = ["cold-home-after-flushall", "cold-category", "cold-product"]
-WARM = ["warm-home", "warm-category", "warm-product", "warm-section-load"]
-
-
-def pack(*words):
-    words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-
-
-def recorded(variant, steps):
-    """The commands of recordings. Scripts are left out: the text of those that save was not recorded."""
-    commands = []
-    for step in steps:
-        for line in (CORPUS / f"{variant}-{step}.jsonl").read_text().splitlines():
-            for words in json.loads(line)["commands"]:
-                if not (isinstance(words[0], str) and words[0].startswith("EVAL")):
-                    commands.append(pack(*map(word, words)))
-    return commands
-
-
-def word(value):
-    """An argument as it was, or one of that length."""
-    if isinstance(value, str):
-        return value.encode()
-    return (value["id"].encode() * (value["bytes"] // len(value["id"]) + 1))[: value["bytes"]]
-
-
-def loads():
-    """Name -> commands that make the others find something, commands."""
-    value = "x" * 1_000
-    name = "69d_{:032x}".format
-    tags = "69d_MAGE,69d_BLOCK_HTML"
-    hashes = [pack("HMSET", "zc:k:" + name(at), "d", value, "t", tags, "m", 1_700_000_000, "i", 0) for at in range(1_000)]
-    return {
-        "HGET": (hashes, [pack("HGET", "zc:k:" + name(at), "d") for at in range(1_000)]),
-        "HMSET": ([], hashes),
-        "SADD": ([], [pack("SADD", f"zc:ti:69d_{at % 100}", name(at)) for at in range(50_000)]),
-        "page views, no Lua": (recorded("lua0", COLD), recorded("lua0", WARM)),
-        "page views, Lua": (recorded("lua1", COLD), recorded("lua1", WARM)),
-    }
 
 
 class Server:
@@ -147,7 +108,8 @@ def row(name, rounds):
 
     def ratio(load, what):
         ratios = sorted(it["Parvis"][load][what] / it["redis-server"][load][what] for it in rounds)
-        return f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+        quarter = len(ratios) // 4
+        return f"**{statistics.median(ratios):.2f}** ({ratios[quarter]:.2f}-{ratios[-1 - quarter]:.2f})"
 
     cells = [name]
     for load, what, form in (("fast", "rate", "{:,.0f}"), ("fast", "cpu", "{:.2f} us"), ("half", "cpu", "{:.2f} us"), ("half", "p99", "{:.0f} us")):
@@ -158,8 +120,8 @@ def row(name, rounds):
 
 def main():
     parser = argparse.ArgumentParser(prog="benches/objects", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="of each figure; the table has medians (7)")
-    parser.add_argument("--seconds", type=float, default=1, help="of load for a figure (1)")
+    parser.add_argument("--rounds", type=int, default=21, help="of each figure; the table has medians, and where the middle half of them lies (21)")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of load for a figure (0.4)")
     parser.add_argument("--only", default="", help="this load alone, as HGET")
     parser.add_argument("--parvis", type=Path, default=REPOSITORY / "target/release/parvis", help="the program (target/release/parvis)")
     parser.add_argument("--keep", action="store_true", help="leave the servers running until Enter, and say their processes")

@@ -47,22 +47,21 @@ impl Line {
         Self { stream, came: Vec::new(), due: VecDeque::new() }
     }
 
-    fn send(&mut self, mut bytes: &[u8], due: Instant, took: &mut Vec<u32>) {
+    fn send(&mut self, mut bytes: &[u8], due: Instant, piece: &mut [u8], took: &mut Vec<u32>) {
         self.due.push_back(due);
         while !bytes.is_empty() {
             match self.stream.write(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.take(took),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.take(piece, took),
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
     /// Takes what came; how long each took that came whole.
-    fn take(&mut self, took: &mut Vec<u32>) {
-        let mut piece = [0; 64 << 10];
+    fn take(&mut self, piece: &mut [u8], took: &mut Vec<u32>) {
         loop {
-            match self.stream.read(&mut piece) {
+            match self.stream.read(piece) {
                 Ok(0) => panic!("closed"),
                 Ok(count) => self.came.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -101,12 +100,13 @@ fn main() {
     let rate: f64 = rate.parse().expect("a number");
     let mut lines: Vec<Line> = (0..connections).map(|_| Line::to(socket)).collect();
     let mut took: Vec<u32> = Vec::with_capacity(4 << 20);
+    let mut piece = vec![0; 64 << 10];
     let began = Instant::now();
     if run.is_zero() {
         for command in &commands {
-            lines[0].send(command, began, &mut took);
+            lines[0].send(command, began, &mut piece, &mut took);
             while !lines[0].due.is_empty() {
-                lines[0].take(&mut took);
+                lines[0].take(&mut piece, &mut took);
             }
         }
     } else if rate == 0.0 {
@@ -114,10 +114,10 @@ fn main() {
         while began.elapsed() < run {
             for (line, next) in lines.iter_mut().zip(&mut next) {
                 if !line.due.is_empty() {
-                    line.take(&mut took);
+                    line.take(&mut piece, &mut took);
                 }
                 if line.due.is_empty() {
-                    line.send(commands[*next], Instant::now(), &mut took);
+                    line.send(commands[*next], Instant::now(), &mut piece, &mut took);
                     *next = (*next + 1) % commands.len();
                 }
             }
@@ -127,13 +127,13 @@ fn main() {
         while began.elapsed() < run {
             let due = began + Duration::from_secs_f64(sent as f64 / rate);
             if due <= Instant::now() {
-                lines[sent % connections].send(commands[sent % commands.len()], due, &mut took);
+                lines[sent % connections].send(commands[sent % commands.len()], due, &mut piece, &mut took);
                 sent += 1;
             }
             lines
                 .iter_mut()
                 .filter(|line| !line.due.is_empty())
-                .for_each(|line| line.take(&mut took));
+                .for_each(|line| line.take(&mut piece, &mut took));
         }
     }
     let elapsed = began.elapsed().as_secs_f64();

@@ -1,6 +1,7 @@
 """What a build is trained with: what a shop's visitors, its workers and its editors ask, most of it hits."""
 
 import contextlib
+import itertools
 import random
 import signal
 import socket
@@ -9,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import commands
 import content
 import processes
 import template
@@ -18,6 +20,8 @@ REPEATED = 4_000  # hits of each kind
 PASSED = 10_000
 MISSED = 300
 CONNECTIONS = 100
+OBJECTS_ASKED = 20_000  # commands of each kind that the object cache gets
+OBJECTS_CONNECTIONS = 16
 STORE_MIB = 256
 END_SECONDS_MAX = 60
 TAGGED, ETAG = "/robots.txt", '"recorded"'
@@ -56,9 +60,9 @@ class Trained:
 
     def __init__(self, program, directory, switches, values, environment):
         self.ports = {name: free_port() for name in ("http", "tls", "control")}
-        self.log = directory / "access.log"
-        values = {**values, **self.ports, "log": self.log, "store_mib": STORE_MIB}
-        config = template.write(directory / f"{'-'.join(switches)}.toml", "parvis.toml", {*switches, "log"}, values)
+        self.log, self.objects = directory / "access.log", directory / "objects.sock"
+        values = {**values, **self.ports, "log": self.log, "objects": self.objects, "store_mib": STORE_MIB}
+        config = template.write(directory / f"{'-'.join(switches)}.toml", "parvis.toml", {*switches, "log", "objects"}, values)
         self.output = (directory / "output").open("ab")
         self.process = subprocess.Popen([program, "run", "--config", config], stdout=self.output, stderr=self.output, env=environment)
         end = time.monotonic() + processes.START_SECONDS_MAX
@@ -194,4 +198,15 @@ def connections(server, times):
             asked.close()
 
 
-PARTS = (plain_hits, page_hits, secure_hits, http2_hits, short_answers, passes, misses, connections)
+def object_cache(server, times):
+    """commands of the object cache"""
+    clients = [visitors.ObjectsClient(server.objects) for _ in range(OBJECTS_CONNECTIONS)]
+    for before, asked in commands.loads().values():
+        for command in before:
+            clients[0].ask(command)
+        several = itertools.cycle(clients)
+        for command in itertools.islice(itertools.cycle(asked), times(OBJECTS_ASKED)):
+            next(several).ask(command)
+
+
+PARTS = (plain_hits, page_hits, secure_hits, http2_hits, short_answers, passes, misses, connections, object_cache)

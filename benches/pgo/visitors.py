@@ -38,6 +38,30 @@ def request(method, target, fields=(), body=b""):
     return f"{method} {target} HTTP/1.1\r\nHost: {content.HOST}\r\n{content.lines(fields)}{length}\r\n".encode() + body
 
 
+class ObjectsClient:
+    """PHP, as it asks the object cache: one command, one reply."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(TIMEOUT_SECONDS)
+        self.socket.connect(str(path))
+        self.replies = self.socket.makefile("rb")
+
+    def ask(self, command):
+        """Asks, and reads the reply in whole. Raises Failed."""
+        self.socket.sendall(command)
+        self.read_reply()
+
+    def read_reply(self):
+        line = self.replies.readline()
+        if not line.endswith(b"\r\n") or line.startswith(b"-"):
+            raise Failed(f"the object cache said {line}")
+        if line.startswith(b"$") and line != b"$-1\r\n":
+            self.replies.read(int(line[1:]) + 2)
+        for _ in range(max(int(line[1:]), 0) if line.startswith(b"*") else 0):
+            self.read_reply()
+
+
 class Visitor:
     """An HTTP/1.1 client on a connection that it keeps."""
 
