@@ -60,6 +60,48 @@ pub struct Poll {
     pub ended: Duration,
     /// It knows the log's end, and nothing waits in its journal.
     pub is_current: bool,
+    /// `None`: it did not answer.
+    pub place: Option<Place>,
+}
+
+/// Where a node stands in the log by its own figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub position: u64,
+    pub lag: u64,
+    pub journal: u64,
+    /// Times that everything tagged became stale.
+    pub softened: u64,
+    pub is_soft: bool,
+}
+
+impl Place {
+    /// As a node's metrics say it.
+    pub fn of(metrics: &str) -> Option<Self> {
+        let figure = |name: &str| {
+            let mut lines = metrics.lines();
+            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            line.parse::<u64>().ok()
+        };
+        Some(Self {
+            position: figure("parvis_fleet_position")?,
+            lag: figure("parvis_fleet_lag")?,
+            journal: figure("parvis_fleet_journal")?,
+            softened: figure("parvis_fleet_softened_total")?,
+            is_soft: figure("parvis_fleet_soft")? > 0,
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { position, lag, journal, softened, is_soft } = self;
+        let soft = if *is_soft { "soft" } else { "not soft" };
+        write!(
+            formatter,
+            "at {position} of the log, {lag} behind, {journal} in its journal, {soft}, softened {softened} times"
+        )
+    }
 }
 
 /// How late the machine woke a thread that wanted to be woken: (when, how much, how much up to then).
@@ -187,13 +229,14 @@ impl History {
                 let said = if read.is_marked { "as grace" } else { "as good" };
                 found.violations.push(format!(
                     "page {}: node {} showed version {} {said} in a read that began at {:?}; \
-                     version {} was acknowledged at {acked:?}, due there at {:?}\n{}",
+                     version {} was acknowledged at {acked:?}, due there at {:?}\n{}{}",
                     read.page,
                     read.node,
                     read.version,
                     read.began,
                     write.version,
                     due.at,
+                    self.places(read.began),
                     self.of_page(read.page)
                 ));
             }
@@ -279,6 +322,22 @@ impl History {
     fn current(&self, node: usize, after: Duration) -> Option<Duration> {
         let is_it = |poll: &&Poll| poll.node == node && poll.began > after && poll.is_current;
         self.polls.iter().find(is_it).map(|poll| poll.ended)
+    }
+
+    /// Where each node stood at this time: by the last look at it before, and the first after it.
+    fn places(&self, at: Duration) -> String {
+        let told = |poll: &Poll| match &poll.place {
+            Some(place) => format!("{place} ({:?})", poll.ended),
+            None => format!("it did not answer ({:?})", poll.ended),
+        };
+        let of_node = |node: usize| {
+            let of = || self.polls.iter().filter(move |poll| poll.node == node);
+            let before = of().filter(|poll| poll.ended <= at).max_by_key(|poll| poll.ended);
+            let after = of().filter(|poll| poll.began > at).min_by_key(|poll| poll.began);
+            let looks = before.into_iter().chain(after).map(told).collect::<Vec<_>>();
+            format!("  node {node}: {}\n", looks.join("; then "))
+        };
+        (0..super::NODES).map(of_node).collect()
     }
 
     /// What happened to a page, in order; reads that saw the same in a row are one line.
@@ -383,8 +442,13 @@ mod tests {
     fn a_page_from_a_block_is_due_under_a_fault_once_its_node_knows_the_log_again() {
         let page = 1;
         let write = Write { page, ..write(Reach::Logged) };
-        let poll =
-            |began| Poll { node: 1, began: ms(began), ended: ms(began + 1), is_current: true };
+        let poll = |began| Poll {
+            node: 1,
+            began: ms(began),
+            ended: ms(began + 1),
+            is_current: true,
+            place: None,
+        };
         let broken = |read: Read, polls: &[u64]| {
             let polls = polls.iter().map(|began| poll(*began)).collect();
             let (reads, windows) = (vec![Read { page, ..read }], vec![FAULT]);
@@ -414,7 +478,8 @@ mod tests {
     fn a_purge_in_a_journal_obliges_others_once_it_was_delivered_and_none_without_an_answer() {
         let write = write(Reach::Journaled);
         assert_eq!(broken(&[read(1, 0, 60_000)], write, &[FAULT]), 0);
-        let seen = Poll { node: 0, began: ms(5_500), ended: ms(5_501), is_current: true };
+        let (began, ended) = (ms(5_500), ms(5_501));
+        let seen = Poll { node: 0, began, ended, is_current: true, place: None };
         let reads = vec![read(1, 0, 7_000), read(1, 0, 60_000)];
         let history =
             History { reads, writes: vec![write], polls: vec![seen], ..Default::default() };
@@ -429,6 +494,27 @@ mod tests {
         let at = |node, began| broken(&[read(node, 0, began)], early, &[]);
         assert_eq!((at(0, 2_099), at(0, 2_100)), (0, 1));
         assert_eq!((at(1, 2_099), at(1, 2_100)), (0, 1));
+    }
+
+    #[test]
+    fn a_violation_says_where_all_nodes_stood() {
+        let metrics = "parvis_fleet_position 7\nparvis_fleet_lag 2\nparvis_fleet_journal 0\n\
+                       parvis_fleet_journal_bytes 0\nparvis_fleet_softened_total 1\nparvis_fleet_soft 1\n";
+        let place = Place::of(metrics);
+        assert!(place.is_some_and(|place| place.is_soft) && Place::of("").is_none());
+        let poll = |node, began, place| {
+            let (began, ended) = (ms(began), ms(began + 1));
+            Poll { node, began, ended, is_current: true, place }
+        };
+        let polls =
+            vec![poll(0, 300, None), poll(1, 100, None), poll(1, 300, place), poll(1, 500, None)];
+        let (reads, writes) = (vec![read(1, 0, 400)], vec![write(Reach::Fleet)]);
+        let found = History { reads, writes, polls, ..Default::default() }.check(&RULES);
+        let said = &found.violations[0];
+        assert!(said.contains("node 0: it did not answer (301ms)\n"), "{said}");
+        let of_1 = "node 1: at 7 of the log, 2 behind, 0 in its journal, soft, softened 1 times (301ms); \
+                    then it did not answer (501ms)\n";
+        assert!(said.contains(of_1), "{said}");
     }
 
     #[test]

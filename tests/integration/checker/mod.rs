@@ -85,19 +85,22 @@ struct Outcome {
     from_blocks: u64,
     findings: Findings,
     failures: Vec<String>,
+    /// In which epochs the nodes were before and after each fault.
+    places: Vec<String>,
     late: Duration,
 }
 
 impl Outcome {
     fn assert_whole(&self) {
         let Findings { violations, violations_in_all, .. } = &self.findings;
+        let places = self.places.join("\n");
         assert!(
             violations.is_empty(),
-            "{}: {violations_in_all} reads broke a promise:\n{}",
+            "{}: {violations_in_all} reads broke a promise:\n{}\n{places}",
             self.name,
             violations.join("\n")
         );
-        assert!(self.failures.is_empty(), "{}: {:#?}", self.name, self.failures);
+        assert!(self.failures.is_empty(), "{}: {:#?}\n{places}", self.name, self.failures);
         assert!(self.writes > 20 && self.reads > 200, "{} {}", self.reads, self.writes);
         assert!(self.from_blocks > 0, "no page was rendered from a block");
     }
@@ -168,8 +171,19 @@ fn run(plan: Plan, network: Option<Network>, mut fault: impl FnMut(&World, usize
     let notes = world.notes.lock().expect("not poisoned");
     let note = means.iter().chain(notes.last()).cloned().collect::<Vec<_>>().join("; ");
     let from_blocks = world.shop.from_blocks.load(Ordering::SeqCst);
-    let name = world.plan.name;
-    Outcome { name, note, reads, under_fault, writes, from_blocks, findings, failures, late }
+    let (name, places) = (world.plan.name, world.places.lock().expect("not poisoned").clone());
+    Outcome {
+        name,
+        note,
+        reads,
+        under_fault,
+        writes,
+        from_blocks,
+        findings,
+        failures,
+        places,
+        late,
+    }
 }
 
 /// Gives the reads while the fault lasted, and while what it did could still be seen.
@@ -179,6 +193,7 @@ fn drive(world: &World, fault: &mut impl FnMut(&World, usize)) -> u64 {
     let mut under_fault = 0;
     for cycle in 0..50 {
         std::thread::sleep(calm);
+        world.note_places("before the fault");
         let (began, before) = (world.now(), world.reads.load(Ordering::SeqCst));
         let at = {
             let mut windows = world.windows.lock().expect("not poisoned");
@@ -191,6 +206,7 @@ fn drive(world: &World, fault: &mut impl FnMut(&World, usize)) -> u64 {
         fault(world, cycle);
         let over = world.now();
         world.settle();
+        world.note_places("when all are current");
         let mut bound = rules.proof_max + rules.refill_trust + rules.render_max + rules.echo;
         if let Some(window) = world.windows.lock().expect("not poisoned").get_mut(at) {
             window.over = over;

@@ -184,7 +184,8 @@ pub fn poll(world: &World, node: &Node) -> Vec<Poll> {
     let mut polls = Vec::new();
     while !world.is_over() {
         let began = world.now();
-        let nothing = Poll { node: node.at, began, ended: world.now(), is_current: false };
+        let (ended, is_current, place) = (world.now(), false, None);
+        let nothing = Poll { node: node.at, began, ended, is_current, place };
         polls.push(node.poll(world.origin).unwrap_or(nothing));
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::blocks::Php;
-use super::history::{Poll, Rules, Window};
+use super::history::{Place, Poll, Rules, Window};
 use super::network::Network;
 use super::{NODES, PATIENCE, blocks};
 use crate::support::client::Client;
@@ -270,7 +270,24 @@ impl Node {
         let text = client.exchange(request).ok()?.text();
         let is = |line: &str| text.lines().any(|other| other == line);
         let is_current = is("parvis_fleet_soft 0") && is("parvis_fleet_journal 0");
-        Some(Poll { node: self.at, began, ended: origin.elapsed(), is_current })
+        let (ended, place) = (origin.elapsed(), Place::of(&text));
+        Some(Poll { node: self.at, began, ended, is_current, place })
+    }
+
+    /// The epoch and the entry that each node has announced, as this one reads them in Redis.
+    fn announced(&self) -> String {
+        let text = Client::to(self.control, PATIENCE).and_then(|mut client| {
+            client.exchange(b"GET /fleet HTTP/1.1\r\nHost: control\r\n\r\n")
+        });
+        let overview = text.ok().and_then(|reply| serde_json::from_str(&reply.text()).ok());
+        let overview: serde_json::Value = overview.unwrap_or_default();
+        let nodes = overview["nodes"].as_array().cloned().unwrap_or_default();
+        let told = |node: &serde_json::Value| {
+            format!("{} in epoch {} at {}", node["name"], node["epoch"], node["sequence"])
+        };
+        let nodes: Vec<_> = nodes.iter().map(told).collect();
+        let error = overview["error"].as_str().unwrap_or_default();
+        format!("{}{error}", nodes.join(", "))
     }
 
     pub fn said(&self) -> String {
@@ -290,6 +307,8 @@ pub struct World {
     pub windows: Mutex<Vec<Window>>,
     pub failures: Mutex<Vec<String>>,
     pub notes: Mutex<Vec<String>>,
+    /// Where all nodes were in the log, from time to time.
+    pub places: Mutex<Vec<String>>,
     pub is_over: AtomicBool,
     pub writes: AtomicBool,
     pub reads: AtomicU64,
@@ -322,6 +341,7 @@ impl World {
             windows: Mutex::default(),
             failures: Mutex::default(),
             notes: Mutex::default(),
+            places: Mutex::default(),
             is_over: AtomicBool::new(false),
             writes: AtomicBool::new(true),
             reads: AtomicU64::new(0),
@@ -344,7 +364,17 @@ impl World {
             in_a_row = if self.nodes.iter().all(is_current) { in_a_row + 1 } else { 0 };
             if Instant::now() > end {
                 let said: Vec<_> = self.nodes.iter().map(Node::said).collect();
-                panic!("the nodes do not become current again:\n{}", said.join("\n\n"));
+                let place = |node: &Node| match node.poll(self.origin).and_then(|poll| poll.place) {
+                    Some(place) => format!("node {}: {place}", node.at),
+                    None => format!("node {} does not answer", node.at),
+                };
+                let places: Vec<_> = self.nodes.iter().map(place).collect();
+                let before = self.places.lock().expect("not poisoned").join("\n");
+                panic!(
+                    "the nodes do not become current again:\n{}\n{before}\n{}",
+                    places.join("\n"),
+                    said.join("\n\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -356,6 +386,12 @@ impl World {
         if failures.len() < 20 {
             failures.push(what);
         }
+    }
+
+    /// Notes in which epochs the nodes are; all of them have to answer.
+    pub fn note_places(&self, when: &str) {
+        let line = format!("{:?}, {when}: {}", self.now(), self.nodes[0].announced());
+        self.places.lock().expect("not poisoned").push(line);
     }
 
     /// A figure for the table.
