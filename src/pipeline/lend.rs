@@ -61,8 +61,11 @@ impl Node {
         if let Some((stale, true)) = &stale
             && let Some(page) = self.page(&stale.entry)
         {
-            if ask.may_render {
-                self.refresh(&visit, plan, stale.clone());
+            if ask.may_render && self.refresh(&visit, plan, stale.clone()) {
+                // The answer does not wait for what PHP will take: who asked is charged what it took of late.
+                let typical = self.parts.kept_traffic.for_peers().get();
+                let milliseconds = u64::try_from(typical.as_millis()).unwrap_or(u64::MAX);
+                bill.fetch_add(milliseconds, Ordering::Relaxed);
             }
             return Ok(page);
         }

@@ -202,33 +202,25 @@ impl Node {
     }
 
     /// Refreshes in the background, at most `fill.refreshes_max` at once and one per key; after one
-    /// that failed the next begins `fill.refresh_pause` later.
-    pub(super) fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan, stale: Stale) {
+    /// that failed the next begins `fill.refresh_pause` later. False: this visit begins none.
+    pub(super) fn refresh(&self, visit: &Arc<Visit>, plan: LookupPlan, stale: Stale) -> bool {
         if !stale.entry.is_refresh_due(self.parts.clock.now()) || !self.may_refresh(visit) {
-            return;
+            return false;
         }
         let places = self.refresh_places(&stale.entry);
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            return;
+            return false;
         };
-        if let Joined::Lead(permit) = self.join(visit, &stale.entry.key()) {
-            if self.landed_since(visit, &plan, Some(&stale)).is_some() {
-                return permit.release(Release::Validated);
-            }
-            let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
-            let plan = LookupPlan { range: None, ..plan };
-            let (abroad, turn, hints) = (Abroad::Allowed, None, Hints::Unwanted);
-            drop(self.spawn_fill(FillTask {
-                visit,
-                plan,
-                permit,
-                stale,
-                place,
-                abroad,
-                turn,
-                hints,
-            }));
+        let Joined::Lead(permit) = self.join(visit, &stale.entry.key()) else { return false };
+        if self.landed_since(visit, &plan, Some(&stale)).is_some() {
+            permit.release(Release::Validated);
+            return false;
         }
+        let (visit, place, stale) = (Arc::clone(visit), Some(place), Some(stale));
+        let plan = LookupPlan { range: None, ..plan };
+        let (abroad, turn, hints) = (Abroad::Allowed, None, Hints::Unwanted);
+        drop(self.spawn_fill(FillTask { visit, plan, permit, stale, place, abroad, turn, hints }));
+        true
     }
 
     /// May it have been purged without this node's knowing, though it is fresh by itself?

@@ -201,6 +201,7 @@ impl Node {
     /// one gets.
     pub(super) fn charge(&self, visit: &Visit, php: Duration, deposit: Duration) {
         if let Some(bill) = &visit.bill {
+            self.parts.kept_traffic.for_peers().took(php);
             let milliseconds = u64::try_from(php.as_millis()).unwrap_or(u64::MAX).max(1);
             bill.fetch_add(milliseconds, Ordering::Relaxed);
             return;

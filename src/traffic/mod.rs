@@ -33,7 +33,7 @@ use crate::tokens::Signer;
 use budgets::{Budget, Budgets, Holder, Taking};
 use challenge::Challenge;
 use forms::{Contents, Named};
-use limits::{Limit, Limits, RetryAfter};
+use limits::{Limit, Limits, RetryAfter, Typical};
 use proxies::Proxies;
 
 /// What outlives a reload.
@@ -42,6 +42,8 @@ pub struct Kept {
     budgets: Budgets,
     signer: Arc<Signer>,
     proxies: Proxies,
+    /// Milliseconds of PHP that requests of other nodes took of late.
+    for_peers: Typical,
 }
 
 impl Kept {
@@ -52,7 +54,8 @@ impl Kept {
         let secret = secrets.into_iter().find(|secret| !secret.is_empty());
         let secret = secret.map_or(&[][..], |secret| secret.as_bytes());
         let budgets = Budgets::new(redis, &settings.fleet.prefix, secret, Arc::clone(&limits));
-        Self { limits, budgets, signer, proxies: Proxies::default() }
+        let (proxies, for_peers) = (Proxies::default(), Typical::default());
+        Self { limits, budgets, signer, proxies, for_peers }
     }
 
     /// What became of requests that the fleet counts.
@@ -63,6 +66,11 @@ impl Kept {
     /// Whose addresses may stand for many.
     pub fn proxies(&self) -> &Proxies {
         &self.proxies
+    }
+
+    /// What PHP takes for a request of another node.
+    pub fn for_peers(&self) -> &Typical {
+        &self.for_peers
     }
 
     /// Signs what clients keep.

@@ -49,21 +49,38 @@ pub struct Limits {
 pub struct Limit {
     requests: Option<Bucket>,
     php: Option<Bucket>,
-    /// Milliseconds of PHP that a request took of late.
-    typical: Arc<AtomicU64>,
+    typical: Arc<Typical>,
 }
 
 impl Limit {
     /// What a request takes of PHP's time, by those of late; nothing where that is not limited.
     pub fn typical(&self) -> Duration {
-        let typical = self.php.map_or(0, |_| self.typical.load(Ordering::Relaxed));
-        Duration::from_millis(typical)
+        self.php.map_or(Duration::ZERO, |_| self.typical.get())
+    }
+}
+
+/// Milliseconds of PHP that a request took of late.
+#[derive(Debug)]
+pub struct Typical(AtomicU64);
+
+impl Default for Typical {
+    fn default() -> Self {
+        Self(AtomicU64::new(TYPICAL_MILLISECONDS))
+    }
+}
+
+impl Typical {
+    /// What one takes.
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
-    fn took(&self, milliseconds: u64) {
-        let typical = self.typical.load(Ordering::Relaxed);
+    /// One took so much.
+    pub fn took(&self, time: Duration) {
+        let typical = self.0.load(Ordering::Relaxed);
         // What two threads add at once may be lost: it is a rough mean of many.
-        self.typical.store((typical.saturating_mul(7) + milliseconds) / 8, Ordering::Relaxed);
+        let mean = (typical.saturating_mul(7).saturating_add(milliseconds(time))) / 8;
+        self.0.store(mean, Ordering::Relaxed);
     }
 }
 
@@ -112,7 +129,7 @@ impl Limits {
         let requests =
             rule.requests.map(|rate| of("requests", rate, rule.burst.unwrap_or(rate.amount)));
         let php = rule.php.map(|rate| of("php", rate, rate.amount));
-        Limit { requests, php, typical: Arc::new(AtomicU64::new(TYPICAL_MILLISECONDS)) }
+        Limit { requests, php, typical: Arc::default() }
     }
 
     /// What an account is found by: who shares it, in any form.
@@ -172,7 +189,7 @@ impl Limits {
         now: Moment,
     ) {
         let took = took.max(Duration::from_millis(1));
-        limit.took(milliseconds(took));
+        limit.typical.took(took);
         self.move_php(limit, key, (deposit, took), now);
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::peers::{self, PATIENCE};
-use super::super::support::Parvis;
+use super::super::peers::{self, PATIENCE, owned_by};
 use super::super::support::origin::Seen;
 use super::super::support::process::wait_until;
 use super::super::support::redis::Redis;
+use super::super::support::{Parvis, request};
 use super::{from, rule};
 
 const RULE: &str = "do = \"limit\"\nphp = \"200ms/1h\"\npaths = [\"/slow\"]";
@@ -57,4 +57,24 @@ fn what_another_node_renders_is_charged_where_it_was_asked_for() {
         }
     }
     panic!("a node that owns nothing");
+}
+
+/// The answer does not wait for the refresh, so that it says what such took of late.
+#[test]
+fn a_refresh_that_another_node_begins_is_charged_to_who_got_the_stale_page() {
+    let takes =
+        |seen: &Seen| Duration::from_millis(150 * u64::from(seen.target.starts_with("/slow")));
+    let (shop, redis) = (peers::Shop::with(takes), Redis::start());
+    let node = |name: &&str| shop.node(name, &redis).with_toml(&rule("php", RULE));
+    let nodes = peers::started(["web-1", "web-2", "web-3"].iter().map(node));
+    let target = owned_by(&nodes[0], &nodes[1], "slow/x");
+    shop.commit();
+    let body = format!("{{\"tags\": [\"{}\"], \"soft\": true}}", target.trim_start_matches('/'));
+    let json = [("Content-Type", "application/json")];
+    assert_eq!(request(nodes[0].control, "POST", "/purge", &json, body.as_bytes()).status, 200);
+    let spent = || nodes[2].metric(SPENT).unwrap_or_default();
+    let before = spent();
+    assert_eq!(from(&nodes[2], "192.0.2.1", &target).status, 200);
+    let charged = spent() - before;
+    assert!(charged >= 50.0, "{charged} milliseconds");
 }
