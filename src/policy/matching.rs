@@ -122,6 +122,11 @@ impl AnyText {
         self.0.is_none()
     }
 
+    /// How often one of them is there.
+    pub fn count(&self, text: &[u8]) -> usize {
+        self.0.as_ref().map_or(0, |regex| regex.find_iter(text).count())
+    }
+
     /// Is one of them there? Never, where there are none.
     pub fn is_in(&self, text: &[u8]) -> bool {
         self.0.as_ref().is_some_and(|regex| regex.is_match(text))

@@ -32,7 +32,7 @@ use crate::settings::{Beyond, LimitRule, Per, Settings};
 use crate::tokens::Signer;
 use budgets::{Budget, Budgets, Holder, Taking};
 use challenge::Challenge;
-use forms::{Contents, Named};
+use forms::{Contents, Named, Reading};
 use limits::{Limit, Limits, RetryAfter, Typical};
 use proxies::Proxies;
 
@@ -167,7 +167,7 @@ impl Traffic {
                 let client = self.client(place, limit.per, asked);
                 if client.is_some() || limit.field.is_some() {
                     let binds = self.rules.binds(place, asked);
-                    claims.push(Claim { place, client, named: Named::Nobody, binds });
+                    claims.push(Claim { place, client, named: Named::Nobody, count: 1, binds });
                 }
             } else if let Err(again) = self.php_left(place, limit, asked, now)
                 && let Some(no) = self.rules.used_up(place, asked, again, true)
@@ -191,19 +191,16 @@ impl Traffic {
         content_type: Option<&[u8]>,
         content: Option<&[u8]>,
     ) {
-        let counts = |claim: &Claim| {
-            let contents = self.contents_of(claim);
-            contents.is_none_or(|contents| contents.are_in(content_type, content))
-        };
-        claims.retain(counts);
-        for claim in claims {
-            if let Some(field) = self.field(claim) {
-                claim.named = match content {
-                    Some(content) => forms::account(field, content_type, content),
-                    None => Named::Unreadable,
-                };
+        let reading = Reading::new(content_type, content);
+        for claim in claims.iter_mut() {
+            if let Some(contents) = self.contents_of(claim) {
+                claim.count = contents.count_in(&reading);
+            }
+            if let Some(field) = self.field(claim).filter(|_| claim.count > 0) {
+                claim.named = reading.account(field);
             }
         }
+        claims.retain(|claim| claim.count > 0);
     }
 
     fn contents_of(&self, claim: &Claim) -> Option<&Contents> {
@@ -215,7 +212,7 @@ impl Traffic {
         self.rules.at(claim.place).and_then(Rule::limit)?.field.as_deref()
     }
 
-    /// Takes one request out of all budgets of the fleet that it claims, of the client and of the account that a form
+    /// Takes a request out of all budgets of the fleet that it claims, of the client and of the account that a form
     /// names, or out of none of them. Waits for Redis, no longer than that has for a command. Gives the places of the
     /// rules whose budgets have nothing left, and when they have something again.
     pub async fn claim(
@@ -240,8 +237,10 @@ impl Traffic {
     fn taking<'a>(&'a self, claim: &'a Claim) -> Option<(usize, Taking<'a>)> {
         let budget = self.budgets.get(claim.place)?.as_ref()?;
         let holders: Vec<Holder<'_>> = claim.holders().collect();
-        (!holders.is_empty())
-            .then_some((claim.place, Taking { budget, holders, binds: claim.binds }))
+        (!holders.is_empty()).then_some((
+            claim.place,
+            Taking { budget, holders, count: claim.count, binds: claim.binds },
+        ))
     }
 
     /// Who shares a budget, in a form that is the same on all nodes; `None` as for [`Traffic::key`].
@@ -362,13 +361,15 @@ fn is_of_proxy(per: Per, asked: &Asked<'_>) -> bool {
     matches!(per, Per::Address | Per::Network) && asked.is_proxys()
 }
 
-/// One request of a budget of the fleet, to be taken.
+/// What a request takes of a budget of the fleet.
 pub struct Claim {
     place: usize,
     /// `None`: by a session that it has not, or by an address that stands for many. What a form names counts all the
     /// same.
     client: Option<Vec<u8>>,
     named: Named,
+    /// For how many it counts.
+    count: u32,
     /// Does its rule turn the request away where nothing is left?
     binds: bool,
 }

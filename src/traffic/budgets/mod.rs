@@ -54,6 +54,8 @@ pub struct Taking<'a> {
     pub budget: &'a Budget,
     /// Whose accounts; one at least.
     pub holders: Vec<Holder<'a>>,
+    /// So much out of each; one at least, and more than a budget holds is never let through.
+    pub count: u32,
     /// Is the request refused where nothing is left in one of them? Then nothing is taken out of other budgets
     /// either. Else it goes on, and nothing is taken out of this one.
     pub binds: bool,
@@ -168,8 +170,8 @@ impl Budgets {
         let names: Vec<String> = names.collect();
         let command = Command::new("EVAL").arg(SCRIPT).number(names.len());
         let command = names.into_iter().fold(command, Command::arg);
-        takings.iter().fold(command, |command, Taking { budget, holders, binds }| {
-            let command = command.number(holders.len()).number(u8::from(*binds));
+        takings.iter().fold(command, |command, Taking { budget, holders, count, binds }| {
+            let command = command.number(holders.len()).number(u8::from(*binds)).number(*count);
             let command = command.number(budget.windows.len());
             budget.windows.iter().fold(command, |command, window| {
                 command.number(window.count).number(window.microseconds)
@@ -209,7 +211,8 @@ impl Budgets {
         let key = |holder: &Holder<'_>| self.limits.key(("budget", holder));
         let all = || takings.iter().zip(&limits);
         let left = |(taking, limit): (&Taking<'_>, &Limit)| {
-            taking.holders.iter().try_for_each(|holder| self.limits.left(limit, key(holder), now))
+            let left = |holder| self.limits.left(limit, key(holder), taking.count, now);
+            taking.holders.iter().try_for_each(left)
         };
         let left: Vec<Taken> = all().map(left).collect();
         let is_refused = takings.iter().zip(&left).any(|(own, left)| own.binds && left.is_err());
@@ -218,7 +221,8 @@ impl Budgets {
         }
         let take = |((taking, limit), left): ((&Taking<'_>, &Limit), Taken)| {
             left?;
-            taking.holders.iter().try_for_each(|holder| self.limits.take(limit, key(holder), now))
+            let take = |holder| self.limits.take_some(limit, key(holder), taking.count, now);
+            taking.holders.iter().try_for_each(take)
         };
         all().zip(left).map(take).collect()
     }

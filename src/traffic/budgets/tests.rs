@@ -23,7 +23,7 @@ async fn take(
     nodes: usize,
     now: Moment,
 ) -> Taken {
-    let taking = Taking { budget, holders: holders.to_vec(), binds: true };
+    let taking = Taking { budget, holders: holders.to_vec(), count: 1, binds: true };
     budgets.take(&[taking], nodes, now).await.pop().expect("of one budget")
 }
 
@@ -68,8 +68,13 @@ async fn nothing_is_taken_anywhere_where_one_that_binds_has_nothing_left() {
         let (budgets, session, address) = (&budgets, &session, &address);
         async move {
             let all = [
-                Taking { budget: session, holders: vec![Holder::Client(b"s"), JANE], binds: true },
-                Taking { budget: address, holders: vec![Holder::Client(b"a")], binds },
+                Taking {
+                    budget: session,
+                    holders: vec![Holder::Client(b"s"), JANE],
+                    count: 1,
+                    binds: true,
+                },
+                Taking { budget: address, holders: vec![Holder::Client(b"a")], count: 1, binds },
             ];
             let taken = budgets.take(&all, 1, at(0)).await;
             taken.iter().map(Result::is_ok).collect::<Vec<_>>()
@@ -82,6 +87,21 @@ async fn nothing_is_taken_anywhere_where_one_that_binds_has_nothing_left() {
     assert_eq!(of(false).await, [true, false], "who goes on beyond the other spends it");
     assert_eq!(of(false).await, [false, false]);
     assert_eq!(budgets.figures(), Figures { asked: 0, alone: 12, refused: 11 });
+}
+
+#[tokio::test]
+async fn several_are_taken_at_once_or_none() {
+    let budgets = budgets(b"");
+    let coupons = budgets.budget("coupons", &rule(5, 60)).expect("requests");
+    let take = async |count| {
+        let taking = Taking { budget: &coupons, holders: vec![JANE], count, binds: true };
+        budgets.take(&[taking], 1, at(0)).await.pop().expect("of one budget").is_ok()
+    };
+    assert!(!take(6).await, "more than there ever are");
+    assert!(take(4).await);
+    assert!(!take(2).await);
+    assert!(take(1).await);
+    assert!(!take(1).await);
 }
 
 #[test]

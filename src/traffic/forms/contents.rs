@@ -1,5 +1,8 @@
 //! Which requests a budget counts, where its rule says so by what they bring.
 
+use std::cell::OnceCell;
+
+use super::graphql::{COUNT_MAX, Documents};
 use super::{CONTENT_MAX_BYTES, Named, account, essence};
 use crate::policy::matching::AnyText;
 use crate::settings::LimitRule;
@@ -8,7 +11,30 @@ use crate::settings::LimitRule;
 #[derive(Clone, Debug)]
 pub struct Contents {
     forms: Vec<String>,
-    operations: AnyText,
+    operations: Vec<String>,
+    /// Finds one of them.
+    words: AnyText,
+}
+
+/// The content of a request, which is taken apart once for all rules that ask what it brings.
+pub struct Reading<'a> {
+    content_type: Option<&'a [u8]>,
+    /// All of it; `None`: it cannot be read, or is longer than [`CONTENT_MAX_BYTES`].
+    content: Option<&'a [u8]>,
+    documents: OnceCell<Option<Documents>>,
+}
+
+impl<'a> Reading<'a> {
+    /// `content`: all of it; `None`: it cannot be read.
+    pub fn new(content_type: Option<&'a [u8]>, content: Option<&'a [u8]>) -> Self {
+        let content = content.filter(|content| content.len() <= CONTENT_MAX_BYTES);
+        Self { content_type, content, documents: OnceCell::new() }
+    }
+
+    /// The account that a field of it names.
+    pub fn account(&self, field: &str) -> Named {
+        self.content.map_or(Named::Unreadable, |content| account(field, self.content_type, content))
+    }
 }
 
 impl Contents {
@@ -17,14 +43,15 @@ impl Contents {
         let counts_all = rule.forms.is_empty() && rule.operations.is_empty();
         (!counts_all).then(|| Self {
             forms: rule.forms.clone(),
-            operations: AnyText::words(&rule.operations),
+            operations: rule.operations.clone(),
+            words: AnyText::words(&rule.operations),
         })
     }
 
-    /// Is such a request counted? `content`: all of it; `None`: it cannot be read, or is longer than
-    /// [`CONTENT_MAX_BYTES`]. What cannot be read is counted, but for an upload: those of a shop's staff are many and long.
-    pub fn are_in(&self, content_type: Option<&[u8]>, content: Option<&[u8]>) -> bool {
-        let content = content.filter(|content| content.len() <= CONTENT_MAX_BYTES);
+    /// For how many such a request counts: for each operation that it asks for. What cannot be read counts once, but for an
+    /// upload: those of a shop's staff are many and long.
+    pub fn count_in(&self, reading: &Reading<'_>) -> u32 {
+        let Reading { content_type, content, .. } = *reading;
         let fills = |field: &String| match essence(content_type).as_slice() {
             b"application/x-www-form-urlencoded" => {
                 content.is_none_or(|content| is_filled(field, content_type, content))
@@ -35,13 +62,27 @@ impl Contents {
             // PHP makes no form of anything else.
             _ => false,
         };
-        self.forms.iter().any(fills)
-            || (!self.operations.is_none() && content.is_none_or(|content| self.names(content)))
+        let operations = match content {
+            _ if self.operations.is_empty() => 0,
+            Some(content) => self.operations_in(content, &reading.documents),
+            None => 1,
+        };
+        let filled = usize::from(self.forms.iter().any(fills));
+        u32::try_from(operations.max(filled)).unwrap_or(u32::MAX)
     }
 
-    /// Does a GraphQL request name an operation? Nobody writes letters as JSON's escapes but to hide them.
-    fn names(&self, content: &[u8]) -> bool {
-        self.operations.is_in(content) || has_escaped_letters(content)
+    /// How often a GraphQL request asks for one of the operations; of what is none its words count. Nobody writes letters as
+    /// JSON's escapes but to hide them.
+    fn operations_in(&self, content: &[u8], documents: &OnceCell<Option<Documents>>) -> usize {
+        let hides = has_escaped_letters(content);
+        if !hides && !self.words.is_in(content) {
+            return 0;
+        }
+        let count = match documents.get_or_init(|| Documents::of(content)) {
+            Some(documents) => documents.count(&self.operations),
+            None => self.words.count(content).max(usize::from(hides)),
+        };
+        count.min(COUNT_MAX)
     }
 }
 
@@ -66,6 +107,12 @@ mod tests {
 
     fn texts(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    impl Contents {
+        fn are_in(&self, content_type: Option<&[u8]>, content: Option<&[u8]>) -> bool {
+            self.count_in(&Reading::new(content_type, content)) > 0
+        }
     }
 
     #[test]
@@ -107,6 +154,20 @@ mod tests {
             "{\"query\":\"{replaceOrder products(search:\\\"M\\u00fcller \\u003c\\\")}\"}"
         ));
         assert!(!is_in(""));
+        assert!(
+            !is_in("{\"query\":\"{a}\",\"variables\":{\"b\":\"placeOrder\"}}"),
+            "not asked for"
+        );
+        let count =
+            |content: &str| contents.count_in(&Reading::new(JSON, Some(content.as_bytes())));
+        assert_eq!(count("{\"query\":\"mutation{a:placeOrder b:placeOrder c:d}\"}"), 2);
+        assert_eq!(
+            count("{\"query\":\"mutation{a:placeOrder b:placeOrder"),
+            2,
+            "no JSON: by its words"
+        );
+        let many = "placeOrder ".repeat(4_000);
+        assert_eq!(count(&format!("{{\"query\":\"{{{many}}}\"}}")), 1_000);
         assert!(contents.are_in(JSON, None));
         assert!(Contents::of(&LimitRule::default()).is_none());
     }

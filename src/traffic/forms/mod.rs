@@ -5,12 +5,13 @@
 //! read in another way, or a database might take for another's name, is [`Named::Unreadable`]. All that is so shares one account.
 
 mod contents;
+mod graphql;
 mod json;
 mod multipart;
 mod name;
 mod urlencoded;
 
-pub use contents::Contents;
+pub use contents::{Contents, Reading};
 use name::Name;
 
 /// Bytes of content that are read: a hundred times what a login takes.

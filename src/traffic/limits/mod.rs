@@ -102,10 +102,10 @@ impl Bucket {
         Self { seed, cost, depth: cost.saturating_mul(u64::from(burst.max(1))) }
     }
 
-    /// When an account is full again that is at `full_at` by now, with one more taken out of it.
+    /// When an account is full again that is at `full_at` by now, with so many more taken out of it.
     #[inline]
-    fn with_one_more(self, full_at: u64, now: u64) -> Result<u64, RetryAfter> {
-        let next = full_at.max(now).saturating_add(self.cost);
+    fn with_more(self, full_at: u64, count: u32, now: u64) -> Result<u64, RetryAfter> {
+        let next = full_at.max(now).saturating_add(self.cost.saturating_mul(u64::from(count)));
         let owed = next - now;
         if owed > self.depth {
             return Err(RetryAfter(Duration::from_nanos(owed - self.depth)));
@@ -141,23 +141,39 @@ impl Limits {
     ///
     /// # Errors
     /// Nothing is left, and nothing is taken.
+    #[inline]
     pub fn take(&self, limit: &Limit, key: u64, now: Moment) -> Result<(), RetryAfter> {
+        self.take_some(limit, key, 1, now)
+    }
+
+    /// Takes so many out of the account of `key`.
+    ///
+    /// # Errors
+    /// So many are not left, and nothing is taken.
+    #[inline]
+    pub fn take_some(
+        &self,
+        limit: &Limit,
+        key: u64,
+        count: u32,
+        now: Moment,
+    ) -> Result<(), RetryAfter> {
         let Some(bucket) = limit.requests else { return Ok(()) };
         let now = nanoseconds(now);
         self.table.with(account(bucket, key), now, |full_at| {
-            *full_at = bucket.with_one_more(*full_at, now)?;
+            *full_at = bucket.with_more(*full_at, count, now)?;
             Ok(())
         })
     }
 
-    /// Could one request be taken? Takes none.
+    /// Could so many be taken? Takes none.
     ///
     /// # Errors
-    /// Nothing is left.
-    pub fn left(&self, limit: &Limit, key: u64, now: Moment) -> Result<(), RetryAfter> {
+    /// So many are not left.
+    pub fn left(&self, limit: &Limit, key: u64, count: u32, now: Moment) -> Result<(), RetryAfter> {
         let Some(bucket) = limit.requests else { return Ok(()) };
         let full_at = self.table.full_at(account(bucket, key));
-        bucket.with_one_more(full_at, nanoseconds(now)).map(|_| ())
+        bucket.with_more(full_at, count, nanoseconds(now)).map(|_| ())
     }
 
     /// Is any of PHP's time left?

@@ -68,6 +68,7 @@ impl Node {
         let takings = all.iter().zip(&budgets).map(|((_, _, holders, binds), budget)| Taking {
             budget,
             holders: holders.to_vec(),
+            count: 1,
             binds: *binds,
         });
         self.budgets.take(&takings.collect::<Vec<_>>(), nodes, self.now).await
