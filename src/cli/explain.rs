@@ -47,6 +47,10 @@ impl Knows for Who<'_> {
         policy::session_of(&self.request.fields, &self.settings.sessions.cookies)
     }
 
+    fn is_stranger(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn is_customer(&self, _: &[u8]) -> bool {
         false
     }

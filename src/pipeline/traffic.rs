@@ -28,6 +28,7 @@ struct Who<'a> {
     rules: &'a Rules,
     request: &'a Request,
     client: &'a Client,
+    is_stranger: bool,
     now: Moment,
 }
 
@@ -45,6 +46,10 @@ impl Knows for Who<'_> {
 
     fn session(&self) -> Option<Bytes> {
         policy::session_of(&self.request.fields, &self.rules.settings.sessions.cookies)
+    }
+
+    fn is_stranger(&self, _: &[u8]) -> bool {
+        self.is_stranger
     }
 
     fn is_customer(&self, session: &[u8]) -> bool {
@@ -82,7 +87,7 @@ impl Node {
         if !plan.is_judged() || is_own || !rules.traffic.is_on() {
             return Judged::default();
         }
-        let who = Who { node: self, rules, request, client, now };
+        let who = Who { node: self, rules, request, client, is_stranger: false, now };
         rules.traffic.judge(&Asked::new(request, client, &who), now)
     }
 
@@ -90,7 +95,8 @@ impl Node {
     fn with_asked<T>(&self, visit: &Visit, work: impl FnOnce(&Asked<'_>, Moment) -> T) -> T {
         let now = self.parts.clock.now();
         let (rules, request, client) = (&*visit.rules, &visit.request, &visit.client);
-        let who = Who { node: self, rules, request, client, now };
+        let is_stranger = visit.is_stranger();
+        let who = Who { node: self, rules, request, client, is_stranger, now };
         work(&Asked::new(request, client, &who), now)
     }
 
@@ -102,6 +108,9 @@ impl Node {
             return Ok(());
         }
         let traffic = &visit.rules.traffic;
+        if traffic.rules().ask_for_strangers(&visit.judged) {
+            self.look_for_stranger(visit).await;
+        }
         let mut claims =
             self.with_asked(visit, |asked, now| traffic.before_php(&visit.judged, asked, now))?;
         if claims.iter().any(|claim| traffic.reads(claim)) {
@@ -122,6 +131,16 @@ impl Node {
             refused.find_map(|(place, again)| traffic.rules().used_up(place, asked, again, false))
         });
         no.map_or(Ok(()), Err)
+    }
+
+    /// Finds out whether the session that a request brings is one. All that goes to PHP has its session looked at in any
+    /// case, to be counted: this is the same question to Redis. What cannot be told in time is no stranger's.
+    async fn look_for_stranger(&self, visit: &Visit) {
+        let cookies = &visit.rules.settings.sessions.cookies;
+        let session = policy::session_of(&visit.request.fields, cookies);
+        if let (Some(session), Some(visitors)) = (session, self.parts.visitors.get()) {
+            visit.note_stranger(visitors.of(&session).await.class() == Class::New);
+        }
     }
 
     /// May PHP be asked for a refresh of what it is given stale?

@@ -34,6 +34,8 @@ pub(super) struct Visit {
     pub(super) wanted: Option<Wanted>,
     /// Where what PHP takes is counted instead, of another node's request: it is charged there.
     pub(super) bill: Option<Bill>,
+    /// Is the session that it brings none here? Looked up where a rule asks for it.
+    is_stranger: OnceLock<bool>,
     /// The class in which it has asked for a place in PHP.
     class: OnceLock<Arc<str>>,
     /// A value of Set-Cookie with the way into the shop.
@@ -60,6 +62,7 @@ impl Visit {
             queued_milliseconds,
             wanted,
             bill,
+            is_stranger: OnceLock::new(),
             class,
             kept_cookie: OnceLock::new(),
         }
@@ -80,6 +83,16 @@ impl Visit {
         if let Some(name) = name {
             let _is_known = self.class.set(Arc::clone(name));
         }
+    }
+
+    /// The session that it brings is none here, or is one. What counts is the first.
+    pub(super) fn note_stranger(&self, is_one: bool) {
+        let _is_known = self.is_stranger.set(is_one);
+    }
+
+    /// Is it known that the session which it brings is none here?
+    pub(super) fn is_stranger(&self) -> bool {
+        self.is_stranger.get().is_some_and(|is_one| *is_one)
     }
 
     /// Its client gets this value of Set-Cookie, which keeps it in the shop. What counts is the first.

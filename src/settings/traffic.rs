@@ -96,6 +96,26 @@ pub struct TrafficRule {
     pub dry_run: bool,
 }
 
+impl TrafficRule {
+    /// Is it a limit on PHP's time alone, for who brings certain cookies? These are looked for when PHP is to be asked.
+    pub fn asks_late(&self) -> bool {
+        let is_of_cookies = |kind: &WhoKind| match kind {
+            WhoKind::NewVisitor
+            | WhoKind::Session
+            | WhoKind::Stranger
+            | WhoKind::Customer
+            | WhoKind::Passed => true,
+            WhoKind::Browser
+            | WhoKind::Bot
+            | WhoKind::VerifiedBot
+            | WhoKind::UnverifiedBot
+            | WhoKind::Impostor => false,
+        };
+        let is_of_php = matches!(&self.action, Action::Limit(limit) if limit.requests.is_none());
+        is_of_php && self.who.iter().any(is_of_cookies)
+    }
+}
+
 /// A default rule whose place a given one takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced {
@@ -122,6 +142,9 @@ pub enum WhoKind {
     NewVisitor,
     /// Has a session's cookie.
     Session,
+    /// Has the cookie of a session that is none, and does not say that it is a bot: known where sessions pass through
+    /// this server, once PHP is to be asked.
+    Stranger,
     /// Is logged in, by the record of the session: known where sessions pass through this server, of
     /// those who were there a moment ago.
     Customer,
@@ -131,7 +154,7 @@ pub enum WhoKind {
 
 impl WhoKind {
     /// All, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Browser,
         Self::Bot,
         Self::VerifiedBot,
@@ -139,6 +162,7 @@ impl WhoKind {
         Self::Impostor,
         Self::NewVisitor,
         Self::Session,
+        Self::Stranger,
         Self::Customer,
         Self::Passed,
     ];
@@ -153,6 +177,7 @@ impl WhoKind {
             Self::Impostor => "impostor",
             Self::NewVisitor => "new-visitor",
             Self::Session => "session",
+            Self::Stranger => "stranger",
             Self::Customer => "customer",
             Self::Passed => "passed",
         }

@@ -67,8 +67,8 @@ impl Word for Per {
 
 /// Who asks.
 const WHO: Syntax<WhoKind> = Syntax {
-    allowed: "browser, bot, verified-bot, unverified-bot, impostor, new-visitor, session, customer or \
-              passed",
+    allowed: "browser, bot, verified-bot, unverified-bot, impostor, new-visitor, session, stranger, \
+              customer or passed",
     parse: |text| {
         let found = WhoKind::ALL.into_iter().find(|kind| kind.as_str() == text);
         found.ok_or_else(|| "nobody of that name".to_owned())

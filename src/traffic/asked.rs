@@ -32,6 +32,8 @@ pub trait Knows {
     fn declared(&self) -> Declared;
     /// The value of its session's cookie.
     fn session(&self) -> Option<Bytes>;
+    /// Is it known that this session is none here?
+    fn is_stranger(&self, session: &[u8]) -> bool;
     /// Is this session one of who is logged in?
     fn is_customer(&self, session: &[u8]) -> bool;
     /// Has it solved a challenge?
@@ -146,6 +148,10 @@ impl<'a> Asked<'a> {
             WhoKind::Impostor => self.declared() == Declared::Impostor,
             WhoKind::NewVisitor => self.session().is_none() && self.declared() == Declared::Browser,
             WhoKind::Session => self.session().is_some(),
+            WhoKind::Stranger => {
+                let is_stranger = |session: &Bytes| self.knows.is_stranger(session);
+                self.session().is_some_and(is_stranger) && self.declared() == Declared::Browser
+            }
             WhoKind::Customer => self.is_customer(),
             WhoKind::Passed => self.has_passed(),
         }
@@ -223,6 +229,10 @@ pub(super) mod tests {
 
         fn session(&self) -> Option<Bytes> {
             self.session.clone()
+        }
+
+        fn is_stranger(&self, session: &[u8]) -> bool {
+            session == b"made up"
         }
 
         fn is_customer(&self, _: &[u8]) -> bool {
@@ -304,6 +314,20 @@ pub(super) mod tests {
                 "{address}"
             );
         }
+    }
+
+    #[test]
+    fn a_stranger_is_a_browser_whose_session_is_none() {
+        let request = request("GET", "/", Fields::new());
+        let is_one = |session: Option<&'static [u8]>, declared| {
+            let session = session.map(Bytes::from_static);
+            let someone = Someone { declared, session, ..Someone::default() };
+            Asked::new(&request, &client("192.0.2.1"), &someone).is(WhoKind::Stranger)
+        };
+        assert!(is_one(Some(b"made up"), Declared::Browser));
+        assert!(!is_one(Some(b"one"), Declared::Browser));
+        assert!(!is_one(None, Declared::Browser));
+        assert!(!is_one(Some(b"made up"), Declared::Unverified));
     }
 
     #[test]

@@ -34,6 +34,7 @@ use budgets::{Budget, Budgets, Holder, Taking};
 use challenge::Challenge;
 use forms::{Contents, Named, Reading};
 use limits::{Limit, Limits, RetryAfter, Typical};
+use matching::Set;
 use proxies::Proxies;
 
 /// What outlives a reload.
@@ -161,7 +162,9 @@ impl Traffic {
         now: Moment,
     ) -> Result<Vec<Claim>, No> {
         let mut claims = Vec::new();
-        for place in judged.before_php.iter() {
+        let left = self.rules.before_php(judged, asked);
+        self.rules.match_late(left.and(judged.late));
+        for place in left.iter() {
             let Some(limit) = self.rules.at(place).and_then(Rule::limit) else { continue };
             if limit.fleet {
                 let client = self.client(place, limit.per, asked);
@@ -287,13 +290,14 @@ impl Traffic {
             let limit = rule.and_then(Rule::limit);
             limit.is_none_or(|limit| self.php_left(place, limit, asked, now).is_ok())
         };
-        judged.stored.is_none() && judged.before_php.iter().all(is_left)
+        judged.stored.is_none() && self.rules.before_php(judged, asked).iter().all(is_left)
     }
 
     /// Lays down what PHP may take for a request that begins, so that not all that come while the first ones are at
     /// work are let through. Gives how much, which [`Traffic::charge`] gives back.
     pub fn deposit(&self, judged: &Judged, asked: &Asked<'_>, now: Moment) -> Duration {
-        let accounts = || self.php_accounts(judged, asked);
+        let left = self.rules.before_php(judged, asked);
+        let accounts = || self.php_accounts(left, asked);
         let deposit = accounts().map(|(limit, _)| limit.typical()).max().unwrap_or_default();
         for (limit, key) in accounts() {
             self.kept.limits.deposit_php(limit, key, deposit, now);
@@ -309,18 +313,19 @@ impl Traffic {
         (php, deposit): (Duration, Duration),
         now: Moment,
     ) {
-        self.rules.charge(judged.matched, php);
-        for (limit, key) in self.php_accounts(judged, asked) {
+        let left = self.rules.before_php(judged, asked);
+        self.rules.charge(judged.matched.or(left), php);
+        for (limit, key) in self.php_accounts(left, asked) {
             self.kept.limits.charge_php(limit, key, (php, deposit), now);
         }
     }
 
     fn php_accounts<'a>(
         &'a self,
-        judged: &'a Judged,
+        limits: Set,
         asked: &'a Asked<'_>,
     ) -> impl Iterator<Item = (&'a Limit, u64)> {
-        judged.before_php.iter().filter_map(|place| {
+        limits.iter().filter_map(move |place| {
             let own = self.rules.at(place).and_then(Rule::limit).filter(|own| own.php.is_some())?;
             self.account(place, own, asked)
         })

@@ -90,6 +90,9 @@ pub struct Rules {
     with_length: Set,
     with_facets: Set,
     no_facets: Besides,
+    /// Limits on PHP's time that ask for cookies: no hit has to look for these.
+    late: Set,
+    with_strangers: Set,
     kinds: Kinds,
 }
 
@@ -132,6 +135,8 @@ impl Rules {
             with_length,
             with_facets,
             no_facets: Besides::new(&settings.facets_besides),
+            late: those(&TrafficRule::asks_late),
+            with_strangers: those(&|rule| rule.who.contains(&WhoKind::Stranger)),
             kinds: before.map_or_else(Kinds::new, |before| before.kinds.clone()),
         }
     }
@@ -195,6 +200,11 @@ impl Rules {
     pub fn judge(&self, asked: &Asked<'_>, take: &dyn Fn(usize, &LimitRule) -> Taken) -> Judged {
         let mut judged = Judged::default();
         for place in self.candidates(asked).iter() {
+            if self.late.has(place) {
+                judged.before_php.add(place);
+                judged.late.add(place);
+                continue;
+            }
             let Some(rule) = self.at(place).filter(|rule| rule.is_for(asked)) else { continue };
             rule.tally.match_one();
             judged.matched.add(place);
@@ -224,6 +234,22 @@ impl Rules {
             self.kinds.count(kind);
         }
         judged
+    }
+
+    /// Of the limits to ask before PHP those that are for this client, now that it can be known who that is.
+    pub fn before_php(&self, judged: &Judged, asked: &Asked<'_>) -> Set {
+        let is_other = |place: &usize| !self.at(*place).is_some_and(|rule| rule.is_for(asked));
+        judged.before_php.without(judged.late.iter().filter(is_other).collect())
+    }
+
+    /// Counts what matched a limit that found out late who asks.
+    pub fn match_late(&self, late: Set) {
+        late.iter().filter_map(|place| self.at(place)).for_each(|rule| rule.tally.match_one());
+    }
+
+    /// Does one of these limits ask whether its session is one here?
+    pub fn ask_for_strangers(&self, judged: &Judged) -> bool {
+        !judged.late.and(self.with_strangers).is_empty()
     }
 
     /// A limit was found used up before PHP: counts that, and says what becomes of it.

@@ -13,6 +13,8 @@ pub struct Judged {
     pub(super) matched: Set,
     /// Of them those to ask again before PHP is.
     pub(super) before_php: Set,
+    /// Of these those that are to find out only then who asks, and may not match.
+    pub(super) late: Set,
     /// It gets what is stored, and never PHP.
     pub(super) stored: Option<No>,
     /// It goes no further.
@@ -30,9 +32,9 @@ impl Judged {
         self.before_php.is_empty() && self.stored.is_none()
     }
 
-    /// Does no rule match it?
+    /// Does no rule match it, whoever asks?
     pub fn has_matched_none(&self) -> bool {
-        self.matched.is_empty()
+        self.matched.is_empty() && self.late.is_empty()
     }
 }
 

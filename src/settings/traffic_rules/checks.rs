@@ -6,7 +6,9 @@ use super::HEADERS_MAX;
 use crate::settings::admission::{covers_name, covers_path as covers_exact_path};
 use crate::settings::reader::Reader;
 use crate::settings::traffic::Replaced;
-use crate::settings::{Action, Beyond, HeaderWants, Settings, Traffic, TrafficRule, WhoKind};
+use crate::settings::{
+    Action, Beyond, HeaderWants, LimitRule, Settings, Traffic, TrafficRule, WhoKind,
+};
 
 impl Reader {
     /// A rule that matches nothing, or nothing that one before it has not decided on, is a mistake:
@@ -69,12 +71,13 @@ impl WhoKind {
     /// Is each client of the other kind one of this, too?
     fn includes(self, other: Self) -> bool {
         use WhoKind::{
-            Bot, Browser, Customer, Impostor, NewVisitor, Session, UnverifiedBot, VerifiedBot,
+            Bot, Browser, Customer, Impostor, NewVisitor, Session, Stranger, UnverifiedBot,
+            VerifiedBot,
         };
         self == other
             || (self == Bot && matches!(other, VerifiedBot | UnverifiedBot | Impostor))
-            || (self == Session && other == Customer)
-            || (self == Browser && other == NewVisitor)
+            || (self == Session && matches!(other, Customer | Stranger))
+            || (self == Browser && matches!(other, NewVisitor | Stranger))
     }
 }
 
@@ -143,6 +146,14 @@ impl TrafficRule {
                 "paths are compared without index.php in front: leave it out of {path}"
             ));
         }
+        let is_late = |limit: &LimitRule| limit.requests.is_none();
+        let is_known = !matches!(&self.action, Action::Limit(limit) if is_late(limit));
+        if is_known
+            && !self.who.is_empty()
+            && self.who.iter().all(|kind| *kind == WhoKind::Stranger)
+        {
+            return Some("strangers are known to limits on php alone".to_owned());
+        }
         let is_challenge = matches!(self.action, Action::Challenge)
             || matches!(&self.action, Action::Limit(limit) if limit.beyond == Beyond::Challenge);
         let is_never = |kind: &WhoKind| matches!(kind, WhoKind::VerifiedBot | WhoKind::Passed);
@@ -179,13 +190,14 @@ pub(in crate::settings) fn check_with_others(settings: &Settings, reader: &mut R
         // A facet is a name, =, a value and an ampersand.
         let facets_bytes = rule.facets_min.map_or(0, |least| 4 * u64::from(least) - 1);
         let length = facets_bytes.max(u64::from(rule.query_length_min.unwrap_or_default()));
+        let is_of_sessions = |kind: &WhoKind| matches!(kind, WhoKind::Customer | WhoKind::Stranger);
         let why = if length > line_max as u64 {
             "a query of that length is beyond listen.request_line_max"
         } else if !rule.who.is_empty()
-            && rule.who.iter().all(|kind| *kind == WhoKind::Customer)
+            && rule.who.iter().all(is_of_sessions)
             && settings.sessions.listen.is_none()
         {
-            "customers are known where sessions.listen is set, and it is not"
+            "customers and strangers are known where sessions.listen is set, and it is not"
         } else if !rule.hosts.is_empty()
             && !settings.site.hosts.is_empty()
             && !rule.hosts.iter().any(is_served)

@@ -10,6 +10,7 @@ mod php_fleet;
 mod php_time;
 mod refusals;
 mod stored;
+mod strangers;
 
 use std::time::Duration;
 
