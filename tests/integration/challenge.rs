@@ -162,11 +162,20 @@ fn a_pass_that_is_not_taken_does_not_load_for_ever() {
     assert_eq!((pages, origin.count()), (6, 0));
 }
 
-/// What a machine brings that has done the work on a puzzle of its own making, of this purpose.
 fn worked(signer: &Signer, purpose: Purpose, unix_seconds: u64) -> String {
+    worked_from([127, 0, 0], signer, purpose, unix_seconds)
+}
+
+/// What a machine of this network brings that has done the work on a puzzle of its own making, of this purpose.
+pub fn worked_from(
+    [a, b, c]: [u8; 3],
+    signer: &Signer,
+    purpose: Purpose,
+    unix_seconds: u64,
+) -> String {
     let mut payload = vec![4];
     payload.extend(u32::try_from(unix_seconds).expect("it fits").to_be_bytes());
-    payload.extend([24, 127, 0, 0, 0]);
+    payload.extend([24, a, b, c, 0]);
     let puzzle = signer.sign(purpose, &payload);
     let passes = (0_u64..).map(|nonce| format!("{puzzle}.{nonce}"));
     let mut enough = passes.filter(|pass| digest(&SHA256, pass.as_bytes()).as_ref()[0] < 16);
@@ -177,7 +186,7 @@ fn asks(parvis: &Parvis, pass: &str) -> Reply {
     parvis.get("/women/dresses.html", &[HTML, ("Cookie", &format!("parvis_pass={pass}"))])
 }
 
-fn unix_seconds() -> u64 {
+pub fn unix_seconds() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.expect("after 1970").as_secs()
 }

@@ -5,10 +5,13 @@ mod bots;
 mod budgets;
 mod defaults;
 mod explain;
+mod graphql;
 mod limits;
+mod passes;
 mod php_fleet;
 mod php_time;
 mod refusals;
+mod scripts;
 mod stored;
 mod strangers;
 
