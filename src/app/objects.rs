@@ -160,5 +160,6 @@ fn show(objects: &Objects, readings: &mut Readings) {
     readings.set(Reading::ObjectsRefused, figures.refused);
     readings.set(Reading::ObjectsCleans, kept.cleans);
     readings.set(Reading::ObjectsUnkept, kept.unkept);
+    readings.set(Reading::ObjectsRefusedScripts, kept.refused_scripts);
     readings.set(Reading::ObjectsMessageFailures, figures.message_failures);
 }

@@ -151,6 +151,8 @@ pub struct Figures {
     pub unkept: u64,
     /// Cleans that were done, those of other nodes included.
     pub cleans: u64,
+    /// Scripts that are not known.
+    pub refused_scripts: u64,
 }
 
 /// All databases.
@@ -171,6 +173,9 @@ pub struct Keyspace {
     refused: u64,
     evicted: u64,
     resets: u64,
+    refused_scripts: u64,
+    /// The SHA1 of one of them.
+    refused_script: Option<Box<[u8]>>,
     hits: u64,
     misses: u64,
     /// The command that is done reads.
@@ -198,6 +203,8 @@ impl Keyspace {
             refused: 0,
             evicted: 0,
             resets: 0,
+            refused_scripts: 0,
+            refused_script: None,
             hits: 0,
             misses: 0,
             is_reading: false,
@@ -248,7 +255,13 @@ impl Keyspace {
             sets_bytes: self.databases.iter().map(|database| database.sets.bytes).sum(),
             unkept: self.coherence.as_ref().map_or(0, |coherence| coherence.unkept),
             cleans: self.coherence.as_ref().map_or(0, |coherence| coherence.cleans),
+            refused_scripts: self.refused_scripts,
         }
+    }
+
+    /// The SHA1, in hexadecimal digits, of the first script that was refused since the last time.
+    pub fn take_refused_script(&mut self) -> Option<Box<[u8]>> {
+        self.refused_script.take()
     }
 
     /// The bound of [`Keyspace::memory_bytes`].

@@ -80,7 +80,9 @@ pub struct Objects {
     clients_seen: AtomicU64,
     refused: AtomicU64,
     /// It was said once that `objects.tag_sets` lacks something.
-    has_warned: AtomicBool,
+    has_warned_of_set: AtomicBool,
+    /// It was said once that a script is not known.
+    has_warned_of_script: AtomicBool,
 }
 
 /// Numbers for metrics and statistics.
@@ -137,7 +139,8 @@ impl Objects {
             clients: AtomicUsize::new(0),
             clients_seen: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            has_warned: AtomicBool::new(false),
+            has_warned_of_set: AtomicBool::new(false),
+            has_warned_of_script: AtomicBool::new(false),
         }
     }
 
@@ -164,20 +167,12 @@ impl Objects {
     /// Removes some of the keys that have ended, and frees what was taken out of the databases as a whole.
     /// Blocks for as long as that takes.
     pub fn maintain(&self) {
-        let unknown = {
+        let (set, script) = {
             let mut keyspace = self.keyspace.lock();
             keyspace.expire(self.now_ms(), SEARCHED_MAX);
-            keyspace.take_unknown_set()
+            (keyspace.take_unknown_set(), keyspace.take_refused_script())
         };
-        if let Some(set) = unknown
-            && !self.has_warned.swap(true, Ordering::Relaxed)
-        {
-            let set = set.escape_ascii();
-            tracing::warn!(
-                %set,
-                "a script cleans by a set that objects.tag_sets does not know: each such clean empties the database"
-            );
-        }
+        self.warn(set.as_deref(), script.as_deref());
         for _ in 0..FREED_SLICES {
             let freed = self.keyspace.lock().take_freed(FREED_SLICE_BYTES);
             if freed.is_none() {
@@ -187,6 +182,29 @@ impl Objects {
             // share a core with this.
             drop(freed);
             std::thread::sleep(FREED_PAUSE);
+        }
+    }
+
+    /// Says once what of a client's doings is not as its shop may think.
+    fn warn(&self, set: Option<&[u8]>, script: Option<&[u8]>) {
+        if let Some(set) = set
+            && !self.has_warned_of_set.swap(true, Ordering::Relaxed)
+        {
+            let set = set.escape_ascii();
+            tracing::warn!(
+                %set,
+                "a script cleans by a set that objects.tag_sets does not know: each such clean empties the database"
+            );
+        }
+        if let Some(script) = script
+            && !self.has_warned_of_script.swap(true, Ordering::Relaxed)
+        {
+            let sha1 = script.escape_ascii();
+            tracing::warn!(
+                %sha1,
+                "a client's Lua script was refused, and it may take that for done: set use_lua to 0 in \
+                 app/etc/env.php"
+            );
         }
     }
 

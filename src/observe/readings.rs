@@ -248,6 +248,8 @@ readings! {
         "Cleans that were done in the object cache, those of other nodes and the echoes included.",
     ObjectsUnkept = Counter "objects" "unkept_total"
         "Values that were not kept, since they were older than a clean.",
+    ObjectsRefusedScripts = Counter "objects" "refused_scripts_total"
+        "Lua scripts that are not known, and were refused.",
     ObjectsMessageFailures = Counter "objects" "message_failures_total"
         "Turns in which messages between nodes did not go through Redis.",
     ObjectsCleansTold = Counter "objects" "cleans_told_total"

@@ -74,7 +74,7 @@ impl<'a> Words<'a> {
 pub fn eval(call: &mut Call<'_>) -> Done {
     match known(&sha1(call.arg(1))) {
         Some(script) => run(call, script),
-        None => Err(refused()),
+        None => Err(refuse(call, &sha1(call.arg(1)))),
     }
 }
 
@@ -89,7 +89,7 @@ pub fn evalsha(call: &mut Call<'_>) -> Done {
 pub fn script_load(call: &mut Call<'_>) -> Done {
     let sha1 = sha1(call.arg(2));
     if known(&sha1).is_none() {
-        return Err(refused());
+        return Err(refuse(call, &sha1));
     }
     call.bulk(&sha1);
     Ok(())
@@ -117,7 +117,11 @@ pub fn script_flush(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
-fn refused() -> Error {
+/// Whose script is refused may take that for done (Magento 2.4.9 its cleans): so it is noted, for a log.
+fn refuse(call: &mut Call<'_>, sha1: &[u8]) -> Error {
+    let keyspace = &mut *call.view.keyspace;
+    keyspace.refused_scripts += 1;
+    keyspace.refused_script.get_or_insert_with(|| sha1.into());
     Error::fixed(
         "ERR This server has no Lua: of scripts it knows those of Magento's cache backends alone",
     )

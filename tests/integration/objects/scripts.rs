@@ -1,10 +1,13 @@
 //! The scripts of PHP's cache backends do what they do at redis-server, where Lua scripts of our own say
 //! what that is.
 
+use std::time::Duration;
+
 use parvis::resp::Value;
 
 use super::{Chance, Connection, Kept};
 use crate::keyspace::compare::{Compare, are_equal};
+use crate::support::process::wait_until;
 use crate::support::redis::Redis;
 
 pub const SAVE: &str = "1aa53383846dbeb66b01e7f17908449a96ddf717";
@@ -252,6 +255,11 @@ fn known_scripts_are_there_and_others_are_refused() {
     assert!(said.starts_with("ERR This server has no Lua"), "{said}");
     let said = shown(connection.ask(&["SCRIPT", "LOAD", "return 1"]));
     assert!(said.starts_with("ERR This server has no Lua"), "{said}");
+    assert!(kept.metric("refused_scripts_total") > 1.5);
+    let sha1_of_return_1 = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+    wait_until("a word in the log", Duration::from_secs(5), || {
+        kept.parvis.stderr().contains(sha1_of_return_1)
+    });
     let said = shown(connection.say(&format!("EVALSHA {SAVE} 3 a")));
     assert_eq!(said, "ERR Number of keys can't be greater than number of args");
     let said = shown(connection.say(&format!("EVALSHA {SAVE} 0 a")));
