@@ -174,6 +174,44 @@ fn a_clean_that_a_copy_came_in_between_of_is_told_again() {
 }
 
 #[test]
+fn each_of_several_tags_that_name_the_same_is_told() {
+    for cleans in [
+        &[
+            "SMEMBERS zc:ti:X; UNLINK zc:k:a; DEL zc:ti:X",
+            "SMEMBERS zc:ti:Y; UNLINK zc:k:a; DEL zc:ti:Y",
+        ][..],
+        &["SMEMBERS zc:ti:X; SMEMBERS zc:ti:Y; UNLINK zc:k:a; DEL zc:ti:X zc:ti:Y"],
+    ] {
+        let (mut cache, mut session) = (Cache::new(), Session::new(1));
+        cache.say(&mut session, "SADD zc:ti:X a; SADD zc:ti:Y a; HMSET zc:k:a d 1 t X,Y");
+        cleans.iter().for_each(|turn| drop(cache.say(&mut session, turn)));
+        let told = cache.told().join(" ");
+        assert!(told.contains("zc:ti:X") && told.contains("zc:ti:Y"), "{cleans:?}: {told}");
+    }
+    // A set that went may have named anything, and what is there says more.
+    let (mut cache, mut session) = (Cache::new(), Session::new(1));
+    cache.save(&mut session, "a", "X");
+    cache.save(&mut session, "b", "Y");
+    cache.say(&mut session, "SMEMBERS zc:ti:X; SMEMBERS zc:ti:Y");
+    cache.clean("0 keys zc:ti:X");
+    cache.say(&mut session, "UNLINK zc:k:b");
+    assert_eq!(cache.told(), ["0 keys zc:ti:Y"]);
+}
+
+#[test]
+fn a_large_clean_whose_set_went_between_look_and_deletion_is_told_as_the_tag() {
+    for members in [10, 5_000] {
+        let (mut cache, mut session) = (Cache::new(), Session::new(1));
+        let ids: Vec<String> = (0..members).map(|at| at.to_string()).collect();
+        cache.say(&mut session, &format!("SADD zc:ti:Z {}", ids.join(" ")));
+        cache.say(&mut session, "SMEMBERS zc:ti:Z");
+        cache.clean("0 keys zc:ti:Z");
+        cache.say(&mut session, &format!("UNLINK zc:k:{}", ids.join(" zc:k:")));
+        assert_eq!(cache.told(), ["0 keys zc:ti:Z"], "{members}");
+    }
+}
+
+#[test]
 fn scripts_that_clean_tell_the_tags_and_where_nothing_leads_to_them_the_database() {
     let mut cache = Cache::new();
     let save = format!("EVALSHA {SAVE} 1 X zc:k: d t m i zc:tags zc:ti: zc:ids a data X 1 0 60 0");

@@ -41,6 +41,8 @@ struct Looked {
     how: Look,
     /// The other nodes know; so many copies were begun by then.
     told: Option<u64>,
+    /// The client has deleted something that it found.
+    is_used: bool,
 }
 
 /// Keys that a client deletes, by what it looked at.
@@ -328,7 +330,7 @@ impl Own {
         if looks.len() == LOOKS_MAX {
             looks.pop_front();
         }
-        looks.push_back(Looked { database, sets, named, how, told });
+        looks.push_back(Looked { database, sets, named, how, told, is_used: false });
     }
 
     /// It looks at the set of all tags.
@@ -361,9 +363,13 @@ impl Own {
         let Some(known) = self.known.as_deref_mut() else { return covered };
         let mut looks: Vec<&mut Looked> =
             known.looks.iter_mut().filter(|look| look.database == database).collect();
-        // Of two that name the same the smaller is told.
+        for look in &mut looks {
+            look.is_used |= covered.left.iter().any(|key| look.names(entries, layout, key));
+        }
+        // Of two that name the same the smaller is told. One that is gone may have named anything, and so comes last.
         looks.sort_by_key(|look| {
-            look.sets.iter().map(|set| members(entries, set).map_or(0, Dense::len)).sum::<usize>()
+            let sizes = look.sets.iter().map(|set| members(entries, set).map_or(0, Dense::len));
+            (look.has_gone(entries), sizes.sum::<usize>())
         });
         for look in looks {
             let before = covered.left.len();
@@ -391,7 +397,8 @@ impl Own {
             look.database == database && look.how == Look::Members && *look.sets[0] == *set
         };
         let looked = known.looks.iter().rev().find(is_it);
-        looked.is_some_and(|look| look.told.is_none()) && !names_any(entries, layout, set)
+        let is_garbage = |look: &Looked| look.told.is_none() && !look.is_used;
+        looked.is_some_and(is_garbage) && !names_any(entries, layout, set)
     }
 }
 
@@ -403,23 +410,20 @@ pub(super) fn unnamed<'a>(
     keys: Vec<&'a [u8]>,
 ) -> Vec<&'a [u8]> {
     let sets = sets.iter().map(|set| Box::from(*set)).collect();
-    Looked { database: 0, sets, named: Vec::new(), how, told: None }.leave(entries, layout, keys)
+    Looked { database: 0, sets, named: Vec::new(), how, told: None, is_used: false }
+        .leave(entries, layout, keys)
 }
 
 impl Looked {
-    /// The keys that it does not name.
-    fn leave<'a>(
-        &self,
-        entries: &Dense<Entry>,
-        layout: &[TagSets],
-        keys: Vec<&'a [u8]>,
-    ) -> Vec<&'a [u8]> {
-        if self.how != Look::Intersection && keys.len() * self.sets.len() > LOOKUPS_MAX {
-            let named = self.sets.iter().flat_map(|set| values(entries, layout, set));
-            let named: HashSet<Vec<u8>> = named.collect();
-            return keys.into_iter().filter(|key| !named.contains(*key)).collect();
-        }
-        let names = |key: &[u8], set: &[u8]| {
+    /// Has another's clean taken the set that it looked at?
+    fn has_gone(&self, entries: &Dense<Entry>) -> bool {
+        let is_gone = |set: &Box<[u8]>| members(entries, set).is_none();
+        self.how == Look::Members && self.sets.iter().any(is_gone)
+    }
+
+    /// Does it name a key?
+    fn names(&self, entries: &Dense<Entry>, layout: &[TagSets], key: &[u8]) -> bool {
+        let is_in = |set: &[u8]| {
             layout.iter().any(|pair| match (pair.of_value(key), pair.of_set(set)) {
                 (Some(value), Some(tag)) if TagSets::are_of_one(&tag, &value) => {
                     // A set that another's clean took may have named it.
@@ -429,11 +433,26 @@ impl Looked {
                 _ => false,
             })
         };
-        let is_named = |key: &&[u8]| match self.how {
-            Look::Intersection => self.sets.iter().all(|set| names(key, set)),
-            Look::Union | Look::Members => self.sets.iter().any(|set| names(key, set)),
-        };
-        keys.into_iter().filter(|key| !is_named(key)).collect()
+        match self.how {
+            Look::Intersection => self.sets.iter().all(|set| is_in(set)),
+            Look::Union | Look::Members => self.sets.iter().any(|set| is_in(set)),
+        }
+    }
+
+    /// The keys that it does not name.
+    fn leave<'a>(
+        &self,
+        entries: &Dense<Entry>,
+        layout: &[TagSets],
+        keys: Vec<&'a [u8]>,
+    ) -> Vec<&'a [u8]> {
+        let are_few = keys.len() * self.sets.len() <= LOOKUPS_MAX;
+        if self.how == Look::Intersection || are_few || self.has_gone(entries) {
+            return keys.into_iter().filter(|key| !self.names(entries, layout, key)).collect();
+        }
+        let named = self.sets.iter().flat_map(|set| values(entries, layout, set));
+        let named: HashSet<Vec<u8>> = named.collect();
+        keys.into_iter().filter(|key| !named.contains(*key)).collect()
     }
 }
 
