@@ -212,6 +212,33 @@ fn a_large_clean_whose_set_went_between_look_and_deletion_is_told_as_the_tag() {
 }
 
 #[test]
+fn what_a_deletion_spares_stays_in_a_copy_too() {
+    for (deletes, told) in [
+        ("SREM zc:ti:X a b", ["SREM", "zc:ti:X", "b"].as_slice()),
+        ("HGET zc:k:a d; UNLINK zc:k:a zc:k:b", ["DEL", "zc:k:b"].as_slice()),
+    ] {
+        let (mut cache, mut old, mut new) = (Cache::new(), Session::new(1), Session::new(2));
+        cache.say(&mut old, "GET x");
+        cache.clean("0 keys zc:ti:X");
+        cache.save(&mut new, "b", "X");
+        // Too large to be kept for its writer alone.
+        let value = "s".repeat(5 << 20);
+        cache.say(&mut old, &format!("HMSET zc:k:a d {value} t X; SADD zc:ti:X a"));
+        cache.save(&mut new, "a", "X");
+        let mut copying = cache.keyspace.begin_copy();
+        while !copying.is_over() {
+            cache.keyspace.copy_part(&mut copying, 1_000, 1 << 20).unwrap();
+        }
+        cache.say(&mut old, deletes);
+        assert!(cache.exists("zc:k:a"), "{deletes}");
+        assert_eq!(cache.say(&mut new, "SISMEMBER zc:ti:X a"), "1", "{deletes}");
+        let done = cache.keyspace.copy_part(&mut copying, 1_000, 1 << 20).unwrap().done;
+        let told: Vec<&[u8]> = told.iter().map(|word| word.as_bytes()).collect();
+        assert!(done.ends_with(Request::pack(&told).raw()), "{done:?}");
+    }
+}
+
+#[test]
 fn scripts_that_clean_tell_the_tags_and_where_nothing_leads_to_them_the_database() {
     let mut cache = Cache::new();
     let save = format!("EVALSHA {SAVE} 1 X zc:k: d t m i zc:tags zc:ti: zc:ids a data X 1 0 60 0");
