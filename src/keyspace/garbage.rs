@@ -137,6 +137,107 @@ mod tests {
         assert_eq!((slots, members), (1_001, 20_000));
     }
 
+    use proptest::prelude::*;
+
+    fn value(kind: u8, size: usize) -> Value {
+        let names = (0..size).map(|at| format!("name{at}"));
+        match kind {
+            0 => Value::String(vec![0; size]),
+            1 => {
+                let mut members = Set::default();
+                for name in names {
+                    members.insert(name.as_bytes(), ());
+                }
+                Value::Set(Box::new(members))
+            }
+            _ => {
+                let mut fields = Hash::default();
+                for name in names {
+                    fields.insert(name.as_bytes(), (*b"value").into());
+                }
+                Value::Hash(Box::new(fields))
+            }
+        }
+    }
+
+    /// Fields and members.
+    fn parts(value: &Value) -> usize {
+        match value {
+            Value::String(_) => 0,
+            Value::Set(members) => members.len(),
+            Value::Hash(fields) => fields.len(),
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Database(usize, u8, usize),
+        Entry(u8, usize),
+        Set(usize),
+        Take(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let size = || prop_oneof![4 => 0..20_usize, 1 => 4_000..6_000_usize];
+        let step = prop_oneof![
+            1 => (0..300_usize, 0..3_u8, 0..200_usize)
+                .prop_map(|(keys, kind, size)| Step::Database(keys, kind, size)),
+            4 => (0..3_u8, size()).prop_map(|(kind, size)| Step::Entry(kind, size)),
+            2 => size().prop_map(Step::Set),
+            3 => (1..300_000_usize).prop_map(Step::Take),
+        ];
+        proptest::collection::vec(step, 0..30)
+    }
+
+    /// Entries, fields and members that are dropped.
+    fn things(freed: &Freed) -> usize {
+        let within: usize = freed.0.iter().map(|slot| parts(&slot.value.value)).sum();
+        freed.0.len() + within + freed.1.len() + freed.2.len()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn what_is_thrown_away_is_counted_until_it_comes_out_once(steps in steps()) {
+            let (mut garbage, mut left) = (Garbage::default(), 0);
+            for step in steps {
+                let before = garbage.bytes();
+                match step {
+                    Step::Database(keys, kind, size) => {
+                        let mut entries = Dense::default();
+                        for at in 0..keys {
+                            entries.insert(format!("k{at}").as_bytes(), entry(value(kind, size)));
+                        }
+                        let all: usize = entries.iter().map(|(_, it)| 1 + parts(&it.value)).sum();
+                        garbage.add(entries);
+                        // Few are dropped at once.
+                        left += if garbage.bytes() > before { all } else { 0 };
+                    }
+                    Step::Entry(kind, size) => {
+                        let one = entry(value(kind, size));
+                        left += 1 + parts(&one.value);
+                        garbage.add_entry((*b"key").into(), one);
+                        prop_assert!(garbage.bytes() > before);
+                    }
+                    Step::Set(size) => {
+                        let Value::Set(members) = value(1, size) else { unreachable!() };
+                        left += members.len();
+                        garbage.add_set(*members);
+                        prop_assert!(garbage.bytes() > before || size == 0);
+                    }
+                    Step::Take(bytes) => {
+                        left -= garbage.take(bytes).map_or(0, |freed| things(&freed));
+                        prop_assert!(garbage.bytes() <= before);
+                    }
+                }
+            }
+            while let Some(freed) = garbage.take(10_000) {
+                left -= things(&freed);
+            }
+            prop_assert_eq!((left, garbage.bytes(), garbage.is_empty()), (0, 0, true));
+        }
+    }
+
     #[test]
     fn little_is_dropped_at_once() {
         let mut garbage = Garbage::default();

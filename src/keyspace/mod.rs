@@ -36,6 +36,8 @@ mod glob;
 mod guard;
 mod largest;
 mod layout;
+#[cfg(test)]
+mod many;
 mod own;
 mod session;
 #[cfg(test)]
