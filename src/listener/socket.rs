@@ -28,12 +28,14 @@ const UNSENT_MAX_BYTES: u32 = 128 << 10;
 /// Everybody on this machine may connect to a Unix socket; the directory it is in decides who
 /// gets that far.
 const UNIX_MODE: u32 = 0o666;
+/// Ports below this need a right of their own on Linux, unless the machine is set up otherwise.
+const PRIVILEGED_PORTS: u16 = 1_024;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The system refuses.
-    #[error("{setting} = {endpoint}: {}", describe(.source))]
+    #[error("{setting} = {endpoint}: {}", describe(.endpoint, .source))]
     Bind {
         /// The setting that names the endpoint.
         setting: &'static str,
@@ -59,7 +61,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The socket cannot be used with the runtime.
-    #[error("{endpoint}: {}", describe(.source))]
+    #[error("{endpoint}: {}", describe(.endpoint, .source))]
     Register {
         /// Where.
         endpoint: Endpoint,
@@ -68,11 +70,26 @@ pub enum ListenError {
     },
 }
 
-fn describe(source: &io::Error) -> String {
+/// What the system said, and what there is to do about it.
+fn describe(endpoint: &Endpoint, source: &io::Error) -> String {
     match source.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        io::ErrorKind::AddrInUse => match endpoint {
+            Endpoint::Tcp(_) => {
+                "address already in use; `ss -ltnp` as root says by whom".to_owned()
+            }
+            Endpoint::Unix(_) => "address already in use".to_owned(),
+        },
         io::ErrorKind::AddrNotAvailable => "no such address on this machine".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::PermissionDenied => match endpoint {
+            Endpoint::Tcp(address) if address.port() < PRIVILEGED_PORTS => format!(
+                "permission denied: without root a port below {PRIVILEGED_PORTS} needs \
+                 CAP_NET_BIND_SERVICE, which systemd/parvis.service gives"
+            ),
+            Endpoint::Tcp(_) => "permission denied".to_owned(),
+            Endpoint::Unix(_) => {
+                "permission denied: this user may not create files in its directory".to_owned()
+            }
+        },
         io::ErrorKind::NotFound => "no such directory".to_owned(),
         _ => source.to_string(),
     }
@@ -408,7 +425,21 @@ mod tests {
         let first = bind("listen.http", &[loopback()]).expect("a free port");
         let endpoint = first[0].endpoint().clone();
         let error = bind("listen.http", std::slice::from_ref(&endpoint)).expect_err("in use");
-        assert_eq!(error.to_string(), format!("listen.http = {endpoint}: address already in use"));
+        let expected = format!("listen.http = {endpoint}: address already in use; `ss ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert_eq!(error.to_string().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_told_by_what_gives_it() {
+        let told = |endpoint| {
+            let source = io::Error::from(io::ErrorKind::PermissionDenied);
+            ListenError::Bind { setting: "listen.http", endpoint, source }.to_string()
+        };
+        let port = |port| Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert!(told(port(80)).contains("CAP_NET_BIND_SERVICE"));
+        assert!(told(port(6_081)).ends_with(": permission denied"));
+        assert!(told(Endpoint::Unix("/run/x.sock".into())).ends_with("in its directory"));
     }
 
     #[test]

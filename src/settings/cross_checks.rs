@@ -32,16 +32,33 @@ fn listeners(settings: &Settings, reader: &mut Reader) {
     let control = [("listen.control", &listen.control)];
     let all = http.chain(https).chain(control).chain(sessions).chain(objects);
     for (key, endpoint) in all {
-        // Port 0 stands for any free port, another one each time.
-        let is_any = matches!(endpoint, Endpoint::Tcp(address) if address.port() == 0);
-        let first = seen.iter().find(|(_, other)| *other == endpoint && !is_any);
-        match first.map(|(first, _)| *first) {
-            Some(first) => {
+        match seen.iter().find(|(_, other)| overlap(other, endpoint)) {
+            Some((first, other)) if *other == endpoint => {
                 let text = format!("{endpoint} stands in {first} and again in {key}");
+                reader.conflict(&[key, first], text);
+            }
+            Some((first, other)) => {
+                let text = format!(
+                    "{endpoint} in {key} and {other} in {first} are one: 0.0.0.0 and [::] are all \
+                     addresses of this machine"
+                );
                 reader.conflict(&[key, first], text);
             }
             None => seen.push((key, endpoint)),
         }
+    }
+}
+
+/// Can only one of the two be listened on? IPv6 wildcards take IPv6 alone.
+fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
+    match (one, other) {
+        // Port 0 stands for any free port, another one each time.
+        (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
+            let is_wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let is_near = one.is_ipv4() == other.is_ipv4() && is_wildcard;
+            one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || is_near)
+        }
+        _ => one == other,
     }
 }
 

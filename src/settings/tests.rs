@@ -286,6 +286,19 @@ fn tls_files_come_in_pairs() {
 }
 
 #[test]
+fn an_address_that_another_one_takes_in_is_named() {
+    let taken = "[listen]\nhttp = [\"0.0.0.0:80\", \"127.0.0.1:80\"]\n";
+    assert_eq!(
+        mistakes(taken, &[]),
+        [
+            "parvis.toml:2: listen.http = [\"0.0.0.0:80\", \"127.0.0.1:80\"]: 127.0.0.1:80 in listen.http \
+          and 0.0.0.0:80 in listen.http are one: 0.0.0.0 and [::] are all addresses of this machine"
+        ]
+    );
+    load("[listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\", \"[::1]:81\"]\n", &[]).expect("valid");
+}
+
+#[test]
 fn a_free_port_may_be_asked_for_several_times() {
     load("[listen]\nhttp = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n", &[]).expect("valid");
 }
