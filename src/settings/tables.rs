@@ -127,16 +127,23 @@ impl Reader {
         let is_name = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         match value {
-            ValueKind::String(value) if is_name && !value.contains(char::is_control) => {
+            ValueKind::String(value) if is_name && is_param_text(name, value) => {
                 Some(value.clone())
             }
             _ => {
                 let place = self.sources.place_in_file(at);
                 let allowed = "NAME = \"text\": letters, digits and _ in the name, no control \
-                               characters in the text";
+                               characters in the text, but for line ends in PHP_VALUE and \
+                               PHP_ADMIN_VALUE";
                 self.refuse(at, &place, &ValueKind::Nil, "no FastCGI parameter", allowed);
                 None
             }
         }
     }
+}
+
+/// PHP-FPM takes settings of PHP from two parameters, a line each.
+fn is_param_text(name: &str, value: &str) -> bool {
+    let has_lines = matches!(name, "PHP_VALUE" | "PHP_ADMIN_VALUE");
+    !value.contains(|letter: char| letter.is_control() && !(has_lines && letter == '\n'))
 }

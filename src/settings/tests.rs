@@ -299,6 +299,18 @@ fn an_address_that_another_one_takes_in_is_named() {
 }
 
 #[test]
+fn settings_of_php_stand_in_one_parameter_by_lines() {
+    let given = |name| {
+        let text = format!("[origin.params.\"*\"]\n{name} = \"memory_limit=2G\\nprecision=17\"\n");
+        load(&text, &[]).is_ok()
+    };
+    assert_eq!(
+        [given("PHP_VALUE"), given("PHP_ADMIN_VALUE"), given("MAGE_MODE")],
+        [true, true, false]
+    );
+}
+
+#[test]
 fn a_free_port_may_be_asked_for_several_times() {
     load("[listen]\nhttp = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n", &[]).expect("valid");
 }
