@@ -108,8 +108,8 @@ fn store(memory_bytes: u64) -> String {
         return "nothing is stored".to_owned();
     }
     let limit = memory_limit_bytes().map_or_else(
-        || "this process has no memory limit".to_owned(),
-        |bytes| format!("this process may use {}MiB", bytes >> 20),
+        || "how much there is cannot be read".to_owned(),
+        |bytes| format!("this process can have {}MiB, less what PHP and others take", bytes >> 20),
     );
     format!("up to {} in memory; {limit}", format_size(memory_bytes))
 }

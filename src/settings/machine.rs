@@ -8,8 +8,8 @@ use super::reader::Reader;
 use super::units::format_size;
 use super::{AccessLog, Settings};
 
-/// The share of the control group's memory that the store may take, in percent. The rest is for
-/// connections, responses under way and the allocator.
+/// The share of the memory there is that the store may take, in percent. The rest is for connections,
+/// responses under way and the allocator.
 const STORE_SHARE_PERCENT: u128 = 90;
 
 /// Notes what is missing.
@@ -24,7 +24,7 @@ pub(super) fn check(settings: &Settings, memory_limit_bytes: Option<u64>, reader
             "{} is more than {STORE_SHARE_PERCENT} % of {}, which is all the memory this process \
              may use",
             format_size(memory_bytes),
-            format_size(limit_bytes)
+            format_size(limit_bytes >> 20 << 20)
         );
         let most = u128::from(limit_bytes) * STORE_SHARE_PERCENT / 100;
         let allowed = format!("up to {}MiB", most >> 20);
@@ -98,11 +98,20 @@ fn writable_directory(path: &Path) -> std::io::Result<&'static str> {
     Ok("")
 }
 
-/// The bytes of memory that this process' control group may use, itself or by its parents;
-/// `None` where there is no limit or no control group. Reads version 2 and version 1.
+/// The bytes of memory that this process can have: what its control group may use, itself or by its
+/// parents (version 2 and version 1), and what the machine has. `None` where neither can be read.
 pub fn memory_limit_bytes() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    limit_bytes(&groups, Path::new("/sys/fs/cgroup"))
+    let groups = fs::read_to_string("/proc/self/cgroup").ok();
+    let group = groups.and_then(|groups| limit_bytes(&groups, Path::new("/sys/fs/cgroup")));
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_bytes(&text));
+    group.into_iter().chain(machine).min()
+}
+
+/// `MemTotal` of `/proc/meminfo`, which is in KiB.
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = total.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1 << 10)
 }
 
 /// A limit that version 1 reports for "none" is the largest multiple of the page size.
@@ -173,6 +182,16 @@ mod tests {
         for text in ["", "nonsense", "0:", "0::", "::", "4:memory:"] {
             assert!(limit_bytes(text, Path::new("/nowhere")).is_none());
         }
+    }
+
+    #[test]
+    fn a_machine_without_a_control_group_has_a_limit_too() {
+        let total = |text| total_bytes(text);
+        assert_eq!(total("MemTotal:        4001024 kB\nMemFree: 1 kB\n"), Some(4_001_024 << 10));
+        for text in ["", "MemFree: 1 kB\n", "MemTotal: much kB\n", "MemTotal: 12\n"] {
+            assert_eq!(total(text), None, "{text}");
+        }
+        assert!(memory_limit_bytes().is_some());
     }
 
     fn mistakes(settings: &Settings, limit_bytes: Option<u64>) -> Option<Mistakes> {
