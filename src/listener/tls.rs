@@ -27,7 +27,9 @@ pub enum TlsError {
         reason: String,
     },
     /// Certificate and key do not fit, or rustls cannot use them.
-    #[error("tls.certificate = {}, tls.key = {}: {source}", .certificate.display(), .key.display())]
+    #[error(
+        "tls.certificate = {}, tls.key = {}: {}", .certificate.display(), .key.display(), misfit(.source)
+    )]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
@@ -80,7 +82,13 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
         setting: "tls.key",
         path: key.to_owned(),
-        reason: describe(&error, "no private key in it"),
+        reason: if is_encrypted(key) {
+            "the key is encrypted, and nobody is there to type its passphrase: decrypt it with \
+             `openssl pkey -in FILE -out NEW`, and keep that from others (mode 0600)"
+                .to_owned()
+        } else {
+            describe(&error, "no private key in it")
+        },
     })?;
     let pair = |source| TlsError::Pair {
         certificate: certificate.to_owned(),
@@ -109,6 +117,20 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(failed("no certificate in it".to_owned()));
     }
     Ok(chain)
+}
+
+/// Is it a key with a passphrase? Its PEM says so, in the label or in a header.
+fn is_encrypted(key: &Path) -> bool {
+    std::fs::read_to_string(key).is_ok_and(|text| text.contains("ENCRYPTED"))
+}
+
+fn misfit(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            "the key is not that of the first certificate in the file".to_owned()
+        }
+        other => format!("{other}; RSA keys have 2048 bits at least"),
+    }
 }
 
 fn describe(error: &pem::Error, nothing: &str) -> String {
@@ -235,6 +257,16 @@ mod tests {
         assert_eq!(said, format!("tls.certificate = {}: no certificate in it", empty.display()));
         let said = message(&good, &empty);
         assert_eq!(said, format!("tls.key = {}: no private key in it", empty.display()));
-        assert!(message(&good, &other_key).contains("other.pem: "));
+        let said = message(&good, &other_key);
+        assert!(
+            said.ends_with("other.pem: the key is not that of the first certificate in the file")
+        );
+        for armour in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END EC PRIVATE KEY-----\n",
+        ] {
+            let locked = written(directory.path(), "locked.pem", armour);
+            assert!(message(&good, &locked).contains("locked.pem: the key is encrypted"));
+        }
     }
 }
