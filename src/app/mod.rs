@@ -94,6 +94,9 @@ fn start(settings: Settings, file: Option<PathBuf>) -> Result<(), AppError> {
         None => lifecycle::take_sockets(&settings.listen)?,
     };
     let level = start_tracing(&settings.log.level)?;
+    let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    let config = file.as_ref().map_or_else(|| "none".into(), |path| path.to_string_lossy());
+    tracing::info!(version, process, %config, "parvis starts");
     raise_descriptor_limit();
     let runtime = runtime(settings.lifecycle.threads)?;
     runtime.block_on(async {
@@ -106,6 +109,7 @@ fn start(settings: Settings, file: Option<PathBuf>) -> Result<(), AppError> {
         };
         server.run_until_told().await
     })?;
+    tracing::info!(process, "parvis has stopped");
     // Whatever still blocks on a file system must not hold the exit.
     runtime.shutdown_background();
     Ok(())

@@ -362,10 +362,13 @@ impl Server {
                 if refused.is_some_and(|refused| refused >= limit) {
                     if state.raise(Cause::OriginRefused) {
                         let ready = state.ready();
-                        tracing::error!(ready, "the origin's socket refuses");
+                        tracing::error!(
+                            ready,
+                            "the origin refuses connections since health.refused"
+                        );
                     }
                 } else if state.clear(Cause::OriginRefused) {
-                    tracing::info!("the origin's socket accepts again");
+                    tracing::info!("the origin takes connections again");
                 }
                 let (store, copies) = (Arc::clone(&parts.store), copies.clone());
                 let flag = parts.rules.load().settings.maintenance.flag.clone();

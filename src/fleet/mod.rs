@@ -471,8 +471,8 @@ fn purge(applier: &Applier, request: &PurgeRequest) -> Purged {
         purged = Purged { number: one.number, responses: purged.responses + one.responses };
     }
     applier.count(purged.responses);
-    let soft = request.soft;
-    tracing::info!(number = purged.number, responses = purged.responses, soft, "purged");
+    let (soft, what) = (request.soft, request.summary());
+    tracing::info!(number = purged.number, responses = purged.responses, soft, ?what, "purged");
     purged
 }
 

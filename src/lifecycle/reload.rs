@@ -129,7 +129,9 @@ pub fn accept<E: Display>(old: &Settings, read: Result<Settings, E>) -> Option<R
             "these settings keep their old value until a restart"
         );
     }
-    tracing::info!(applied = plan.applied.join(", "), "the configuration was read again");
+    let changed =
+        if plan.applied.is_empty() { "nothing".to_owned() } else { plan.applied.join(", ") };
+    tracing::info!(changed, "the configuration was read again");
     Some(plan)
 }
 

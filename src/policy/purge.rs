@@ -21,6 +21,35 @@ pub struct PurgeRequest {
     pub soft: bool,
 }
 
+/// Tags that a line of the log names.
+const NAMED_TAGS_MAX: usize = 3;
+/// Characters of each text in it.
+const NAMED_CHARACTERS_MAX: usize = 100;
+
+impl PurgeRequest {
+    /// What it names, for the log: short, however much that is.
+    pub fn summary(&self) -> String {
+        let text = |bytes: &[u8]| -> String {
+            String::from_utf8_lossy(bytes).chars().take(NAMED_CHARACTERS_MAX).collect()
+        };
+        let scope = |scope: &PurgeScope| match scope {
+            PurgeScope::All => "everything".to_owned(),
+            PurgeScope::Tags(tags) => {
+                let named: Vec<_> = tags.iter().take(NAMED_TAGS_MAX).map(|tag| text(tag)).collect();
+                let rest = tags.len().saturating_sub(named.len());
+                let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+                format!("tags {}{more}", named.join(", "))
+            }
+            PurgeScope::TagsMatching(regex) => {
+                format!("tags that match {}", text(regex.as_str().as_bytes()))
+            }
+            PurgeScope::Pool(regex) => format!("pool {}", text(regex.as_str().as_bytes())),
+            PurgeScope::Url(url) => format!("URL {}", text(url)),
+        };
+        self.scopes.iter().map(scope).collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// Which stored responses are purged.
 #[derive(Clone, Debug)]
 pub enum PurgeScope {
@@ -299,6 +328,21 @@ mod tests {
         let heard: PurgeText = serde_json::from_str(&told).expect("text");
         let heard = heard.request(regex_max_bytes).expect("a purge");
         assert_eq!(format!("{heard:?}"), format!("{request:?}"));
+    }
+
+    #[test]
+    fn a_purge_is_named_shortly_in_the_log() {
+        let regex = |text: &str| compile(text.as_bytes(), 1 << 20).expect("a regex");
+        let tags = |count: usize| {
+            PurgeScope::Tags((0..count).map(|at| Bytes::from(format!("cat_p_{at}"))).collect())
+        };
+        let named = |scopes| PurgeRequest { scopes, soft: false }.summary();
+        assert_eq!(named(vec![PurgeScope::All]), "everything");
+        assert_eq!(named(vec![tags(2)]), "tags cat_p_0, cat_p_1");
+        assert_eq!(named(vec![tags(1_000)]), "tags cat_p_0, cat_p_1, cat_p_2 and 997 more");
+        let both = vec![PurgeScope::TagsMatching(regex("x+")), PurgeScope::Pool(regex("^blue$"))];
+        assert_eq!(named(both), "tags that match x+; pool ^blue$");
+        assert_eq!(named(vec![PurgeScope::Url(vec![b'a'; 10_000])]).len(), "URL ".len() + 100);
     }
 
     #[test]
