@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Version};
@@ -243,15 +243,13 @@ fn action(action: &Action) -> String {
 }
 
 fn limit(limit: &LimitRule) -> String {
-    let rate = |rate: &Rate, unit: &str| {
-        format!("{}{unit} in {}", rate.amount, format_duration(rate.each))
-    };
     let mut parts = Vec::new();
-    if let Some(requests) = &limit.requests {
-        parts.push(rate(requests, " requests"));
+    if let Some(Rate { amount, each }) = &limit.requests {
+        parts.push(format!("{amount} requests in {}", format_duration(*each)));
     }
     if let Some(php) = &limit.php {
-        parts.push(rate(php, "ms of PHP"));
+        let amount = format_duration(Duration::from_millis(u64::from(php.amount)));
+        parts.push(format!("{amount} of PHP in {}", format_duration(php.each)));
     }
     let per = match limit.per {
         Per::Address => "an address",

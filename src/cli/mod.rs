@@ -4,6 +4,7 @@
 mod arguments;
 mod client;
 mod commands;
+mod concerns;
 mod explain;
 mod fleet;
 mod objects;
@@ -185,7 +186,10 @@ fn check(
     let settings = load(config, environment)?;
     let name =
         config.map_or_else(|| "The environment".to_owned(), |path| path.display().to_string());
-    let concerns = certificate_concerns(&settings.tls)?;
+    let mut concerns = certificate_concerns(&settings.tls)?;
+    for concern in concerns::concerns(&settings) {
+        concerns = concerns + "Warning: " + &concern + "\n";
+    }
     let summary = commands::summary(&settings)
         + &commands::row("bots", &bots(&settings)?)
         + &commands::row("traffic", &explain::summary(&settings.traffic));
