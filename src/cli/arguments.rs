@@ -21,7 +21,7 @@ Examples:
   parvis purge --url https://shop.example/sale.html --soft
       Go on serving the stored page while one fetch refreshes it.
   parvis stats
-      Hits, misses and what is stored.
+      Hits, misses and what is stored; with `--all` also what is 0.
   parvis fleet
       The servers of the shop: release, place in the log, load, hit ratio.
   parvis sessions
@@ -84,7 +84,9 @@ pub(super) enum Command {
     /// Drop stored responses.
     Purge(PurgeArguments),
     /// Show what the server has done and holds.
-    Stats(StatsArguments),
+    ///
+    /// Counts that are 0 are left out.
+    Stats(FiguresArguments),
     /// Show the servers that share a log of purges, and how far each has read it.
     Fleet(StatsArguments),
     /// Show sessions on their way between PHP and Redis: waits, and which paths hold locks.
@@ -99,8 +101,8 @@ pub(super) enum Command {
     Objects(ObjectsAsked),
     /// Switch maintenance: all but `maintenance.allow` get a page that says so.
     ///
-    /// It lasts until it is switched off or the process ends. What is to outlast a restart is a file:
-    /// `maintenance.flag`.
+    /// It lasts until it is switched off or the server stops; `parvis restart` keeps it. What is to outlast a
+    /// stop is a file: `maintenance.flag`.
     Maintenance(MaintenanceArguments),
     /// Switch the waiting room, or show how many wait.
     ///
@@ -247,6 +249,15 @@ pub(super) struct StatsArguments {
     pub json: bool,
     #[command(flatten)]
     pub server: ControlArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FiguresArguments {
+    /// Counts that are 0, too.
+    #[arg(long, conflicts_with = "json")]
+    pub all: bool,
+    #[command(flatten)]
+    pub shown: StatsArguments,
 }
 
 /// What of the object cache is shown.

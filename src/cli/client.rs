@@ -21,6 +21,12 @@ const ANSWER_MAX_BYTES: usize = 16 << 20;
 /// Longest piece of a refusal's text that is shown, in characters.
 const REFUSAL_CHARACTERS_MAX: usize = 200;
 
+/// What Parvis answers where it will not.
+#[derive(serde::Deserialize)]
+struct Refusal {
+    error: String,
+}
+
 /// A server that runs, seen from the command line.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -48,7 +54,7 @@ pub(super) enum ServerError {
     #[error("{endpoint} broke off: {source}")]
     Broken { endpoint: Endpoint, source: hyper::Error },
     /// It answered that it will not.
-    #[error("{endpoint} refused with {status}{text}")]
+    #[error("{endpoint} refused ({}){text}", .status.as_u16())]
     Refused { endpoint: Endpoint, status: StatusCode, text: String },
     /// It answered, and then said that it did not come about.
     #[error("{endpoint}: {reason}")]
@@ -202,13 +208,17 @@ impl Server {
     }
 
     fn refused(&self, status: StatusCode, content: &[u8]) -> ServerError {
-        let text = String::from_utf8_lossy(content);
+        // Parvis says why as JSON; what else listens there says it somehow.
+        let text = serde_json::from_slice(content).map_or_else(
+            |_| String::from_utf8_lossy(content).into_owned(),
+            |Refusal { error }| error,
+        );
         let line = text.lines().next().unwrap_or_default().chars();
         let line: String =
             line.filter(|letter| !letter.is_control()).take(REFUSAL_CHARACTERS_MAX).collect();
         let mut text = if line.is_empty() { line } else { format!(": {line}") };
         if status == StatusCode::UNAUTHORIZED {
-            text.push_str("; give its control.token, see --help");
+            text.push_str("; give it by --config FILE, PARVIS__CONTROL__TOKEN, or --token");
         }
         ServerError::Refused { endpoint: self.endpoint.clone(), status, text }
     }

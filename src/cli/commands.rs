@@ -139,6 +139,9 @@ struct PurgeAnswer {
     /// Its place in the order of purges.
     number: u64,
     soft: bool,
+    /// Whom it has reached; nothing where there is nobody else.
+    #[serde(default)]
+    reach: String,
 }
 
 /// Purges, and says what that did.
@@ -151,11 +154,21 @@ pub(super) fn purge(server: &Server, what: &PurgeWhat, soft: bool) -> Result<Str
         serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
     let done = if answer.soft { "Marked as stale" } else { "Purged" };
     let noun = if answer.purged == 1 { "response" } else { "responses" };
-    Ok(format!("{done}: {} {noun} (purge number {}).\n", answer.purged, answer.number))
+    let mut said = format!("{done}: {} {noun} (purge number {}).\n", answer.purged, answer.number);
+    if answer.reach == "journaled" {
+        said.push_str("Redis does not answer: the other servers follow when it is back.\n");
+    }
+    if answer.purged == 0 && url.is_some() {
+        said.push_str(
+            "Nothing is stored under this URL. Scheme, host and port count as visitors send them; \
+             parameters that are taken out (utm_...) do not.\n",
+        );
+    }
+    Ok(said)
 }
 
-/// The server's figures: as they came, or one line each.
-pub(super) fn stats(server: &Server, json: bool) -> Result<String, ServerError> {
+/// The server's figures: as they came, or one line each, those that count nothing yet only with `all`.
+pub(super) fn stats(server: &Server, json: bool, all: bool) -> Result<String, ServerError> {
     let answer = server.ask(Method::GET, "/stats", Bytes::new())?;
     let figures: Value = serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
     if json {
@@ -163,11 +176,23 @@ pub(super) fn stats(server: &Server, json: bool) -> Result<String, ServerError> 
     }
     let mut lines = Vec::new();
     flatten(String::new(), &figures, &mut lines);
+    let found = lines.len();
+    lines.retain(|(name, value)| all || value != "0" || !is_count(name));
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    Ok(lines.iter().fold(String::new(), |mut text, (name, value)| {
+    let mut text = lines.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name:<width$}  {value}");
         text
-    }))
+    });
+    if lines.len() < found {
+        let _ = writeln!(text, "{} counts are 0; --all shows them.", found - lines.len());
+    }
+    Ok(text)
+}
+
+/// Does 0 only say that something has not happened? Of what is counted since the start, and of what each
+/// class, rule, verdict or reason has a line for.
+fn is_count(name: &str) -> bool {
+    name.contains("_total") || name.split('.').count() > 2
 }
 
 /// Nested objects become dotted names. JSON bounds the depth of what it reads.
@@ -233,6 +258,16 @@ mod tests {
         assert_eq!(json(&["a".to_owned()], None, false), r#"{"tags":["a"],"soft":false}"#);
         assert_eq!(json(&[], Some("/p"), false), r#"{"url":"/p","soft":false}"#);
         assert_eq!(json(&[], None, true), r#"{"all":true,"soft":false}"#);
+    }
+
+    #[test]
+    fn what_0_says_nothing_of_is_a_count() {
+        for name in ["store.evictions_total", "admission.waiting.cart", "requests.reasons.cold"] {
+            assert!(is_count(name), "{name}");
+        }
+        for name in ["origin.healthy", "origin.queued", "fleet.connected", "hit_ratio"] {
+            assert!(!is_count(name), "{name}");
+        }
     }
 
     #[test]

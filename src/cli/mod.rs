@@ -1,5 +1,5 @@
-//! The command line: `run`, `check`, `explain`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `objects`, `maintenance`, `restart`
-//! and `drain`.
+//! The command line: `run`, `check`, `explain`, `demo`, `purge`, `stats`, `fleet`, `sessions`, `objects`, `maintenance`, `room`,
+//! `restart` and `drain`.
 
 mod arguments;
 mod client;
@@ -125,8 +125,8 @@ fn dispatch(
             .and_then(|settings| explain::explain(&settings, &arguments)),
         Command::Purge(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(commands::purge(&server, &arguments.what, arguments.soft)?)),
-        Command::Stats(arguments) => server(arguments.server, environment)
-            .and_then(|server| Ok(commands::stats(&server, arguments.json)?)),
+        Command::Stats(arguments) => server(arguments.shown.server, environment)
+            .and_then(|server| Ok(commands::stats(&server, arguments.shown.json, arguments.all)?)),
         Command::Fleet(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(fleet::fleet(&server, arguments.json)?)),
         Command::Sessions(arguments) => server(arguments.server, environment)

@@ -211,10 +211,52 @@ fn a_refusal_is_1_and_names_address_and_reason() {
     let ended = parvis(&["purge", "--url", "/a", "--control", &address], &[]);
     assert!(ended.is(1) && ended.out.is_empty());
     let expected = format!(
-        "parvis: {address} refused with 401 Unauthorized: no token; give its control.token, see --help\n"
+        "parvis: {address} refused (401): no token; give it by --config FILE, PARVIS__CONTROL__TOKEN, or \
+         --token\n"
     );
     assert_eq!(ended.error, expected);
     assert!(!thread.join().expect("ends").contains("authorization"));
+    let (address, thread) = control(
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 26\r\n\r\n{\"error\":\"no \\u001bredis\"}",
+    );
+    let ended = parvis(&["fleet", "--control", &address], &[]);
+    assert_eq!(ended.error, format!("parvis: {address} refused (404): no redis\n"));
+    thread.join().expect("ends");
+}
+
+#[test]
+fn a_purge_says_where_it_waits_for_others_and_where_it_reached_nothing() {
+    let (address, thread) = control(
+        "HTTP/1.1 202 Accepted\r\nContent-Length: 56\r\n\r\n\
+         {\"purged\":0,\"number\":7,\"soft\":false,\"reach\":\"journaled\"}",
+    );
+    let ended = parvis(&["purge", "--url", "https://shop.example/a", "--control", &address], &[]);
+    let lines: Vec<_> = ended.out.lines().collect();
+    assert_eq!(lines[0], "Purged: 0 responses (purge number 7).");
+    assert!(
+        lines[1].starts_with("Redis does not answer: the other servers follow"),
+        "{}",
+        ended.out
+    );
+    assert!(lines[2].starts_with("Nothing is stored under this URL."), "{}", ended.out);
+    thread.join().expect("ends");
+}
+
+#[test]
+fn stats_leave_out_counts_that_are_0_unless_all_are_asked_for() {
+    const STATS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 53\r\n\r\n\
+                         {\"origin\":{\"healthy\":0},\"purges\":{\"a_total\":0,\"b\":1}}";
+    for (all, expected) in [
+        (false, "origin.healthy  0\npurges.b        1\n1 counts are 0; --all shows them.\n"),
+        (true, "origin.healthy  0\npurges.a_total  0\npurges.b        1\n"),
+    ] {
+        let (address, thread) = control(STATS);
+        let mut arguments = vec!["stats", "--control", &address];
+        arguments.extend(all.then_some("--all"));
+        let ended = parvis(&arguments, &[]);
+        assert_eq!((ended.out.as_str(), ended.error.as_str()), (expected, ""));
+        thread.join().expect("ends");
+    }
 }
 
 #[test]
