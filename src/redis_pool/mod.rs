@@ -9,10 +9,10 @@
 
 mod backoff;
 mod command;
+mod concerns;
 mod connect;
 mod raw;
 mod stream;
-mod version;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,6 +94,11 @@ impl RedisError {
     }
 }
 
+/// Between two lines about the same refusal.
+const REFUSAL_PAUSE: Duration = Duration::from_mins(1);
+/// Refusals that are known as said; what is beyond waits for its turn.
+const REFUSALS_MAX: usize = 16;
+
 /// A connection of one's own.
 pub struct Link {
     shared: connect::Shared,
@@ -138,7 +143,9 @@ struct Shared {
     retry_at: Moment,
     /// What was last said of it in the log.
     said: Option<RedisError>,
-    version_seen: bool,
+    /// What it refused over a connection that is good, and when that was said.
+    refusals: Vec<(RedisError, Moment)>,
+    info_seen: bool,
 }
 
 /// Redis, as all parts of this process see it.
@@ -170,7 +177,8 @@ impl Redis {
                 backoff: Backoff::new(settings.reconnect_max),
                 retry_at: Moment::default(),
                 said: None,
-                version_seen: false,
+                refusals: Vec::new(),
+                info_seen: false,
             }),
             connecting: tokio::sync::Mutex::new(()),
             connected: AtomicBool::new(false),
@@ -277,24 +285,23 @@ impl Redis {
 
     async fn connected(&self, connection: connect::Shared) -> (Link, u64) {
         let mut link = Link { shared: connection.clone() };
-        if !self.shared.lock().version_seen {
-            self.look_at_version(&mut link).await;
+        if !self.shared.lock().info_seen {
+            self.look_at_info(&mut link).await;
         }
         let mut shared = self.shared.lock();
         shared.number += 1;
         shared.connection = Some(connection);
-        shared.version_seen = true;
+        shared.info_seen = true;
         // The pause grows on until an answer has come: a server that takes connections and then
         // refuses each command is not asked more often than one that is away.
         self.connected.store(true, Ordering::Relaxed);
         (link, shared.number)
     }
 
-    async fn look_at_version(&self, link: &mut Link) {
-        let command = Command::new("INFO").arg("server");
-        let Ok(reply) = link.ask(&command, self.timeout).await else { return };
-        if let Some(warning) = reply.text().as_deref().and_then(version::warning) {
-            tracing::warn!(redis = %self.address(), "{warning}");
+    async fn look_at_info(&self, link: &mut Link) {
+        let Ok(reply) = link.ask(&Command::new("INFO"), self.timeout).await else { return };
+        for concern in reply.text().as_deref().into_iter().flat_map(concerns::concerns) {
+            tracing::warn!(redis = %self.address(), "{concern}");
         }
     }
 
@@ -315,7 +322,7 @@ impl Redis {
                     tracing::info!(redis = %self.address(), "Redis answers again");
                 }
             }
-            Some(error) if !error.ends_connection() => self.say(&mut shared, error),
+            Some(error) if !error.ends_connection() => self.say_refusal(&mut shared, error),
             Some(error) => {
                 if number == shared.number {
                     shared.connection = None;
@@ -326,6 +333,25 @@ impl Redis {
                 }
             }
         }
+    }
+
+    /// Once a minute for each: answers to other commands say nothing of this one.
+    fn say_refusal(&self, shared: &mut Shared, error: &RedisError) {
+        let now = self.clock.now();
+        shared.refusals.retain(|(_, said)| now.since(*said) < REFUSAL_PAUSE);
+        let is_known = shared.refusals.iter().any(|(known, _)| known == error);
+        if is_known || shared.refusals.len() >= REFUSALS_MAX {
+            return;
+        }
+        shared.refusals.push((error.clone(), now));
+        let text = error.to_string();
+        let lacks_right = ["NOPERM", "can't run this command", "can't access"];
+        let advice = if lacks_right.iter().any(|words| text.contains(words)) {
+            "; does its user have the rights that docs/operations.md lists?"
+        } else {
+            ""
+        };
+        tracing::warn!(redis = %self.address(), "Redis does not do what it was asked: {text}{advice}");
     }
 
     /// Once for each new trouble, not at each try.

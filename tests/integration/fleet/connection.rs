@@ -39,20 +39,50 @@ fn where_redis_is_required_a_node_is_ready_only_with_it() {
 #[test]
 fn a_user_of_its_own_with_the_least_rights_is_enough() {
     let (shop, redis) = (Shop::open(), Redis::start());
-    let rights = "+eval +xread +hmget +hset +hincrby +xadd +xrevrange +del +get +set +sadd \
-                  +smembers +srem +info";
-    let mut acl = vec!["acl", "setuser", "parvis", "on", ">secret", "~{parvis}:*"];
-    acl.extend(rights.split_whitespace());
-    redis.ask(&acl);
+    // As the document says it.
+    let line = include_str!("../../../docs/operations.md")
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER parvis"))
+        .expect("the document has the rights");
+    let acl = line.replace(">PASSWORD", ">secret");
+    redis.ask(&acl.split_whitespace().collect::<Vec<_>>());
     redis.ask(&["acl", "setuser", "default", "off"]);
     let node = shop
         .node("web-1", &redis.url())
         .with("redis.user", "\"parvis\"")
         .with("redis.password", "\"secret\"")
+        .with("waiting_room.mode", "\"on\"")
         .start();
     wait_until_current(&node);
+    let browser = [
+        ("User-Agent", "Mozilla/5.0"),
+        ("Accept", "text/html"),
+        ("X-Forwarded-For", "203.0.113.9"),
+    ];
+    node.get("/cat_p_1", &browser);
+    node.ask("POST", "/customer/account/loginPost", &browser, b"a=1");
+    let figure = |name: &str| node.metric(name).expect("it is there");
+    assert!(figure("parvis_traffic_budgets_asked_total") >= 1.0);
+    assert!(figure("parvis_traffic_budgets_alone_total") < 1.0);
+    wait_until("the fleet's line", PATIENCE, || figure("parvis_waiting_room_alone") < 1.0);
+    assert!(figure("parvis_waiting_room_unanswered_total") < 1.0);
+    assert!(!node.stderr().contains("does not do what it was asked"), "{}", node.stderr());
     let waiting = [("X-Magento-Tags-Pattern", ".*"), ("X-Parvis-Wait", "fleet")];
     assert_eq!(node.ask("PURGE", "/", &waiting, b"").header("x-parvis-reach"), Some("fleet"));
+}
+
+#[test]
+fn a_right_that_its_user_lacks_is_told_once_with_what_to_do() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let node = shop.node("web-1", &redis.url()).with("waiting_room.mode", "\"on\"").start();
+    wait_until_current(&node);
+    redis.ask(&["acl", "setuser", "default", "-zadd", "-zcard", "-zrange", "-zremrangebyscore"]);
+    let line = "rights that docs/operations.md lists?";
+    wait_until("the line", PATIENCE, || node.stderr().contains(line));
+    // Some ticks of the waiting room, and questions that are answered in between.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(node.stderr().matches(line).count(), 1, "{}", node.stderr());
+    assert_eq!(node.purge_tag("cat_p_1").status, 200);
 }
 
 #[test]
