@@ -174,6 +174,17 @@ impl Line {
         self.inside.keys().copied().filter(|ticket| ticket.epoch != UNKNOWN).collect()
     }
 
+    /// Begins anew as another line: who waits is not known any more, who is inside stays so.
+    pub fn clear(&mut self, epoch: u64) {
+        let (inside, ends) = (std::mem::take(&mut self.inside), std::mem::take(&mut self.ends));
+        *self = Self { inside, ends, ..Self::new(epoch, 0) };
+    }
+
+    /// Has this very ticket a place inside?
+    pub fn is_inside(&self, ticket: Ticket, now_ms: u64) -> bool {
+        self.inside.get(&ticket).is_some_and(|end_ms| now_ms < *end_ms)
+    }
+
     /// Which line it is.
     pub fn epoch(&self) -> u64 {
         self.epoch

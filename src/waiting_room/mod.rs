@@ -298,11 +298,13 @@ impl Room {
         let mut state = self.state.lock();
         let own = state.line.epoch();
         let is_good = |ticket: &Ticket| ticket.epoch == own || state.accepts == Some(ticket.epoch);
-        if let Some(ticket) = ticket.filter(is_good) {
+        // Who was called by a line that was cleared since still is.
+        let called = ticket.filter(|ticket| state.line.is_inside(*ticket, now_ms));
+        let good = ticket.filter(is_good).map(|ticket| Ticket { epoch: own, ..ticket });
+        if let Some(ticket) = called.or(good) {
             if may_enter {
                 state.pace.give_back();
             }
-            let ticket = Ticket { epoch: own, ..ticket };
             let is_inside = state.line.enter(ticket, &rules, now_ms);
             drop(state);
             return if is_inside { self.enter(ticket, true) } else { self.wait(ticket, false) };

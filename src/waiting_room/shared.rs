@@ -133,12 +133,14 @@ impl Shared {
         self.redis.ask_in_time(command).await.map(drop)
     }
 
-    /// Ends the line: who waits or is inside is not known any more.
+    /// Ends the line: who waits is not known any more. Who is inside stays so, and goes on to count.
     ///
     /// # Errors
     /// As for [`Shared::draw`].
     pub async fn clear(&self) -> Result<(), RedisError> {
-        let command = self.keys[..5].iter().fold(Command::new("DEL"), Command::arg);
+        let [state, waiting, seen, _, back, _] = &self.keys;
+        let command =
+            [state, waiting, seen, back].into_iter().fold(Command::new("DEL"), Command::arg);
         self.redis.ask_in_time(command).await.map(drop)
     }
 

@@ -182,3 +182,22 @@ async fn a_full_line_gives_no_place() {
     room.clear().await;
     assert!(waits(room.ask(None).await).cookie.is_some());
 }
+
+#[tokio::test]
+async fn a_cleared_line_keeps_who_is_inside_or_was_called() {
+    let (room, clock) = room(&settings());
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        places.push(waits(room.ask(None).await).cookie.expect("new"));
+    }
+    tick(&room, &clock, 6).await;
+    let inside = enters(comes(&room, &places[0]).await);
+    room.clear().await;
+    assert_eq!(room.status().inside, 2);
+    let anew = waits(comes(&room, &places[3]).await).cookie.expect("a new place");
+    tick(&room, &clock, 20).await;
+    waits(comes(&room, &anew).await);
+    assert!(matches!(room.judge(&brought(&inside), room.now_unix()), Holds::Admitted { .. }));
+    enters(comes(&room, &places[1]).await);
+    assert_eq!(room.status().inside, 2, "nobody else came in");
+}

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::counts::{self, Figures};
+use super::glance::Glance;
 use super::line::{Line, Rules, Step, Ticket};
 use super::shared::Shared;
 use super::{LOOK_TICKS, Room, SLACK, STEP_MAX, STEPS_MAX, State, Status, epoch};
@@ -215,7 +216,7 @@ impl Room {
         self.state.lock().opening.by_hand
     }
 
-    /// Ends the line: all who wait draw new tickets, in the order in which they come.
+    /// Ends the line: all who wait draw new tickets, in the order in which they come. Who is inside, or was called, stays so.
     pub async fn clear(&self) {
         if let Some(shared) = &self.shared
             && let Err(error) = shared.clear().await
@@ -223,9 +224,10 @@ impl Room {
             tracing::warn!("the line of the fleet stays: {error}");
         }
         let mut state = self.state.lock();
-        state.line = Line::new(epoch(), 0);
+        let inside = state.glance.inside;
+        state.line.clear(epoch());
         state.accepts = None;
-        state.glance = state.line.glance();
+        state.glance = Glance { inside, ..state.line.glance() };
         state.seen.clear();
     }
 
