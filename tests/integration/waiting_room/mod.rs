@@ -1,9 +1,11 @@
 //! The waiting room, as visitors, machines and operators meet it, over a real PHP-FPM and a real Redis.
 
+mod alone;
 mod browser;
 mod machines;
 mod opening;
 mod places;
+mod staying;
 mod visitors;
 
 use std::process::Command;
