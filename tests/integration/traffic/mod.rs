@@ -1,6 +1,7 @@
 //! What clients may do, and how much of it.
 
 mod accounts;
+mod alike;
 mod bots;
 mod budgets;
 mod defaults;
