@@ -35,7 +35,9 @@ fuzz_target!(|data: &[u8]| {
             None => changed.push(*change),
         }
     }
-    let expected = (changed == token.as_bytes()).then(|| payload.to_vec());
+    // The token itself is compared with nothing: libFuzzer learns what is compared, and would bring it from outside.
+    let is_same = changes.len() <= token.len() && changes.iter().all(|change| *change == 0);
+    let expected = is_same.then(|| payload.to_vec());
     assert_eq!(SIGNER.open(Purpose::Challenge, &changed), expected);
     assert_eq!(SIGNER.open(Purpose::Admitted, &changed), None);
 });
