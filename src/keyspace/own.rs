@@ -417,8 +417,8 @@ pub(super) fn unnamed<'a>(
 impl Looked {
     /// Has another's clean taken the set that it looked at?
     fn has_gone(&self, entries: &Dense<Entry>) -> bool {
-        let is_gone = |set: &Box<[u8]>| members(entries, set).is_none();
-        self.how == Look::Members && self.sets.iter().any(is_gone)
+        let mut sets = self.sets.iter();
+        self.how == Look::Members && sets.any(|set| members(entries, set).is_none())
     }
 
     /// Does it name a key?

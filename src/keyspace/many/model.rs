@@ -58,6 +58,11 @@ pub fn names(tags: u8) -> Vec<&'static str> {
     (0..TAGS.len()).filter(|at| tags & 1_u8 << at != 0).map(|at| TAGS[at]).collect()
 }
 
+/// One tag after another.
+pub fn each(tags: u8) -> impl Iterator<Item = u8> {
+    (0..8).map(|at| 1_u8 << at).filter(move |tag| tags & tag != 0)
+}
+
 /// What stands in a value: when it was made, of which tags, when it was saved, and bytes that say nothing.
 pub fn text(made: u64, tags: u8, saved: u64, bytes: usize) -> String {
     format!("{made};{tags};{saved};{}", "x".repeat(bytes))

@@ -394,8 +394,9 @@ impl World {
                 if *how == How::Intersection {
                     self.cleaned.tags(*layout, *tags, self.at);
                 } else {
-                    let each = (0..8).map(|at| 1_u8 << at).filter(|tag| tags & tag != 0);
-                    each.for_each(|tag| self.cleaned.tags(*layout, tag, self.at));
+                    for tag in model::each(*tags) {
+                        self.cleaned.tags(*layout, tag, self.at);
+                    }
                 }
             }
             Step::CleanKeys(layout, from, count) => {
@@ -404,7 +405,9 @@ impl World {
                 let keys: Vec<String> = ids.iter().map(|id| layout.key(id)).collect();
                 node.ask(&mut Session::new(1), now_ms, format!("UNLINK {}", keys.join(" ")));
                 node.model.remove(*layout, ids.iter());
-                keys.into_iter().for_each(|key| self.cleaned.key(key, self.at));
+                for key in keys {
+                    self.cleaned.key(key, self.at);
+                }
             }
             Step::CleanElsewhere(layout, tags) => self.clean_elsewhere(*layout, *tags),
             Step::Flush(command) => {
@@ -436,8 +439,9 @@ impl World {
             node.model.clean(&clean);
         }
         self.may_go = Some((layout, tags));
-        let each = (0..8).map(|at| 1_u8 << at).filter(|tag| tags & tag != 0);
-        each.for_each(|tag| self.cleaned.tags(layout, tag, self.at));
+        for tag in model::each(tags) {
+            self.cleaned.tags(layout, tag, self.at);
+        }
     }
 
     /// Is there what is to be there, and is it counted?
