@@ -17,7 +17,7 @@ use crate::fill::Flights;
 use crate::fleet::{Fleet, Values};
 use crate::keeper::Keeper;
 use crate::listener::{Limits, Shutdown};
-use crate::observe::{Labelled, Observer, Reading, Readings, State};
+use crate::observe::{Labelled, Observer, Reading, Readings, State, process};
 use crate::origin::Origin;
 use crate::origin::status::{Shown, Watch};
 use crate::pipeline::{Maintenance, Node, Parts, PrivateParts, RoomPaths, Rules, SharedPages};
@@ -129,6 +129,7 @@ pub fn register_readings(
     let (parts, connections) = (node.clone(), Arc::clone(shutdown.connections()));
     let (limits, keeper) = (Arc::clone(limits), Arc::clone(keeper));
     node.parts().observer.register(move |readings| {
+        process::show(readings);
         let parts = parts.parts();
         let store = parts.store.stats();
         readings.set(Reading::StoreObjects, store.objects);
@@ -192,8 +193,8 @@ fn show_admission(readings: &mut Readings, admission: &Admission) {
         set(Labelled::AdmissionInPhp, class.in_php as u64);
         set(Labelled::AdmissionAdmitted, class.admitted);
         set(Labelled::AdmissionWaited, class.waited);
-        set(Labelled::AdmissionWaitMilliseconds, class.waited_milliseconds);
-        set(Labelled::AdmissionPhpMilliseconds, class.php_milliseconds);
+        set(Labelled::AdmissionWait, class.waited_milliseconds);
+        set(Labelled::AdmissionPhp, class.php_milliseconds);
         set(Labelled::AdmissionFull, class.full);
         set(Labelled::AdmissionPutOut, class.put_out);
         set(Labelled::AdmissionTooLong, class.too_long);
@@ -212,7 +213,7 @@ fn show_traffic(readings: &mut Readings, traffic: &Traffic, kept: &Kept) {
         set(Labelled::TrafficMatched, figures.matched);
         set(Labelled::TrafficDecided, figures.decided);
         set(Labelled::TrafficDryRun, figures.dry_run);
-        set(Labelled::TrafficPhpMilliseconds, figures.php_milliseconds);
+        set(Labelled::TrafficPhp, figures.php_milliseconds);
     }
     for kind in WhoKind::ALL {
         let count = traffic.rules().counted(kind);

@@ -177,7 +177,8 @@ pub(super) fn stats(server: &Server, json: bool, all: bool) -> Result<String, Se
     let mut lines = Vec::new();
     flatten(String::new(), &figures, &mut lines);
     let found = lines.len();
-    lines.retain(|(name, value)| all || value != "0" || !is_count(name));
+    let is_nothing = |value: &str| matches!(value, "0" | "0.0");
+    lines.retain(|(name, value)| all || !is_nothing(value) || !is_count(name));
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut text = lines.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name:<width$}  {value}");

@@ -3,7 +3,7 @@
 //! The format is a few lines of text; the counters behind it are this module's own, so a metrics
 //! crate would have nothing left to do.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use super::counters::{BOUNDS, CLASSES, ENDS, HistogramTotals, Totals};
 use super::readings::{Labelled, Readings};
@@ -15,6 +15,8 @@ use crate::reason::Reason;
 pub enum Kind {
     /// It goes up alone.
     Counter,
+    /// It goes up alone, is kept in milliseconds, and shown in seconds.
+    Seconds,
     /// It goes up and down.
     Gauge,
     /// Counts by size.
@@ -25,7 +27,7 @@ impl Kind {
     /// The word in the text format.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Counter => "counter",
+            Self::Counter | Self::Seconds => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
         }
@@ -146,7 +148,7 @@ pub(super) fn write(out: &mut String, now: &Snapshot<'_>) {
     single(out, &LOST, now.lines_lost);
     for (reading, value) in now.readings.iter() {
         write_head(out, reading.name(), reading.kind(), reading.help());
-        sample(out, reading.name(), None, value);
+        sample_of(out, reading.kind(), reading.name(), None, value);
     }
     for metric in Labelled::ALL {
         let mut samples = now.readings.labelled(*metric).peekable();
@@ -154,7 +156,7 @@ pub(super) fn write(out: &mut String, now: &Snapshot<'_>) {
             write_head(out, metric.name(), metric.kind(), metric.help());
         }
         for (word, value) in samples {
-            sample(out, metric.name(), Some((metric.label(), word)), value);
+            sample_of(out, metric.kind(), metric.name(), Some((metric.label(), word)), value);
         }
     }
 }
@@ -201,7 +203,17 @@ fn write_head(out: &mut String, name: &str, kind: Kind, help: &str) {
     line(out, format_args!("# TYPE {name} {}", kind.as_str()));
 }
 
-fn sample(out: &mut String, name: &str, label: Option<(&str, &str)>, value: u64) {
+fn sample_of(out: &mut String, kind: Kind, name: &str, label: Option<(&str, &str)>, value: u64) {
+    match kind {
+        Kind::Seconds => {
+            let seconds = format_args!("{}.{:03}", value / 1_000, value % 1_000).to_string();
+            sample(out, name, label, seconds);
+        }
+        _ => sample(out, name, label, value),
+    }
+}
+
+fn sample(out: &mut String, name: &str, label: Option<(&str, &str)>, value: impl Display) {
     match label {
         // Labels are words of our own, which need no escaping.
         Some((key, word)) => line(out, format_args!("{name}{{{key}=\"{word}\"}} {value}")),
@@ -383,7 +395,9 @@ mod tests {
         for (name, kind, help) in own.chain(read).chain(labelled) {
             assert!(names.insert(name), "{name} comes twice");
             assert!(name.starts_with("parvis_"), "{name}");
-            assert_eq!(name.ends_with("_total"), kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_total"), kind.as_str() == "counter", "{name}");
+            assert!(kind != Kind::Seconds || name.ends_with("_seconds_total"), "{name}");
+            assert!(!name.contains("millisecond"), "{name}: seconds are Prometheus' unit");
             assert!(help.ends_with('.') && !help.contains(['\n', '\\']), "{name}");
         }
     }

@@ -9,6 +9,7 @@ mod counters;
 mod line;
 mod metrics;
 mod observer;
+pub mod process;
 mod queue;
 mod readiness;
 mod readings;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::ObserveError;
 use super::access_log::AccessLog;
 use super::counters::{Counters, Totals, shard_count};
-use super::metrics::{self, Snapshot};
+use super::metrics::{self, Kind, Snapshot};
 use super::readiness::State;
 use super::readings::{Labelled, Readings};
 use super::record::{Record, Verdict};
@@ -36,6 +36,14 @@ pub struct Observer {
     access_log: Option<AccessLog>,
     sources: Mutex<Vec<Source>>,
     state: Arc<State>,
+}
+
+/// As people and programs read it: times are kept in milliseconds.
+fn figure(kind: Kind, value: u64) -> Value {
+    match kind {
+        Kind::Seconds => Duration::from_millis(value).as_secs_f64().into(),
+        _ => value.into(),
+    }
 }
 
 impl Observer {
@@ -184,14 +192,14 @@ impl Observer {
             let (group, key) = reading.place();
             let group = stats.entry(group).or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(group) = group {
-                group.insert(key.to_owned(), value.into());
+                group.insert(key.to_owned(), figure(reading.kind(), value));
             }
         }
         for metric in Labelled::ALL {
             let (group, key) = metric.place();
             let values: Map<_, _> = readings
                 .labelled(*metric)
-                .map(|(word, value)| (word.to_owned(), value.into()))
+                .map(|(word, value)| (word.to_owned(), figure(metric.kind(), value)))
                 .collect();
             if values.is_empty() {
                 continue;

@@ -82,10 +82,8 @@ labelled! {
     AdmissionInPhp = Gauge "admission" "in_php" "class" "Requests that are in PHP.",
     AdmissionAdmitted = Counter "admission" "admitted_total" "class" "Requests that went to PHP.",
     AdmissionWaited = Counter "admission" "waited_total" "class" "Of them, those that had to wait.",
-    AdmissionWaitMilliseconds = Counter "admission" "wait_milliseconds_total" "class"
-        "Milliseconds that these have waited.",
-    AdmissionPhpMilliseconds = Counter "admission" "php_milliseconds_total" "class"
-        "Milliseconds that requests were in PHP.",
+    AdmissionWait = Seconds "admission" "wait_seconds_total" "class" "Seconds that these have waited.",
+    AdmissionPhp = Seconds "admission" "php_seconds_total" "class" "Seconds that requests were in PHP.",
     AdmissionFull = Counter "admission" "full_total" "class" "Requests that found the queue full (503).",
     AdmissionPutOut = Counter "admission" "put_out_total" "class"
         "Requests whose seat in the queue a higher class took (503).",
@@ -100,13 +98,17 @@ labelled! {
         "Requests that a rule decided on: it let them through, turned them away, or gave what is stored alone.",
     TrafficDryRun = Counter "traffic" "rule_dry_run_total" "rule"
         "Requests that a rule would have decided on, if it did not count alone.",
-    TrafficPhpMilliseconds = Counter "traffic" "rule_php_milliseconds_total" "rule"
-        "Milliseconds of PHP that went to requests that a rule matched.",
+    TrafficPhp = Seconds "traffic" "rule_php_seconds_total" "rule"
+        "Seconds of PHP that went to requests that a rule matched.",
     TrafficClients = Counter "traffic" "clients_total" "who"
         "Requests by who sent them, as far as a rule asked.",
 }
 
 readings! {
+    ProcessResident = Gauge "process" "resident_bytes" "Memory of this process that is resident.",
+    ProcessCpu = Seconds "process" "cpu_seconds_total" "Seconds of processor time that it has used.",
+    ProcessDescriptors = Gauge "process" "descriptors" "File descriptors that it has open.",
+    ProcessDescriptorsLimit = Gauge "process" "descriptors_limit" "How many it may have open (LimitNOFILE).",
     StoreObjects = Gauge "store" "objects" "Stored responses.",
     StoreBytes = Gauge "store" "bytes" "Bytes they take, bookkeeping included.",
     StoreLimitBytes = Gauge "store" "limit_bytes" "Bytes they may take (store.memory).",
