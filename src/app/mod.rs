@@ -23,7 +23,7 @@ use crate::origin::OriginError;
 use crate::policy::PolicyError;
 use crate::redis_pool::RedisError;
 use crate::sessions::embedded::OpenError;
-use crate::settings::Settings;
+use crate::settings::{AccessLog, Settings};
 use crate::traffic::bots::DataError;
 
 pub use doors::{Doors, open};
@@ -97,6 +97,12 @@ fn start(settings: Settings, file: Option<PathBuf>) -> Result<(), AppError> {
     let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
     let config = file.as_ref().map_or_else(|| "none".into(), |path| path.to_string_lossy());
     tracing::info!(version, process, %config, "parvis starts");
+    if settings.log.access == AccessLog::Stdout && lifecycle::stdout_is_the_journal() {
+        tracing::warn!(
+            "the access log goes to the journal, which by default drops all lines of a service beyond some \
+             hundred a second, these too: log.access = \"/var/log/parvis/access.log\""
+        );
+    }
     raise_descriptor_limit();
     let runtime = runtime(settings.lifecycle.threads)?;
     runtime.block_on(async {

@@ -23,7 +23,7 @@ pub use activation::{Activated, Socket, take_sockets};
 pub use desk::{Desk, RestartRefused};
 pub use reload::{ReloadPlan, accept, plan};
 pub use run::{Outcome, Service, Timing, run};
-pub use service_manager::{Notice, tell_service_manager, watchdog_interval};
+pub use service_manager::{Notice, stdout_is_the_journal, tell_service_manager, watchdog_interval};
 pub use signals::{Signal, signals};
 
 /// Why a server cannot start.

@@ -50,6 +50,14 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
 }
 
+/// Does what is written to stdout go to systemd's journal?
+pub fn stdout_is_the_journal() -> bool {
+    let Some(named) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    // A process that was started by another one may have the variable and another stdout.
+    rustix::fs::fstat(std::io::stdout())
+        .is_ok_and(|stat| named.to_str() == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,13 @@
 //! The command line and the configuration.
 
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use super::support::Parvis;
 use super::support::origin::{Origin, page};
-use super::support::process::wait_until;
+use super::support::process::{Process, log_text, wait_until};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -100,6 +102,31 @@ fn a_port_in_use_a_missing_certificate_and_an_unreadable_root_are_one_clear_line
         assert!(said.contains(&names), "{said}");
         assert!(!said.contains("panicked"), "{said}");
     }
+}
+
+/// What a node says until it listens, whose stdout and stderr are the journal's or only a file.
+fn started_in_the_journal(is_journal: bool) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("output");
+    let file = std::fs::File::create(&log).expect("made").metadata().expect("its inode");
+    let inode = if is_journal { file.ino() } else { file.ino() + 1 };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parvis"));
+    command
+        .arg("run")
+        .env("JOURNAL_STREAM", format!("{}:{inode}", file.dev()))
+        .env("PARVIS__LISTEN__HTTP", "127.0.0.1:0")
+        .env("PARVIS__LISTEN__CONTROL", "127.0.0.1:0")
+        .env("PARVIS__FLEET__JOURNAL_DIRECTORY", "");
+    let _process = Process::start(&mut command, &log);
+    wait_until("it listens", Duration::from_secs(20), || log_text(&log).contains("listening"));
+    log_text(&log)
+}
+
+#[test]
+fn an_access_log_that_goes_to_the_journal_is_warned_of() {
+    let line = "the access log goes to the journal";
+    assert!(started_in_the_journal(true).contains(line));
+    assert!(!started_in_the_journal(false).contains(line));
 }
 
 #[test]
