@@ -19,11 +19,21 @@ pub(super) async fn run(link: Arc<Link>) {
     if link.settings.release_file.as_os_str().is_empty() {
         return;
     }
+    let mut is_said = false;
     loop {
         let file = link.settings.release_file.clone();
         // It may stand on a file system that hangs; then the release stays what it was.
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
-        let release = read.unwrap_or_default();
+        let look = move || (read(&file), std::fs::File::open(&file).err());
+        let (release, error) = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        if release.is_empty() && !is_said {
+            let file = link.settings.release_file.display();
+            let error = error.map_or_else(|| "it is empty".to_owned(), |error| error.to_string());
+            tracing::warn!(
+                "fleet.release_file = {file} names no release: {error}; this node gives and takes pages as \
+                 one of no release"
+            );
+        }
+        is_said = release.is_empty();
         if **link.release.load() != release {
             tracing::info!(release, "the release of the shop");
             link.release.store(Arc::new(release));

@@ -14,6 +14,15 @@ fn fleet_command(node: &Parvis, more: &[&str]) -> std::process::Output {
 }
 
 #[test]
+fn a_file_that_names_no_release_is_told() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let node =
+        shop.node("web-1", &redis.url()).with("fleet.release_file", "\"/nowhere/version\"").start();
+    let line = "fleet.release_file = /nowhere/version names no release: No such file";
+    wait_until("the line", PATIENCE, || node.stderr().contains(line));
+}
+
+#[test]
 fn nodes_announce_themselves_and_leave_when_they_stop() {
     let (shop, redis) = (Shop::open(), Redis::start());
     let release = tempfile::NamedTempFile::new().expect("a file");
