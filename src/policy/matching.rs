@@ -102,9 +102,10 @@ impl AnyText {
         Self::of(texts, |any| format!("(?i:{any})"))
     }
 
-    /// As whole words: letters, digits and `_` end where they do.
+    /// As whole words of JSON: letters, digits and `_` end where they do, and the `n` of an escaped line break is none of
+    /// them.
     pub fn words(texts: &[String]) -> Self {
-        Self::of(texts, |any| format!(r"\b(?:{any})\b"))
+        Self::of(texts, |any| format!(r"(?:\b|\\[bfnrt]|\\u[0-9A-Fa-f]{{4}})(?:{any})\b"))
     }
 
     fn of(texts: &[String], pattern: impl FnOnce(String) -> String) -> Self {
@@ -170,6 +171,9 @@ mod tests {
         assert!(!AnyText::new(&texts).is_in(b"axb"));
         let words = AnyText::words(&["placeOrder".to_owned()]);
         assert!(words.is_in(b"mutation{placeOrder(input:{})}"));
+        for escape in [r"\n", r"\t", r"\u000a"] {
+            assert!(words.is_in(format!("mutation{{{escape}placeOrder}}").as_bytes()), "{escape}");
+        }
         for other in [&b"mutation{placeorder()}"[..], b"placeOrders", b"replaceOrder", b""] {
             assert!(!words.is_in(other), "{other:?}");
         }
