@@ -12,7 +12,7 @@ use crate::settings::LimitRule;
 pub struct Contents {
     forms: Vec<String>,
     operations: Vec<String>,
-    /// Finds one of them.
+    /// Finds one of them, also where the `n` of an escaped line break stands before it.
     words: AnyText,
 }
 
@@ -44,7 +44,7 @@ impl Contents {
         (!counts_all).then(|| Self {
             forms: rule.forms.clone(),
             operations: rule.operations.clone(),
-            words: AnyText::words(&rule.operations),
+            words: AnyText::new(&rule.operations),
         })
     }
 
@@ -150,6 +150,7 @@ mod tests {
         let is_in = |content: &str| contents.are_in(JSON, Some(content.as_bytes()));
         assert!(is_in("{\"query\":\"mutation{a:placeOrder(input:{cart_id:1}){order{n}}}\"}"));
         assert!(is_in("{\"query\":\"mutation{pl\\u0061ceOrder}\"}"), "hidden");
+        assert!(is_in("{\"query\":\"mutation{\\nplaceOrder}\"}"), "behind a line break");
         assert!(!is_in(
             "{\"query\":\"{replaceOrder products(search:\\\"M\\u00fcller \\u003c\\\")}\"}"
         ));

@@ -90,7 +90,8 @@ fn fields(text: &str) -> Option<Vec<Range<usize>>> {
         before = byte;
         at += length;
     }
-    Some(fields)
+    let is_whole = selections == 0 && arguments == 0;
+    is_whole.then_some(fields)
 }
 
 /// Bytes of a string at the beginning of a text, with its quotes; `None`: it does not end.
