@@ -128,8 +128,8 @@ impl Visit {
         };
         let (client, rules) = (self.client.clone(), Arc::clone(&self.rules));
         let nesting = Nesting::within(self);
-        let judged = self.judged.clone();
-        Self { nesting, judged, ..Self::new(request, client, rules, started) }
+        let (judged, is_stranger) = (self.judged.clone(), self.is_stranger.clone());
+        Self { nesting, judged, is_stranger, ..Self::new(request, client, rules, started) }
     }
 
     /// What the client's connection takes; fields that it may not see are left out of hints too.
