@@ -108,7 +108,7 @@ readings! {
     ProcessResident = Gauge "process" "resident_bytes" "Memory of this process that is resident.",
     ProcessCpu = Seconds "process" "cpu_seconds_total" "Seconds of processor time that it has used.",
     ProcessDescriptors = Gauge "process" "descriptors" "File descriptors that it has open.",
-    ProcessDescriptorsLimit = Gauge "process" "descriptors_limit" "How many it may have open (LimitNOFILE).",
+    ProcessDescriptorsLimit = Gauge "process" "descriptors_limit" "How many it may have open, the soft limit.",
     StoreObjects = Gauge "store" "objects" "Stored responses.",
     StoreBytes = Gauge "store" "bytes" "Bytes they take, bookkeeping included.",
     StoreLimitBytes = Gauge "store" "limit_bytes" "Bytes they may take (store.memory).",
