@@ -1,6 +1,6 @@
 //! The pages for a shop that has none of its own.
 
-use super::{Kind, Page};
+use super::{Kind, Page, Spoken, in_language};
 
 /// What they say in one language.
 struct Words {
@@ -10,6 +10,12 @@ struct Words {
     forbidden: [&'static str; 2],
     too_many: [&'static str; 2],
     again: &'static str,
+}
+
+impl Spoken for Words {
+    fn language(&self) -> &'static str {
+        self.language
+    }
 }
 
 /// The first is for whose language is none of these.
@@ -128,9 +134,7 @@ const STYLE: &str = "body{margin:0;min-height:100vh;display:flex;align-items:cen
 
 /// The page in the first of these languages that there is.
 pub(super) fn page(kind: Kind, languages: &[String]) -> Page {
-    let of = |language: &String| WORDS.iter().find(|words| words.language == language);
-    let [english, ..] = &WORDS;
-    let words = languages.iter().find_map(of).unwrap_or(english);
+    let words = in_language(&WORDS, languages);
     let [title, text] = match kind {
         Kind::Maintenance => words.maintenance,
         Kind::Forbidden => words.forbidden,

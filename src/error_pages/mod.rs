@@ -5,6 +5,7 @@
 //! half written when it is needed.
 
 mod built_in;
+mod spoken;
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,6 +18,8 @@ use http::StatusCode;
 use crate::fields::{Fields, weight};
 use crate::reason::Reason;
 use crate::settings;
+
+pub use spoken::{FRAMES, OWN_STYLE, Spoken, in_language, source_of};
 
 /// Languages of a client that are looked at; browsers name five.
 const LANGUAGES_MAX: usize = 16;

@@ -3,26 +3,20 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::Standing;
 use super::words::{self, Words};
 use crate::body::Body;
-use crate::error_pages::{self, ErrorPages, Template};
+use crate::error_pages::{self, ErrorPages, FRAMES, OWN_STYLE, Template, source_of};
 use crate::exchange::{Request, Response};
-use crate::tokens::base64url;
 
 const STYLE: &str = include_str!("page.css");
 
 /// The status of the page. The field gives 200, 429 or 503. With 200 a cache in front, the worker of a shop's own app or a search engine
 /// might keep it for the page that was asked for, and 429 says that it is its reader's fault.
 const STATUS: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
-
-/// That of a page of the shop, which may have styles and images of the shop.
-const OWN_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-                          font-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'self'";
 
 /// Where the visitor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +44,7 @@ pub fn page(
     let (content, policy) = match own {
         Some((before, after)) => (
             [before, &again, &part(standing, place, words), after].concat(),
-            Bytes::from_static(OWN_POLICY.as_bytes()),
+            format!("default-src 'none'; {OWN_STYLE}; {FRAMES}"),
         ),
         None => (built_in(standing, place, words, &again), policy()),
     };
@@ -71,14 +65,9 @@ pub fn page(
 }
 
 /// Of the built-in page.
-fn policy() -> Bytes {
-    let hash = base64url::encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
-    let hash = hash.replace('-', "+").replace('_', "/");
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}='; form-action 'none'; base-uri 'none'; \
-         frame-ancestors 'self'"
-    )
-    .into()
+fn policy() -> String {
+    let style = source_of(STYLE);
+    format!("default-src 'none'; style-src {style}; form-action 'none'; {FRAMES}")
 }
 
 /// Up to a fifth sooner than set, and never later: who is not seen for long has left.

@@ -1,5 +1,7 @@
 //! What the page says, in the languages of the built-in error pages.
 
+use crate::error_pages::{Spoken, in_language};
+
 /// What it says in one language.
 #[derive(Debug)]
 pub struct Words {
@@ -119,9 +121,13 @@ const WORDS: [Words; 6] = [
 
 /// The words in the first of these languages that there is.
 pub fn of(languages: &[String]) -> &'static Words {
-    let of = |language: &String| WORDS.iter().find(|words| words.language == language);
-    let [english, ..] = &WORDS;
-    languages.iter().find_map(of).unwrap_or(english)
+    in_language(&WORDS, languages)
+}
+
+impl Spoken for Words {
+    fn language(&self) -> &'static str {
+        self.language
+    }
 }
 
 #[cfg(test)]
