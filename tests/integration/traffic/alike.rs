@@ -196,6 +196,58 @@ fn explain_and_the_server_judge_alike() {
     assert_eq!(seen.matched.len(), all - never.len(), "each but {never:?}: {:?}", seen.matched);
 }
 
+/// What the default rules are about, beside the rows above.
+const SHOP_ROWS: &[Row] = &[
+    ("POST", "/customer/account/loginPost/", "192.0.2.1", &[HTML, FIREFOX, SESSION]),
+    ("POST", "/de/customer/account/forgotpasswordpost", "192.0.2.1", &[HTML, FIREFOX, SESSION]),
+    ("POST", "/customer/account/createpost/", "192.0.2.1", &[HTML, FIREFOX]),
+    ("POST", "/checkout/cart/couponPost/", "192.0.2.1", &[HTML, FIREFOX, SESSION]),
+    ("POST", "/checkout/cart/add/", "192.0.2.1", &[HTML, FIREFOX, SESSION]),
+    ("GET", "/checkout/", "192.0.2.1", &[HTML, FIREFOX, SESSION]),
+    (
+        "POST",
+        "/rest/V1/guest-carts/abc/payment-information",
+        "192.0.2.1",
+        &["Accept: */*", FIREFOX],
+    ),
+    ("PUT", "/rest/default/V1/guest-carts/abc/order", "192.0.2.1", &["Accept: */*", FIREFOX]),
+    ("POST", "/rest/V1/integration/customer/token", "192.0.2.1", &["Accept: application/json"]),
+    ("POST", "/admin/admin/index/index/", "192.0.2.1", &[HTML, FIREFOX]),
+    ("POST", "/paypal/ipn/", "192.0.2.1", &["User-Agent: PayPal IPN"]),
+    ("POST", "/graphql", "192.0.2.1", &["Content-Type: application/json", FIREFOX, SESSION]),
+    ("GET", "/women.html?color=49&size=1&price=10-20", "66.249.66.1", &[HTML, GOOGLEBOT]),
+    ("GET", "/women.html?color=49&size=1", "192.0.2.9", &[HTML, GOOGLEBOT]),
+    (
+        "GET",
+        "/women.html?color=49&size=1&price=1",
+        "192.0.2.1",
+        &[HTML, FIREFOX, "Cookie: form_key=x"],
+    ),
+    ("POST", "/women.html?color=49&size=1&price=1", "192.0.2.1", &[HTML, FIREFOX, SESSION]),
+];
+
+#[test]
+fn explain_and_the_server_judge_alike_by_the_default_rules() {
+    let origin = Origin::always(page("page", "cat_p_1"));
+    let shop = || {
+        let shop = Parvis::before_http(origin.port).with("bots.look_up", "false");
+        shop.with("traffic.secret", "\"a secret of this shop\"")
+    };
+    let (parvis, toml) = (shop().start(), shop().text());
+    let mut seen = BTreeSet::new();
+    for row in SHOP_ROWS.iter().chain(ROWS) {
+        let ((explained, text), (judged, reply)) = (explained(*row, &toml), judged(&parvis, *row));
+        assert_eq!(explained.matched, judged.matched, "{row:?}\n{text}\n{reply:?}");
+        // A limit decides here once it is used up, which no row's is.
+        assert_eq!(explained.decided, judged.decided, "{row:?}\n{text}\n{reply:?}");
+        seen.extend(judged.matched);
+    }
+    let of_each = ["accounts", "admin", "coupons", "facets", "logins", "payments", "resets"];
+    let is_seen = |start: &&str| seen.iter().any(|name| name.starts_with(*start));
+    assert!(of_each.iter().all(is_seen), "{seen:?}");
+    assert!(["apis", "callbacks", "checkout"].iter().all(|name| seen.contains(*name)), "{seen:?}");
+}
+
 #[test]
 fn rules_that_differ_are_noticed() {
     let origin = Origin::always(page("page", "cat_p_1"));
