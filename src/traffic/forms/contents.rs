@@ -172,4 +172,24 @@ mod tests {
         assert!(contents.are_in(JSON, None));
         assert!(Contents::of(&LimitRule::default()).is_none());
     }
+    proptest::proptest! {
+        /// Whatever stands before it, broken or whole.
+        #[test]
+        fn one_operation_more_counts_as_one_more(
+            words in proptest::collection::vec(
+                "[{}():@#\"$a\\\\\n.]|\"\"\"| |placeOrder|a: placeOrder",
+                0..40,
+            ),
+        ) {
+            let rule = LimitRule { operations: texts(&["placeOrder"]), ..LimitRule::default() };
+            let contents = Contents::of(&rule).expect("asks for something");
+            let count = |document: &str| {
+                let content = serde_json::json!({ "query": document }).to_string();
+                contents.count_in(&Reading::new(JSON, Some(content.as_bytes())))
+            };
+            let document = words.concat();
+            let more = count(&format!("{document}\n{{x:placeOrder}}"));
+            proptest::prop_assert_eq!(more, count(&document) + 1);
+        }
+    }
 }

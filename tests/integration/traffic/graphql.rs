@@ -66,6 +66,7 @@ fn aliases_fragments_and_batches_count_one_by_one() {
     for (number, content) in [
         "{\"query\":\"query A{a} mutation B{b ...F} fragment F on Mutation{applyCouponToCart{n}}\",\"operationName\":\"B\"}",
         "{\"query\":\"mutation{apply\\u0043ouponToCart{n}}\"}",
+        "{\"query\":\"mutation{\\napplyCouponToCart{n}}\"}",
         "{\"query\":\"{a}\",\"query\":\"mutation{x:applyCouponToCart{n}}\"}",
         "{\"query\":\"{ # applyCouponToCart \\n a } mutation M { applyCouponToCart @skip(if: false) }\"}",
         "applyCouponToCart",
