@@ -26,7 +26,8 @@ pub(super) enum Guarded {
 /// What becomes of what a command writes.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
-    /// Keys whose value is not kept, with what stands there.
+    /// Keys whose value is not kept, with what stands there. Where nobody knows what was cleaned since the client began,
+    /// that may be older than what it writes, and goes as well.
     back: Vec<(Box<[u8]>, Option<Entry>)>,
     /// The tag was cleaned whose set gets members.
     is_late_tag: bool,
@@ -283,6 +284,11 @@ impl Watched {
         if rules.is_private(key) {
             return;
         }
+        let is_unknown = own.knows_nothing(fence);
+        if is_unknown && command.name == "sadd" {
+            // A set may be the tag of a layout that nobody has told: without a name in it a value outlives its clean.
+            return;
+        }
         let makes = command.flags.contains(Flags::GROWS) || command.name.starts_with("rename");
         let mut is_late = own.is_unkept(name);
         if makes && !is_late {
@@ -298,7 +304,7 @@ impl Watched {
             }
         }
         if is_late {
-            let before = view.entry(key).cloned();
+            let before = if is_unknown && makes { None } else { view.entry(key).cloned() };
             self.back.push((key.into(), before));
         }
     }
@@ -399,8 +405,9 @@ pub(super) fn before_save(
     }
     let is_late = own.is_late(fence, at, fence.name(at, key))
         || sets.iter().any(|set| own.is_late(fence, at, fence.name(at, set)));
+    let is_unknown = own.knows_nothing(fence);
     is_late.then(|| {
-        let before = view.entry(key).cloned();
+        let before = if is_unknown { None } else { view.entry(key).cloned() };
         Watched { back: vec![(key.into(), before)], is_late_tag: false }
     })
 }

@@ -154,6 +154,11 @@ impl Own {
         cleaned > self.mark && !self.known.as_deref().is_some_and(is_own)
     }
 
+    /// Is it so old that nobody knows what was cleaned since? So is who went over a restart.
+    pub fn knows_nothing(&self, fence: &Fence) -> bool {
+        self.mark < fence.floor()
+    }
+
     /// Was a key, or the tag whose set it is, cleaned since by another?
     pub fn is_late(&self, fence: &Fence, database: usize, name: Name) -> bool {
         if self.mark >= fence.last() {
@@ -166,7 +171,7 @@ impl Own {
                     || fence.of_everything() > number
                     || self.is_database_late(fence, database)
             }
-            None => self.mark < fence.floor() || self.is_database_late(fence, database),
+            None => self.knows_nothing(fence) || self.is_database_late(fence, database),
         }
     }
 

@@ -39,6 +39,12 @@ fn connections_go_on_over_a_restart_with_all_that_was_kept() {
     // It began with the old one: who knows what was cleaned since.
     assert_eq!(idle.say("SET after x"), ok());
     assert_eq!(new.say("GET after"), Value::Null);
+    // Nor is what stood there before: it may be older than what came in its place.
+    assert_eq!(idle.say("SET before y"), ok());
+    assert_eq!(new.say("GET before"), Value::Null);
+    // A set may be a tag, whoever's: a value that it has forgotten would outlive its clean.
+    assert_eq!(idle.say("SADD tag c"), Value::Integer(1));
+    assert_eq!(new.say("SCARD tag"), Value::Integer(3));
     assert_eq!(idle.say("SELECT 1"), ok());
     assert_eq!(idle.say("SET after y"), ok());
     assert_eq!(new.say("GET after"), Value::Bulk("y".into()));
