@@ -339,7 +339,8 @@ impl Client {
         let bytes = keyspace.databases[at].entries.bytes();
         let writes = command.flags.contains(Flags::WRITES);
         keyspace.is_reading = !writes;
-        let is_portrayed = keyspace.effects.is_copied && command.draws_on_others();
+        let draws = command.flags.contains(Flags::DRAWS);
+        let is_portrayed = keyspace.effects.is_copied && draws;
         if is_portrayed {
             keyspace.keep_touched(true);
         }
@@ -359,7 +360,7 @@ impl Client {
         if command.flags.contains(Flags::GROWS) {
             // A short command can take much: COPY, SUNIONSTORE, APPEND to what has little room left.
             let expected = bytes + request.raw().len() + BESIDE_BYTES;
-            if command.draws_on_others() || keyspace.databases[at].entries.bytes() > expected {
+            if draws || keyspace.databases[at].entries.bytes() > expected {
                 keyspace.keep_room(now_ms);
             }
         }

@@ -29,6 +29,13 @@ impl Flags {
     /// Its reply says what is kept, as to who takes a lock or counts.
     pub const PROMISES: Self = Self(64 | Self::GROWS.0);
 
+    /// What it leaves of a key depends on other keys, or databases.
+    pub const DRAWS: Self = Self(128 | Self::WRITES.0);
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -50,21 +57,6 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Does what it leaves of a key depend on other keys, or databases?
-    pub fn draws_on_others(&self) -> bool {
-        const THEY: [&str; 8] = [
-            "copy",
-            "rename",
-            "renamenx",
-            "sdiffstore",
-            "sinterstore",
-            "smove",
-            "sunionstore",
-            "swapdb",
-        ];
-        THEY.contains(&self.name)
-    }
-
     /// Does it take so many arguments?
     pub fn takes(&self, arguments: usize) -> bool {
         let arguments = i32::try_from(arguments).unwrap_or(i32::MAX);
@@ -93,6 +85,7 @@ const GROWS: Flags = Flags::GROWS;
 const CLEANS: Flags = Flags::CLEANS;
 const PROMISES: Flags = Flags::PROMISES;
 const AT_ONCE: Flags = Flags::AT_ONCE;
+const DRAWS: Flags = Flags::DRAWS;
 const NO_KEY: (i32, i32, i32) = (0, 0, 0);
 const ONE: (i32, i32, i32) = (1, 1, 1);
 const TWO: (i32, i32, i32) = (1, 2, 1);
@@ -120,7 +113,7 @@ pub(super) static COMMANDS: &[Command] = &[
     of("command|list", 2, READS, NO_KEY, server::command_list),
     of("config", -2, Flags::CONTAINER, NO_KEY, server::container),
     of("config|get", -3, READS, NO_KEY, server::config_get),
-    of("copy", -3, GROWS, TWO, keys::copy),
+    of("copy", -3, GROWS.and(DRAWS), TWO, keys::copy),
     of("dbsize", 1, READS, NO_KEY, keys::dbsize),
     of("decr", 2, PROMISES, ONE, numbers::decr),
     of("decrby", 3, PROMISES, ONE, numbers::decrby),
@@ -178,8 +171,8 @@ pub(super) static COMMANDS: &[Command] = &[
     of("pttl", 2, READS, ONE, expiry::pttl),
     of("quit", -1, AT_ONCE, NO_KEY, connection::quit),
     of("randomkey", 1, READS, NO_KEY, keys::randomkey),
-    of("rename", 3, WRITES, TWO, keys::rename),
-    of("renamenx", 3, WRITES, TWO, keys::renamenx),
+    of("rename", 3, DRAWS, TWO, keys::rename),
+    of("renamenx", 3, DRAWS, TWO, keys::renamenx),
     of("reset", 1, AT_ONCE, NO_KEY, connection::reset),
     of("sadd", -3, GROWS, ONE, sets::sadd),
     of("scan", -2, READS, NO_KEY, scan::scan),
@@ -189,7 +182,7 @@ pub(super) static COMMANDS: &[Command] = &[
     of("script|flush", -2, READS, NO_KEY, scripts::script_flush),
     of("script|load", 3, READS, NO_KEY, scripts::script_load),
     of("sdiff", -2, READS, ALL, sets::sdiff),
-    of("sdiffstore", -3, GROWS, ALL, sets::sdiffstore),
+    of("sdiffstore", -3, GROWS.and(DRAWS), ALL, sets::sdiffstore),
     of("select", 2, READS, NO_KEY, connection::select),
     of("set", -3, GROWS, ONE, strings::set),
     of("setex", 4, GROWS, ONE, strings::setex),
@@ -197,19 +190,19 @@ pub(super) static COMMANDS: &[Command] = &[
     of("setrange", 4, GROWS, ONE, strings::setrange),
     of("sinter", -2, READS, ALL, sets::sinter),
     of("sintercard", -3, READS, NO_KEY, sets::sintercard),
-    of("sinterstore", -3, GROWS, ALL, sets::sinterstore),
+    of("sinterstore", -3, GROWS.and(DRAWS), ALL, sets::sinterstore),
     of("sismember", 3, READS, ONE, sets::sismember),
     of("smembers", 2, READS, ONE, sets::smembers),
     of("smismember", -3, READS, ONE, sets::smismember),
-    of("smove", 4, WRITES, TWO, sets::smove),
+    of("smove", 4, DRAWS, TWO, sets::smove),
     of("spop", -2, WRITES, ONE, sets::spop),
     of("srandmember", -2, READS, ONE, sets::srandmember),
     of("srem", -3, WRITES, ONE, sets::srem),
     of("sscan", -3, READS, ONE, scan::sscan),
     of("strlen", 2, READS, ONE, strings::strlen),
     of("sunion", -2, READS, ALL, sets::sunion),
-    of("sunionstore", -3, GROWS, ALL, sets::sunionstore),
-    of("swapdb", 3, CLEANS, NO_KEY, keys::swapdb),
+    of("sunionstore", -3, GROWS.and(DRAWS), ALL, sets::sunionstore),
+    of("swapdb", 3, CLEANS.and(DRAWS), NO_KEY, keys::swapdb),
     of("time", 1, READS, NO_KEY, server::time),
     of("touch", -2, READS, ALL, keys::touch),
     of("ttl", 2, READS, ONE, expiry::ttl),
