@@ -198,7 +198,7 @@ fn watch(
     }
     let is_late = own.mark() < coherence.fence.last() && coherence.rules.is_fenced;
     if !is_late {
-        let names = command.name == "sadd";
+        let names = command.flags.contains(Flags::NAMES);
         let concerns =
             if names { own.awaits_names() } else { command.flags.contains(Flags::GROWS) };
         return concerns.then(Watched::default);
@@ -256,7 +256,7 @@ impl Watched {
     ) {
         with(view, |coherence, view| {
             let makes = command.flags.contains(Flags::GROWS);
-            if command.name == "sadd" {
+            if command.flags.contains(Flags::NAMES) {
                 name_members(coherence, view, own, request, self.is_late_tag);
             } else if makes && is_done {
                 for key in targets(command, request) {
@@ -278,14 +278,14 @@ impl Watched {
         let (fence, rules, at) = (&coherence.fence, &coherence.rules, view.at);
         let name = fence.name(at, key);
         if rules.is_tag(key) {
-            self.is_late_tag = command.name == "sadd" && own.is_late(fence, at, name);
+            self.is_late_tag = command.flags.contains(Flags::NAMES) && own.is_late(fence, at, name);
             return;
         }
         if rules.is_private(key) {
             return;
         }
         let is_unknown = own.knows_nothing(fence);
-        if is_unknown && command.name == "sadd" {
+        if is_unknown && command.flags.contains(Flags::NAMES) {
             // A set may be the tag of a layout that nobody has told: without a name in it a value outlives its clean.
             return;
         }

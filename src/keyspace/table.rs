@@ -9,7 +9,7 @@ use crate::resp::Request;
 
 /// What kind of command it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flags(u8);
+pub(super) struct Flags(u16);
 
 impl Flags {
     /// It reads, or does nothing with keys.
@@ -31,6 +31,9 @@ impl Flags {
 
     /// What it leaves of a key depends on other keys, or databases.
     pub const DRAWS: Self = Self(128 | Self::WRITES.0);
+
+    /// It adds members to a set, which may be a tag's: it names values, and makes none.
+    pub const NAMES: Self = Self(256 | Self::GROWS.0);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -86,6 +89,7 @@ const CLEANS: Flags = Flags::CLEANS;
 const PROMISES: Flags = Flags::PROMISES;
 const AT_ONCE: Flags = Flags::AT_ONCE;
 const DRAWS: Flags = Flags::DRAWS;
+const NAMES: Flags = Flags::NAMES;
 const NO_KEY: (i32, i32, i32) = (0, 0, 0);
 const ONE: (i32, i32, i32) = (1, 1, 1);
 const TWO: (i32, i32, i32) = (1, 2, 1);
@@ -174,7 +178,7 @@ pub(super) static COMMANDS: &[Command] = &[
     of("rename", 3, DRAWS, TWO, keys::rename),
     of("renamenx", 3, DRAWS, TWO, keys::renamenx),
     of("reset", 1, AT_ONCE, NO_KEY, connection::reset),
-    of("sadd", -3, GROWS, ONE, sets::sadd),
+    of("sadd", -3, NAMES, ONE, sets::sadd),
     of("scan", -2, READS, NO_KEY, scan::scan),
     of("scard", 2, READS, ONE, sets::scard),
     of("script", -2, Flags::CONTAINER, NO_KEY, server::container),
