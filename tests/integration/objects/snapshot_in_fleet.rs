@@ -54,8 +54,11 @@ impl Fleet {
         node
     }
 
-    fn last_order(&self, order: &str) {
-        wait_until(order, PATIENCE, || self.redis.orders().last().is_some_and(|it| it == order));
+    /// A node cleans a tag; what it says of it is an entry of its own in the log, and the last one.
+    fn clean(&self, node: &Node, tag: &str) {
+        node.connect().say(&format!("DEL zc:ti:{tag}"));
+        let order = format!("1 hard objects 0 keys zc:ti:{tag}");
+        wait_until(&order, PATIENCE, || self.redis.orders().last() == Some(&order));
     }
 }
 
@@ -90,8 +93,7 @@ fn what_another_node_cleans_while_this_one_is_down_is_not_there_again() {
     let mut node = fleet.filled("0");
     stop(&mut node);
     assert!(fleet.file().is_file());
-    fleet.other.connect().say("DEL zc:ti:PRODUCT_1");
-    fleet.last_order("1 hard objects 0 keys zc:ti:PRODUCT_1");
+    fleet.clean(&fleet.other, "PRODUCT_1");
     let again = fleet.node("0");
     assert!(!again.has("a"), "before anybody is answered");
     assert!(again.has("other"));
@@ -104,8 +106,7 @@ fn it_would_be_there_again_if_the_log_were_not_read_on_from_its_place() {
     let fleet = Fleet::open();
     let mut node = fleet.filled("0");
     stop(&mut node);
-    fleet.other.connect().say("DEL zc:ti:PRODUCT_1");
-    fleet.last_order("1 hard objects 0 keys zc:ti:PRODUCT_1");
+    fleet.clean(&fleet.other, "PRODUCT_1");
     // What is kept of pages has its place, too.
     std::fs::remove_file(fleet.state.path().join("pages.snapshot")).expect("kept");
     let head = |field: &str| fleet.redis.ask(&["hget", "{parvis}:head", field]);
@@ -129,11 +130,9 @@ fn after_a_crash_what_was_written_a_while_ago_is_there_without_what_was_cleaned_
     std::fs::remove_file(fleet.file()).expect("removed");
     node.save("last", "PRODUCT_4");
     wait_until("another", PATIENCE, || fleet.file().is_file());
-    node.connect().say("DEL zc:ti:PRODUCT_3");
-    fleet.last_order("1 hard objects 0 keys zc:ti:PRODUCT_3");
+    fleet.clean(&node, "PRODUCT_3");
     kill(&mut node);
-    fleet.other.connect().say("DEL zc:ti:PRODUCT_1");
-    fleet.last_order("1 hard objects 0 keys zc:ti:PRODUCT_1");
+    fleet.clean(&fleet.other, "PRODUCT_1");
     let again = fleet.node("0");
     let there = ["a", "other", "own", "last"].map(|id| again.has(id));
     assert_eq!(there, [false, true, false, true], "{}", again.parvis.stderr());
@@ -161,9 +160,8 @@ fn where_the_log_does_not_reach_back_nothing_is_used() {
     let fleet = Fleet::open();
     let mut node = fleet.filled("0");
     stop(&mut node);
-    fleet.other.connect().say("DEL zc:ti:PRODUCT_1");
-    fleet.other.connect().say("DEL zc:ti:PRODUCT_9");
-    fleet.last_order("1 hard objects 0 keys zc:ti:PRODUCT_9");
+    fleet.clean(&fleet.other, "PRODUCT_1");
+    fleet.clean(&fleet.other, "PRODUCT_9");
     fleet.redis.ask(&["xtrim", "{parvis}:log", "MAXLEN", "1"]);
     let again = fleet.node("0");
     assert!(!again.has("a") && !again.has("other"), "{}", again.parvis.stderr());
