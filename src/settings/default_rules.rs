@@ -160,12 +160,25 @@ fn scripts() -> Vec<TrafficRule> {
         headers: vec![HeaderMatch { name: "authorization".to_owned(), wants: HeaderWants::Absent }],
         ..rule(name, Action::Limit(limit))
     };
+    // Of an Authorization nobody can tell here whether it is made up.
+    let rest_php = |name: &str, milliseconds: u32, per| TrafficRule {
+        who: vec![
+            WhoKind::UnverifiedBot,
+            WhoKind::Impostor,
+            WhoKind::NewVisitor,
+            WhoKind::Stranger,
+        ],
+        paths: texts(VISITOR_API_PATHS),
+        ..rule(name, php(milliseconds, per, Beyond::Wait))
+    };
     vec![
         pages("scripts-address", Action::Limit(limit(30, 10, None, Per::Address))),
         pages("scripts-network", Action::Limit(limit(60, 20, Some(1_000), Per::Network))),
         pages("scripts-all", php(2_000, Per::Rule, Beyond::Wait)),
         rest("scripts-rest-address", limit(60, 20, None, Per::Address)),
         rest("scripts-rest-network", limit(120, 40, Some(2_000), Per::Network)),
+        rest_php("rest-address", 10_000, Per::Address),
+        rest_php("rest-network", 20_000, Per::Network),
         // The first that a browser sends brings it a session.
         TrafficRule {
             who: vec![WhoKind::NewVisitor, WhoKind::Stranger],

@@ -118,6 +118,27 @@ fn who_fills_carts_without_a_session_as_a_browser_has_a_third_of_a_worker_in_a_n
     assert_eq!(fill(2, ("Cookie", "PHPSESSID=0123456789abcdef0123456789")), 90, "with a session");
 }
 
+#[test]
+fn an_authorization_that_anybody_can_make_up_gives_no_more_than_a_workers_time() {
+    let origin = slow_origin();
+    let [on, off] = on_and_off(|| Parvis::before_http(origin.port));
+    let app = ("User-Agent", "okhttp/4.12.0");
+    let token = ("Authorization", "Bearer abcdefghijklmnopqrstuvwxyz012345");
+    let fill = |parvis: &Parvis, who: (&str, &str), address: &str| {
+        let ask = || posts(parvis, "/rest/V1/guest-carts", address, &[who, token]);
+        std::thread::scope(|scope| {
+            let some: Vec<_> = (0..8).map(|_| scope.spawn(|| passed(60, |_| ask()))).collect();
+            some.into_iter().map(|some| some.join().expect("asked")).sum::<usize>()
+        })
+    };
+    // Ten seconds' worth, of some 60 ms each, and what comes back meanwhile.
+    for (who, address) in [(SCRIPT, "192.0.2.1"), (app, "203.0.113.1")] {
+        let through = fill(&on, who, address);
+        assert!((100..=400).contains(&through), "{who:?}: {through}");
+    }
+    assert_eq!(fill(&off, SCRIPT, "192.0.2.1"), 480, "without the rules");
+}
+
 /// What Magento's scripts do with it: the checkout shows `message`, the cart's form loads its page again.
 #[test]
 fn a_script_of_the_shop_gets_a_429_that_it_can_read() {
