@@ -16,7 +16,7 @@ pub struct Case {
     pub stream: u32,
     pub answer: Answer,
     /// Requests that reach the origin, where that is not one for 200 and none for all else.
-    pub requests: Option<RangeInclusive<usize>>,
+    requests: Option<RangeInclusive<usize>>,
     /// The client closes its side after the last byte.
     pub finishes: bool,
 }
@@ -69,6 +69,12 @@ impl Case {
     pub fn finished(mut self) -> Self {
         self.finishes = true;
         self
+    }
+
+    /// How many requests reach the origin.
+    pub fn at_origin(&self) -> RangeInclusive<usize> {
+        let answered = usize::from(self.answer == Answer::Status(200));
+        self.requests.clone().unwrap_or(answered..=answered)
     }
 
     /// So many requests reach the origin.
