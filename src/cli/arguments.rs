@@ -73,7 +73,7 @@ pub(super) enum Command {
     /// Serve.
     Run(ConfigArguments),
     /// Say every mistake of a configuration, or what it would do.
-    Check(ConfigArguments),
+    Check(CheckArguments),
     /// Say what becomes of a request by the rules of a configuration, and why.
     ///
     /// Each rule of [traffic] is gone through in order: which of its conditions does not hold, or what it says.
@@ -191,6 +191,15 @@ pub(super) struct ConfigArguments {
     /// The configuration, a TOML file. Without it: the environment and the defaults.
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// Show the default rules of [traffic], too, and not only the given ones.
+    #[arg(long)]
+    pub rules: bool,
 }
 
 #[derive(Args, Debug)]

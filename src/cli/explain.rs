@@ -15,9 +15,7 @@ use crate::error_pages::ErrorPages;
 use crate::exchange::{Beside, Client, Connection, Peer, Request, Scheme};
 use crate::fields::Fields;
 use crate::policy::{self, Plan, Policy};
-use crate::settings::{
-    self, Action, Beyond, LimitRule, Per, Rate, Settings, TrafficRule, format_duration,
-};
+use crate::settings::{self, Action, Beyond, LimitRule, Per, Rate, Settings, format_duration};
 use crate::tokens::Signer;
 use crate::traffic::bots::{Bot, Bots};
 use crate::traffic::challenge::Challenge;
@@ -267,25 +265,31 @@ fn limit(limit: &LimitRule) -> String {
     format!("{} for {per}{fleet}; beyond: {beyond}", parts.join(" and "))
 }
 
-/// The rules as `check` shows them.
-pub(super) fn summary(traffic: &settings::Traffic) -> String {
+/// The rules as `check` shows them: the given ones, and the default ones where they are asked for.
+pub(super) fn summary(traffic: &settings::Traffic, with_defaults: bool) -> String {
     if !traffic.on {
         return "judged by no rule".to_owned();
     }
-    let dry = |rule: &TrafficRule| {
-        if rule.dry_run || traffic.dry_run { " (dry run)" } else { "" }
-    };
-    let line = |rule: &TrafficRule| {
-        format!("\n           {}: {}{}", rule.name, action(&rule.action), dry(rule))
-    };
-    let replaced = |one: &settings::Replaced| {
-        format!(
-            "\n           the default rule {} is left out: {} takes its place",
-            one.name, one.by
-        )
-    };
-    let count = traffic.rules.len();
-    let rules: String = traffic.rules.iter().map(line).collect();
-    let left_out: String = traffic.replaced.iter().map(replaced).collect();
-    format!("{count} rules, in this order{rules}{left_out}")
+    let mut defaults = settings::Traffic::default().rules;
+    if with_defaults {
+        defaults.clear();
+    }
+    let (hidden, shown): (Vec<_>, Vec<_>) =
+        traffic.rules.iter().partition(|rule| defaults.contains(rule));
+    let dry = |is_dry: bool| if is_dry || traffic.dry_run { " (dry run)" } else { "" };
+    let (dry_all, said) = (dry(false), "parvis check --rules shows them");
+    let mut lines = vec![match (shown.len(), hidden.len()) {
+        (0, 0) => "no rules".to_owned(),
+        (0, hidden) => format!("{hidden} default rules{dry_all}; {said}"),
+        (shown, 0) => format!("{shown} rules, in this order"),
+        (shown, hidden) => format!("{shown} given before {hidden} default rules{dry_all}; {said}"),
+    }];
+    for rule in shown {
+        lines.push(format!("{}: {}{}", rule.name, action(&rule.action), dry(rule.dry_run)));
+    }
+    for one in &traffic.replaced {
+        lines
+            .push(format!("the default rule {} is left out: {} takes its place", one.name, one.by));
+    }
+    lines.join("\n           ")
 }

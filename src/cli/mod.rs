@@ -120,7 +120,7 @@ fn dispatch(
                 Err(error)
             }
         },
-        Command::Check(arguments) => check(arguments.config.as_deref(), environment),
+        Command::Check(arguments) => check(&arguments, environment),
         Command::Explain(arguments) => load(arguments.config.config.as_deref(), environment)
             .and_then(|settings| explain::explain(&settings, &arguments)),
         Command::Purge(arguments) => server(arguments.server, environment)
@@ -180,9 +180,10 @@ fn lines(errors: &[PolicyError]) -> String {
 }
 
 fn check(
-    config: Option<&Path>,
+    arguments: &arguments::CheckArguments,
     environment: Vec<(String, String)>,
 ) -> Result<String, CommandError> {
+    let config = arguments.config.config.as_deref();
     let settings = load(config, environment)?;
     let name =
         config.map_or_else(|| "The environment".to_owned(), |path| path.display().to_string());
@@ -192,7 +193,7 @@ fn check(
     }
     let summary = commands::summary(&settings)
         + &commands::row("bots", &bots(&settings)?)
-        + &commands::row("traffic", &explain::summary(&settings.traffic));
+        + &commands::row("traffic", &explain::summary(&settings.traffic, arguments.rules));
     Ok(format!("{name} is right. With it, parvis run would use:\n{summary}{concerns}"))
 }
 

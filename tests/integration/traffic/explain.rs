@@ -82,6 +82,12 @@ fn explain_says_what_the_server_does() {
 fn check_shows_the_rules_and_names_a_hidden_one_with_the_one_that_hides_it() {
     let shown = said(&parvis(&["check"], &rule("deep", "do = \"challenge\"\nfacets_min = 2")));
     assert!(shown.contains("deep: a challenge first"), "{shown}");
+    let both = rule("deep", "do = \"challenge\"\nfacets_min = 2") + "[traffic]\ndefaults = true\n";
+    let shown = said(&parvis(&["check"], &both));
+    assert!(shown.contains("deep: ") && shown.contains("1 given before"), "{shown}");
+    assert!(!shown.contains("logins-network:") && shown.contains("check --rules"), "{shown}");
+    let all = said(&parvis(&["check", "--rules"], &both));
+    assert!(all.contains("deep: ") && all.contains("logins-network: "), "{all}");
     let hidden = rule("all", "do = \"refuse\"\npaths = [\"/x\"]")
         + &rule("never", "do = \"allow\"\npaths = [\"/x/y\"]");
     let output = parvis(&["check"], &hidden);
