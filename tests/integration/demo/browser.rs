@@ -12,6 +12,7 @@ use crate::support::process::{Process, log_text, program, wait_until};
 
 /// Starting a browser is the slowest step.
 const PATIENCE: Duration = Duration::from_secs(120);
+const STARTS_MAX: usize = 5;
 
 /// The key under which `WebDriver` names an element (its 12.1).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -30,18 +31,24 @@ pub struct Browser<'a> {
 }
 
 impl Driver {
-    /// On a port that it chooses itself.
+    /// On a port that it chooses itself: one that is free over IPv4. Where somebody has it over IPv6 it ends.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("chromedriver.log");
-        let process = Process::start(Command::new(program("chromedriver")).arg("--port=0"), &log);
-        let port = || -> Option<u16> {
-            let text = log_text(&log);
-            let (_, rest) = text.split_once("started successfully on port ")?;
-            rest.split_once('.')?.0.parse().ok()
-        };
-        wait_until("chromedriver", PATIENCE, || port().is_some());
-        Self { port: port().expect("a port"), _process: process, directory }
+        for _ in 0..STARTS_MAX {
+            let mut process =
+                Process::start(Command::new(program("chromedriver")).arg("--port=0"), &log);
+            let port = || -> Option<u16> {
+                let text = log_text(&log);
+                let (_, rest) = text.split_once("started successfully on port ")?;
+                rest.split_once('.')?.0.parse().ok()
+            };
+            wait_until("chromedriver", PATIENCE, || port().is_some() || process.has_ended());
+            if let Some(port) = port() {
+                return Self { port, _process: process, directory };
+            }
+        }
+        panic!("chromedriver does not start: {}", log_text(&log));
     }
 
     /// Starts a browser.
