@@ -1,5 +1,6 @@
 //! Constructs and wires the parts of a process, and holds no logic of its own.
 
+mod background;
 mod control;
 mod doors;
 mod kept_objects;

@@ -1,14 +1,13 @@
-//! A running process: a node, its doors, its background tasks, and how it reloads and stops.
+//! A running process: a node, its doors, and how it reloads and stops.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 
 use super::control::Controlled;
 use super::objects::ObjectsServer;
@@ -16,8 +15,7 @@ use super::sessions::SessionServer;
 use super::{AppError, Doors, build_node, register_readings};
 use crate::control::Control;
 use crate::error_pages::ErrorPages;
-use crate::exchange::{Client, Scheme};
-use crate::fleet::{FleetError, Load};
+use crate::fleet::FleetError;
 use crate::keeper::Keeper;
 use crate::lifecycle::handover::{Gone, Successor};
 use crate::lifecycle::{
@@ -25,22 +23,17 @@ use crate::lifecycle::{
     watchdog_interval,
 };
 use crate::listener::{ListenError, Shutdown, Stage, TlsServer};
-use crate::observe::{Cause, LevelHandle, State};
-use crate::origin::probe::{self, Check};
+use crate::observe::{LevelHandle, State};
 use crate::pipeline::{Node, RoomPaths, Rules};
 use crate::policy::Policy;
-use crate::settings::{PolicyKind, Settings, process_environment};
+use crate::settings::{Settings, process_environment};
 use crate::traffic::Traffic;
-use crate::waiting_room;
 
 /// How long the last lines of the access log may take at the end.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long the last cleans of the object cache may take to be in the log or the journal.
 const CLEANS_DEADLINE: Duration = Duration::from_secs(2);
-
-/// Between two rounds of the store's housekeeping and the look at the origin's socket.
-const UPKEEP: Duration = Duration::from_secs(1);
 
 /// A node with open doors.
 pub struct Server {
@@ -50,7 +43,8 @@ pub struct Server {
     tls: Option<Arc<TlsServer>>,
     level: Option<LevelHandle>,
     file: Option<PathBuf>,
-    stop: watch::Sender<bool>,
+    /// What ends all that goes on beside.
+    pub(super) stop: watch::Sender<bool>,
     /// Until it is to accept no more: an open socket on which nobody accepts lets clients wait.
     pub(super) doors: Mutex<Option<Doors>>,
     /// What says when the control listener ends: later than the others.
@@ -67,7 +61,7 @@ pub struct Server {
     pub(super) giving: Mutex<Option<JoinHandle<()>>>,
     /// What is stored, over restarts.
     pub(super) keeper: Arc<Keeper>,
-    fleet_runs: AtomicBool,
+    pub(super) fleet_runs: AtomicBool,
     /// The clients of the sessions.
     pub(super) sessions: Arc<SessionServer>,
     /// Ends with the process that served before this one.
@@ -157,15 +151,9 @@ impl Server {
     /// Serves, and begins what goes on beside.
     pub(super) fn begin(&self) -> Result<(), AppError> {
         self.sessions.begin(&self.node)?;
-        self.serve_peers(&self.stop.subscribe())?;
+        self.serve_peers()?;
         self.serve()?;
-        self.start_probe(self.stop.subscribe());
-        self.watch_php(self.stop.subscribe());
-        self.start_fleet();
-        self.start_upkeep(self.stop.subscribe());
-        self.start_bots(self.stop.subscribe());
-        self.start_room(self.stop.subscribe());
-        self.start_snapshots(self.stop.subscribe());
+        self.start_background();
         Ok(())
     }
 
@@ -195,17 +183,11 @@ impl Server {
     }
 
     /// Opens the door for other nodes, if there is one.
-    fn serve_peers(&self, stopped: &watch::Receiver<bool>) -> Result<(), AppError> {
+    fn serve_peers(&self) -> Result<(), AppError> {
         let Some(door) = self.node.parts().fleet.peer_door() else { return Ok(()) };
         let listener = door.bind().map_err(FleetError::from)?;
         let (door, lender) = (Arc::clone(door), Arc::new(self.node.clone()));
-        let mut stopped = stopped.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = door.serve(listener, lender) => {}
-            }
-        });
+        self.until_stopped(async move { door.serve(listener, lender).await });
         Ok(())
     }
 
@@ -238,155 +220,6 @@ impl Server {
             tracing::warn!("the access log could not be written out in time");
         }
         Ok(())
-    }
-
-    fn start_probe(&self, stopped: watch::Receiver<bool>) {
-        let node = self.node.clone();
-        let settings = Arc::clone(&node.parts().rules.load().settings);
-        let target = probe_target(&settings);
-        tokio::spawn(async move {
-            let parts = node.parts();
-            let health = &settings.health;
-            let fetch = |check| {
-                let (node, target, settings) = (node.clone(), target.clone(), &settings);
-                async move {
-                    let origin = &node.parts().origin;
-                    match check {
-                        Check::Connection => {
-                            origin.try_connect().await.map(|()| http::StatusCode::OK)
-                        }
-                        Check::Request => {
-                            let mut request = probe_request(settings, &target);
-                            let door = origin.admission();
-                            request.ticket = door.ticket_of(&request.method, &request.target);
-                            origin.fetch(&request).await.map(|response| response.status)
-                        }
-                    }
-                }
-            };
-            let requests = !target.is_empty();
-            let origin = parts.origin.health();
-            probe::run(origin, health, requests, &parts.clock, fetch, stopped).await;
-        });
-    }
-
-    /// Looks at PHP-FPM's own status from time to time.
-    fn watch_php(&self, mut stopped: watch::Receiver<bool>) {
-        let origin = Arc::clone(&self.node.parts().origin);
-        tokio::spawn(async move {
-            let Some(status) = origin.status() else { return };
-            tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = status.run(origin.admission()) => {}
-            }
-        });
-    }
-
-    /// Looks up who says that it is a bot, and reads the data of bots again where they change.
-    fn start_bots(&self, mut stopped: watch::Receiver<bool>) {
-        let bots = Arc::clone(&self.node.parts().bots);
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = bots.run() => {}
-            }
-        });
-    }
-
-    /// Lets in who waits before the shop, from tick to tick.
-    fn start_room(&self, mut stopped: watch::Receiver<bool>) {
-        let node = self.node.clone();
-        tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(waiting_room::TICK);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    _ = stopped.wait_for(|stopped| *stopped) => return,
-                    _ = ticks.tick() => {}
-                }
-                let parts = node.parts();
-                let is_short = parts.origin.admission().figures().waiting > 0;
-                parts.room.tick(is_short, parts.fleet.nodes()).await;
-            }
-        });
-    }
-
-    /// Writes snapshots from time to time.
-    fn start_snapshots(&self, mut stopped: watch::Receiver<bool>) {
-        let keeper = Arc::clone(&self.keeper);
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = keeper.write_often() => {}
-            }
-        });
-    }
-
-    /// Reads the log from here on, unless that has begun.
-    pub(super) fn start_fleet(&self) {
-        if self.fleet_runs.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let origin = Arc::clone(&self.node.parts().origin);
-        let places = self.node.parts().rules.load().settings.origin.concurrency_max;
-        let load = move || Load { in_use: origin.admission().figures().in_php, places };
-        self.node.parts().fleet.start(Arc::clone(&self.state), load, &self.stop.subscribe());
-    }
-
-    /// Takes from the other nodes what this one is asked for, once what it had itself has been read.
-    pub(super) fn join_fleet(&self, reading: Option<JoinHandle<()>>) {
-        let (node, mut stopped) = (self.node.clone(), self.stop.subscribe());
-        let restored = async {
-            if let Some(reading) = reading {
-                drop(reading.await);
-            }
-        };
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = node.join_fleet(restored) => {}
-            }
-        });
-    }
-
-    /// Cleans store and copies, and makes this server not ready while its own PHP-FPM refuses.
-    fn start_upkeep(&self, mut stopped: watch::Receiver<bool>) {
-        let (node, state) = (self.node.clone(), Arc::clone(&self.state));
-        let copies = self.doors.lock().as_ref().map(|doors| Arc::clone(&doors.limits().copies));
-        tokio::spawn(async move {
-            let pace = UPKEEP.min(node.parts().rules.load().settings.health.refused / 2);
-            loop {
-                let parts = node.parts();
-                let refused = parts.origin.health().refused_for(parts.clock.now());
-                let limit = parts.rules.load().settings.health.refused;
-                if refused.is_some_and(|refused| refused >= limit) {
-                    if state.raise(Cause::OriginRefused) {
-                        let ready = state.ready();
-                        tracing::error!(
-                            ready,
-                            "the origin refuses connections since health.refused"
-                        );
-                    }
-                } else if state.clear(Cause::OriginRefused) {
-                    tracing::info!("the origin takes connections again");
-                }
-                let (store, copies) = (Arc::clone(&parts.store), copies.clone());
-                let flag = parts.rules.load().settings.maintenance.flag.clone();
-                let own = node.clone();
-                let clean = move || {
-                    own.parts().maintenance.look_for(&flag);
-                    store.maintain();
-                    if let Some(copies) = copies {
-                        copies.sweep();
-                    }
-                };
-                drop(tokio::task::spawn_blocking(clean).await);
-                tokio::select! {
-                    _ = stopped.wait_for(|stopped| *stopped) => return,
-                    () = tokio::time::sleep(pace.max(Duration::from_millis(50))) => {}
-                }
-            }
-        });
     }
 
     fn put_in_force(&self, settings: Settings) {
@@ -493,39 +326,5 @@ impl Service for Server {
 
     fn resume(&self) {
         self.serve_again();
-    }
-}
-
-/// `health.probe`, or what the policy has for it; empty: none.
-fn probe_target(settings: &Settings) -> String {
-    settings.health.probe.clone().unwrap_or_else(|| match settings.site.policy {
-        PolicyKind::Magento => "/health_check.php".to_owned(),
-        PolicyKind::Generic => String::new(),
-    })
-}
-
-fn probe_request(settings: &Settings, target: &str) -> crate::origin::OriginRequest {
-    // A shop that serves several hosts answers its check on each of them.
-    let host = settings.site.hosts.iter().find(|host| !host.starts_with('*'));
-    let host = host.cloned().unwrap_or_else(|| "localhost".to_owned());
-    let address = std::net::IpAddr::from([127, 0, 0, 1]);
-    crate::origin::OriginRequest {
-        method: http::Method::GET,
-        target: target.to_owned().into(),
-        authority: host.clone().into(),
-        fields: [("Host", host.as_str()), ("User-Agent", "parvis-probe")].into(),
-        body: crate::body::Spooled::default(),
-        beside: crate::exchange::Beside::default(),
-        files_alone: false,
-        ticket: crate::admission::Ticket::default(),
-        client: Client {
-            address,
-            port: 0,
-            scheme: Scheme::Http,
-            server_port: 80,
-            trusted_peer: true,
-            forged: false,
-            hops: Vec::new(),
-        },
     }
 }
