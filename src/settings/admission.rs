@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use config::ValueKind;
 
+use super::covering::{covers_all, covers_besides, covers_name, covers_path};
 use super::reader::Reader;
 use super::syntax::{self, Syntax};
 use defaults::default_classes;
@@ -119,32 +120,18 @@ impl Default for Admission {
 impl AdmissionClass {
     /// Does each request that `other` matches match this class, too?
     fn covers(&self, other: &Self) -> bool {
-        let all = |own: &[String], its: &[String], covers: fn(&str, &str) -> bool| {
-            let covered = |its: &String| own.iter().any(|own| covers(own, its));
-            own.is_empty() || (!its.is_empty() && its.iter().all(covered))
-        };
-        // A parameter that is none of many is none of few.
-        let besides = self.query_besides.is_empty()
-            || (!other.query_besides.is_empty()
-                && self
-                    .query_besides
-                    .iter()
-                    .all(|own| other.query_besides.iter().any(|its| covers_name(its, own))));
-        let visitors = self.visitors.is_empty()
-            || (!other.visitors.is_empty()
-                && other.visitors.iter().all(|its| self.visitors.contains(its)));
         // All refreshes are GET requests.
         let get = ["GET".to_owned()];
         let methods = if other.refreshes { &get } else { &other.methods[..] };
         (!self.refreshes || other.refreshes)
             && (!self.bots || other.bots)
-            && all(&self.methods, methods, |own, its| own == its)
-            && all(&self.paths, &other.paths, covers_path)
-            && all(&self.query, &other.query, covers_name)
-            && all(&self.operations, &other.operations, |own, its| own == its)
-            && all(&self.user_agents, &other.user_agents, |own, its| its.contains(own))
-            && besides
-            && visitors
+            && covers_all(&self.methods, methods, PartialEq::eq)
+            && covers_all(&self.paths, &other.paths, |own, its| covers_path(own, its))
+            && covers_all(&self.query, &other.query, |own, its| covers_name(own, its))
+            && covers_besides(&self.query_besides, &other.query_besides)
+            && covers_all(&self.operations, &other.operations, PartialEq::eq)
+            && covers_all(&self.user_agents, &other.user_agents, |own, its| its.contains(own))
+            && covers_all(&self.visitors, &other.visitors, PartialEq::eq)
     }
 
     /// Why no request can match; `None`: one can.
@@ -169,20 +156,6 @@ impl AdmissionClass {
             return Some("nobody waits for refreshes, so that they have no visitors".to_owned());
         }
         None
-    }
-}
-
-pub(super) fn covers_path(own: &str, its: &str) -> bool {
-    let mut its = its.split('/').filter(|segment| !segment.is_empty());
-    let mut own = own.split('/').filter(|segment| !segment.is_empty());
-    own.all(|own| its.next().is_some_and(|its| covers_name(own, its)))
-}
-
-/// Is each name that `its` stands for one that `own` does?
-pub(super) fn covers_name(own: &str, its: &str) -> bool {
-    match own.strip_suffix('*') {
-        Some(beginning) => its.trim_end_matches('*').starts_with(beginning),
-        None => own == its,
     }
 }
 

@@ -6,6 +6,7 @@
 mod admission;
 mod bots;
 mod challenge;
+mod covering;
 mod cross_checks;
 mod default_rules;
 mod error_pages;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::HEADERS_MAX;
-use crate::settings::admission::{covers_name, covers_path as covers_exact_path};
+use crate::settings::covering::{covers_all, covers_besides, covers_name, covers_path};
 use crate::settings::reader::Reader;
 use crate::settings::traffic::Replaced;
 use crate::settings::{
@@ -89,22 +89,9 @@ impl TrafficRule {
 
     /// Does each request that `other` matches match this rule, too?
     fn covers(&self, other: &Self) -> bool {
-        let all = |own: &[String], its: &[String], covers: fn(&str, &str) -> bool| {
-            let covered = |its: &String| own.iter().any(|own| covers(own, its));
-            own.is_empty() || (!its.is_empty() && its.iter().all(covered))
-        };
-        // A parameter that is none of many is none of few.
-        let besides = self.query_besides.is_empty()
-            || (!other.query_besides.is_empty()
-                && self
-                    .query_besides
-                    .iter()
-                    .all(|own| other.query_besides.iter().any(|its| covers_name(its, own))));
         let both = |one, two| self.who.contains(&one) && self.who.contains(&two);
-        let who = self.who.is_empty()
-            || both(WhoKind::Browser, WhoKind::Bot)
-            || (!other.who.is_empty()
-                && other.who.iter().all(|its| self.who.iter().any(|own| own.includes(*its))));
+        let who = both(WhoKind::Browser, WhoKind::Bot)
+            || covers_all(&self.who, &other.who, |own, its| own.includes(*its));
         let from = self.from.is_empty()
             || (!other.from.is_empty()
                 && other.from.iter().all(|its| self.from.iter().any(|own| own.contains(its))));
@@ -112,11 +99,11 @@ impl TrafficRule {
             own.is_none_or(|own| its.is_some_and(|its| its >= own))
         };
         from && who
-            && besides
-            && all(&self.methods, &other.methods, |own, its| own == its)
-            && all(&self.hosts, &other.hosts, covers_host)
-            && all(&self.paths, &other.paths, covers_path)
-            && all(&self.query, &other.query, covers_name)
+            && covers_all(&self.methods, &other.methods, PartialEq::eq)
+            && covers_all(&self.hosts, &other.hosts, |own, its| covers_host(own, its))
+            && covers_all(&self.paths, &other.paths, |own, its| covers_path_in_any_case(own, its))
+            && covers_all(&self.query, &other.query, |own, its| covers_name(own, its))
+            && covers_besides(&self.query_besides, &other.query_besides)
             && least(self.facets_min, other.facets_min)
             && least(self.query_length_min, other.query_length_min)
             && self.covers_headers(other)
@@ -210,9 +197,9 @@ pub(in crate::settings) fn check_with_others(settings: &Settings, reader: &mut R
     }
 }
 
-fn covers_path(own: &str, its: &str) -> bool {
-    let (own, its) = (own.to_ascii_lowercase(), its.to_ascii_lowercase());
-    covers_exact_path(&own, &its)
+/// The paths of rules ignore case, and those of classes do not.
+fn covers_path_in_any_case(own: &str, its: &str) -> bool {
+    covers_path(&own.to_ascii_lowercase(), &its.to_ascii_lowercase())
 }
 
 fn covers_host(own: &str, its: &str) -> bool {
