@@ -130,9 +130,7 @@ impl Node {
     }
 
     fn is_bot(&self, visit: &Visit) -> bool {
-        let user_agent = visit.request.fields.first("User-Agent");
-        let user_agent = user_agent.map_or(&b""[..], |agent| &agent[..]);
-        let bot = self.parts.bots.of(user_agent, visit.client.address, self.parts.clock.now());
+        let bot = self.bot_of(&visit.request, &visit.client, self.parts.clock.now());
         !matches!(bot, Bot::No)
     }
 }

@@ -34,9 +34,7 @@ struct Who<'a> {
 
 impl Knows for Who<'_> {
     fn declared(&self) -> Declared {
-        let user_agent = self.request.fields.first("User-Agent");
-        let user_agent = user_agent.map_or(&b""[..], |agent| &agent[..]);
-        match self.node.parts.bots.of(user_agent, self.client.address, self.now) {
+        match self.node.bot_of(self.request, self.client, self.now) {
             Bot::No => Declared::Browser,
             Bot::Declared(_) => Declared::Unverified,
             Bot::Verified(_) => Declared::Verified,
@@ -72,6 +70,13 @@ impl Knows for Who<'_> {
 }
 
 impl Node {
+    /// Which bot a client says that it is, and what is known of that.
+    pub(super) fn bot_of(&self, request: &Request, client: &Client, now: Moment) -> Bot {
+        let user_agent = request.fields.first("User-Agent");
+        let user_agent = user_agent.map_or(&b""[..], |agent| &agent[..]);
+        self.parts.bots.of(user_agent, client.address, now)
+    }
+
     /// Judges a request by all that is known without waiting. Files are judged, too; purges, health checks, and who
     /// gets the shop while it is being worked on are not.
     pub(super) fn judge_request(
