@@ -62,6 +62,14 @@ impl<'a> Call<'a> {
         self.view.keyspace.effects.push(self.view.at, command);
     }
 
+    /// Tells what was done in words that begin so, and go on with what it was done to, where that is not all that the
+    /// command names: who copies keeps what was spared, too.
+    pub fn tell_part(&mut self, begin: &[&[u8]], done_to: &[&[u8]]) {
+        if begin.len() + done_to.len() < self.len() {
+            self.tell(&[begin, done_to].concat());
+        }
+    }
+
     /// Tells that a key is a lock or a counter where it is one: the words told of it do not say so.
     pub fn tell_own(&mut self, key: &[u8]) {
         if self.view.is_own(key) {

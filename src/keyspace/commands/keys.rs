@@ -12,10 +12,8 @@ pub fn del(call: &mut Call<'_>) -> Done {
     let are_many = keys.len() > AT_ONCE_MAX_KEYS;
     let wanted: Vec<&[u8]> = keys.iter().copied().filter(|key| !call.spares(key)).collect();
     let removed = wanted.iter().filter(|key| call.view.remove_one_of(key, are_many)).count();
-    if removed > 0 && wanted.len() < keys.len() {
-        // Who copies keeps what was spared, too.
-        let told: Vec<&[u8]> = [&b"DEL"[..]].into_iter().chain(wanted).collect();
-        call.tell(&told);
+    if removed > 0 {
+        call.tell_part(&[b"DEL"], &wanted);
     }
     call.remove_left(&left);
     call.count(removed);

@@ -28,10 +28,8 @@ pub fn srem(call: &mut Call<'_>) -> Done {
             (removed > 0, removed)
         })?;
     }
-    if removed > 0 && unwanted.len() < call.len() - 2 {
-        // Who copies keeps what was spared, too.
-        let told: Vec<&[u8]> = [&b"SREM"[..], key].into_iter().chain(unwanted).collect();
-        call.tell(&told);
+    if removed > 0 {
+        call.tell_part(&[b"SREM", key], &unwanted);
     }
     call.count(removed);
     Ok(())
