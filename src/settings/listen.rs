@@ -1,4 +1,4 @@
-//! `[listen]`
+//! `[listen]` and `[tls]`
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,4 +112,13 @@ impl Default for Listen {
             unknown_methods: UnknownMethods::Refuse,
         }
     }
+}
+
+/// `[tls]`: for `listen.https`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// PEM file with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! `[origin]`
+//! `[origin]` and `[files]`
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -82,5 +82,44 @@ impl Origin {
     /// The HTTP origin where neither `http` nor `fastcgi` is set.
     pub fn default_http() -> Endpoint {
         Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))
+    }
+}
+
+/// `[files]`: static and media files from `origin.root`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files {
+    /// Threads that may block on the file system, in each of three groups: those that look
+    /// whether a page's path is a file, those for static files and those for media. So a file
+    /// system that hangs below `media/` leaves the others alone. At least 1.
+    pub threads: usize,
+    /// Steps of file work that wait for a thread of their group; beyond it the client gets 503.
+    pub queue_max: usize,
+    /// For one step of file work; beyond it the client gets 504.
+    pub deadline: Duration,
+    /// For the look whether a page's path is a file; beyond it the page goes to PHP.
+    pub page_deadline: Duration,
+    /// Bytes of files that are in memory on their way to clients; what exceeds it waits for
+    /// `deadline`, then gets 503. At least 256 KiB.
+    pub memory_max_bytes: usize,
+    /// Serve `.br` and `.gz` neighbours.
+    pub precompressed: bool,
+    /// Lifetime sent for versioned static files, with `immutable`.
+    pub static_max_age: Duration,
+    /// Lifetime sent for media files.
+    pub media_max_age: Duration,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            threads: 8,
+            queue_max: 1_000,
+            deadline: Duration::from_secs(2),
+            page_deadline: Duration::from_millis(250),
+            memory_max_bytes: 256 << 20,
+            precompressed: true,
+            static_max_age: Duration::from_hours(365 * 24),
+            media_max_age: Duration::from_hours(365 * 24),
+        }
     }
 }
