@@ -86,6 +86,7 @@ impl Node {
         let Some(ask) = ask_of(visit, plan, &owner, takes_stale) else {
             return Borrowed::Nothing;
         };
+        let payers = self.payers(visit);
         permit.set_abroad(true);
         let patience = visit.rules.settings.fill.wait_timeout;
         let asked = tokio::time::timeout(patience, self.ask_as_wanted(task, &owner, ask)).await;
@@ -93,7 +94,7 @@ impl Node {
         let Ok(Some(Lent { answer, php })) = asked else { return Borrowed::Nothing };
         // Whoever makes PHP work is charged where the rules have judged it, whichever node's PHP that is.
         if !php.is_zero() {
-            self.charge(visit, php, Duration::ZERO);
+            self.charge(visit, &payers, php);
         }
         match answer {
             Answer::Page { record, echo } => {

@@ -20,7 +20,7 @@ use crate::reason::Reason;
 use crate::sessions::visitors::Class;
 use crate::traffic::bots::Bot;
 use crate::traffic::forms;
-use crate::traffic::{Asked, Declared, Denial, Judged, Knows, No};
+use crate::traffic::{Asked, Declared, Denial, Judged, Knows, No, Payers};
 
 /// Who sends a request: looked up where a rule needs it.
 struct Who<'a> {
@@ -211,28 +211,28 @@ impl Node {
     /// Charges PHP's time from here on until it is dropped, without what the request waits for a place.
     pub(super) fn charging<'a>(&'a self, visit: &'a Visit) -> Charging<'a> {
         let queued_milliseconds = visit.queued_milliseconds.load(Ordering::Relaxed);
-        let deposit = if visit.judged.goes_anywhere() {
-            Duration::ZERO
-        } else {
-            let traffic = &visit.rules.traffic;
-            self.with_asked(visit, |asked, now| traffic.deposit(&visit.judged, asked, now))
-        };
+        let payers = visit.rules.traffic.deposit(self.payers(visit), self.parts.clock.now());
         let began = self.parts.clock.now();
-        Charging { node: self, visit, began, queued_milliseconds, deposit }
+        Charging { node: self, visit, began, queued_milliseconds, payers }
     }
 
-    /// Charges what PHP took for a request, and gives its deposit back; of another node's it is put on the bill that this
-    /// one gets.
-    pub(super) fn charge(&self, visit: &Visit, php: Duration, deposit: Duration) {
+    /// Whom PHP's time is charged that begins now.
+    pub(super) fn payers(&self, visit: &Visit) -> Payers {
+        if visit.judged.has_matched_none() {
+            return Payers::default();
+        }
+        self.with_asked(visit, |asked, _| visit.rules.traffic.payers(&visit.judged, asked))
+    }
+
+    /// Charges what PHP took for a request; of another node's it is put on the bill that this one gets.
+    pub(super) fn charge(&self, visit: &Visit, payers: &Payers, php: Duration) {
         if let Some(bill) = &visit.bill {
             self.parts.kept_traffic.for_peers().took(php);
             let milliseconds = u64::try_from(php.as_millis()).unwrap_or(u64::MAX).max(1);
             bill.fetch_add(milliseconds, Ordering::Relaxed);
             return;
         }
-        self.with_asked(visit, |asked, now| {
-            visit.rules.traffic.charge(&visit.judged, asked, (php, deposit), now);
-        });
+        visit.rules.traffic.charge(payers, php, self.parts.clock.now());
     }
 
     pub(super) fn unix_seconds(&self) -> u64 {
@@ -258,7 +258,7 @@ pub(super) struct Charging<'a> {
     visit: &'a Visit,
     began: Moment,
     queued_milliseconds: u64,
-    deposit: Duration,
+    payers: Payers,
 }
 
 impl Drop for Charging<'_> {
@@ -270,6 +270,6 @@ impl Drop for Charging<'_> {
         let waited = visit.queued_milliseconds.load(Ordering::Relaxed);
         let waited = Duration::from_millis(waited.saturating_sub(self.queued_milliseconds));
         let php = self.node.parts.clock.now().since(self.began).saturating_sub(waited);
-        self.node.charge(visit, php, self.deposit);
+        self.node.charge(visit, &self.payers, php);
     }
 }

@@ -293,41 +293,44 @@ impl Traffic {
         judged.stored.is_none() && self.rules.before_php(judged, asked).iter().all(is_left)
     }
 
+    /// Where what PHP takes for a request is charged. Who asks is found out here, as far as that is known by now.
+    pub fn payers(&self, judged: &Judged, asked: &Asked<'_>) -> Payers {
+        let limits = self.rules.before_php(judged, asked);
+        let account = |place| {
+            let own = self.rules.at(place).and_then(Rule::limit).filter(|own| own.php.is_some())?;
+            let (_, key) = self.account(place, own, asked)?;
+            Some((place, key))
+        };
+        Payers {
+            rules: judged.matched.or(limits),
+            accounts: limits.iter().filter_map(account).collect(),
+            deposit: Duration::ZERO,
+        }
+    }
+
     /// Lays down what PHP may take for a request that begins, so that not all that come while the first ones are at
-    /// work are let through. Gives how much, which [`Traffic::charge`] gives back.
-    pub fn deposit(&self, judged: &Judged, asked: &Asked<'_>, now: Moment) -> Duration {
-        let left = self.rules.before_php(judged, asked);
-        let accounts = || self.php_accounts(left, asked);
-        let deposit = accounts().map(|(limit, _)| limit.typical()).max().unwrap_or_default();
-        for (limit, key) in accounts() {
+    /// work are let through.
+    pub fn deposit(&self, payers: Payers, now: Moment) -> Payers {
+        let typical = self.accounts_of(&payers).map(|(limit, _)| limit.typical()).max();
+        let deposit = typical.unwrap_or_default();
+        for (limit, key) in self.accounts_of(&payers) {
             self.kept.limits.deposit_php(limit, key, deposit, now);
         }
-        deposit
+        Payers { deposit, ..payers }
     }
 
     /// Charges what PHP took for a request, and gives back what was laid down for it.
-    pub fn charge(
-        &self,
-        judged: &Judged,
-        asked: &Asked<'_>,
-        (php, deposit): (Duration, Duration),
-        now: Moment,
-    ) {
-        let left = self.rules.before_php(judged, asked);
-        self.rules.charge(judged.matched.or(left), php);
-        for (limit, key) in self.php_accounts(left, asked) {
-            self.kept.limits.charge_php(limit, key, (php, deposit), now);
+    pub fn charge(&self, payers: &Payers, php: Duration, now: Moment) {
+        self.rules.charge(payers.rules, php);
+        for (limit, key) in self.accounts_of(payers) {
+            self.kept.limits.charge_php(limit, key, (php, payers.deposit), now);
         }
     }
 
-    fn php_accounts<'a>(
-        &'a self,
-        limits: Set,
-        asked: &'a Asked<'_>,
-    ) -> impl Iterator<Item = (&'a Limit, u64)> {
-        limits.iter().filter_map(move |place| {
-            let own = self.rules.at(place).and_then(Rule::limit).filter(|own| own.php.is_some())?;
-            self.account(place, own, asked)
+    fn accounts_of<'a>(&'a self, payers: &'a Payers) -> impl Iterator<Item = (&'a Limit, u64)> {
+        payers.accounts.iter().filter_map(|(place, key)| {
+            let limit = self.limits.get(*place)?.as_ref()?;
+            Some((limit, *key))
         })
     }
 
@@ -364,6 +367,18 @@ impl Traffic {
 /// Would an account be of a proxy's address?
 fn is_of_proxy(per: Per, asked: &Asked<'_>) -> bool {
     matches!(per, Per::Address | Per::Network) && asked.is_proxys()
+}
+
+/// Whom PHP's time is charged for one request: the same whoever its client turns out to be meanwhile, so that what
+/// was laid down is given back where that was.
+#[derive(Debug, Default)]
+pub struct Payers {
+    /// Those that count it.
+    rules: Set,
+    /// The places of limits, and the accounts that the request shares there.
+    accounts: Vec<(usize, u64)>,
+    /// What was laid down in each.
+    deposit: Duration,
 }
 
 /// What a request takes of a budget of the fleet.

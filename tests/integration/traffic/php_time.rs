@@ -7,7 +7,8 @@ use super::super::support::Parvis;
 use super::super::support::client::Client;
 use super::super::support::origin::{Origin, page};
 use super::super::support::process::wait_until;
-use super::{from, on_and_off, rule, store};
+use super::super::support::redis::Redis;
+use super::{BROWSER, HTML, from, on_and_off, rule, store};
 
 /// Takes its time for each page.
 pub(super) fn slow_origin() -> Origin {
@@ -106,4 +107,30 @@ fn what_offers_an_upgrade_is_charged_as_well() {
     assert_eq!(offer("192.0.2.1"), 200);
     assert_eq!(offer("192.0.2.1"), 429);
     assert_eq!(offer("192.0.2.2"), 200, "another one's account");
+}
+
+#[test]
+fn who_asked_when_php_began_is_charged_though_that_is_forgotten_meanwhile() {
+    let redis = Redis::start();
+    let socket = format!("unix:{}/sessions.sock", redis.directory().display());
+    let logged_in = "customer_base|a:1:{s:11:\"customer_id\";s:1:\"7\";}";
+    redis.ask(&["-n", "2", "hset", "sess_a", "data", logged_in]);
+    let origin = Origin::start(|_, stream| {
+        std::thread::sleep(Duration::from_millis(1_500));
+        let _ = stream.write_all(&page("page", "t"));
+    });
+    let limit =
+        "do = \"limit\"\nwho = [\"stranger\", \"customer\"]\nphp = \"1s/1h\"\nper = \"class\"";
+    let parvis = Parvis::before_http(origin.port)
+        .with("sessions.url", &format!("\"{}\"", redis.url()))
+        .with("sessions.listen", &format!("\"{socket}\""))
+        .with("sessions.visitor_ttl", "\"500ms\"")
+        .with("sessions.visitor_wait", "\"10s\"")
+        .with_toml(&rule("customers", limit))
+        .start();
+    let ask = |target: &str| parvis.get(target, &[HTML, BROWSER, ("Cookie", "PHPSESSID=a")]).status;
+    assert_eq!(ask("/x"), 200);
+    let charged = parvis.metric("parvis_traffic_rule_php_seconds_total{rule=\"customers\"}");
+    assert!(charged >= Some(1.0), "{charged:?}");
+    assert_eq!(ask("/y"), 429, "the second that customers have in an hour is spent");
 }
