@@ -212,6 +212,9 @@ def main():
         the_deb_has_what_it_must(debs[0])
         rpms = [package(directory, binary, revision, "rpm") for revision in "12"]
         the_rpm_has_what_it_must(rpms[0])
+        again = f"{directory}/again"
+        for path, only in ((debs[0], "deb"), (rpms[0], "rpm")):
+            assert pathlib.Path(package(again, binary, "1", only)).read_bytes() == pathlib.Path(path).read_bytes(), f"{only}: another file"
         print("the packages have what they must")
         if not machine.is_possible():
             print("skipped: installing them (no right to make namespaces)")
