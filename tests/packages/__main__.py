@@ -217,7 +217,7 @@ def main():
             assert pathlib.Path(package(again, binary, "1", only)).read_bytes() == pathlib.Path(path).read_bytes(), f"{only}: another file"
         print("the packages have what they must")
         if not machine.is_possible():
-            print("skipped: installing them (no right to make namespaces)")
+            print("skipped: installing them (no right to make namespaces and an overlay)")
             return
         with machine.Machine() as host:
             host.runs("mkdir", "/tmp/packages")

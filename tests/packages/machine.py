@@ -89,5 +89,8 @@ class Machine:
 
 
 def is_possible():
-    trial = ["unshare", *NAMESPACES, "sh", "-c", "mount --make-rprivate / && mount -t tmpfs tmpfs /mnt"]
+    """May namespaces and an overlay be made here?"""
+    overlay = "mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root"
+    steps = ["mount --make-rprivate /", "mount -t tmpfs tmpfs /mnt", "mkdir /mnt/upper /mnt/work /mnt/root", overlay]
+    trial = ["unshare", *NAMESPACES, "sh", "-c", " && ".join(steps)]
     return subprocess.run(trial, capture_output=True).returncode == 0
