@@ -14,7 +14,7 @@ use super::trust::Trust;
 use crate::clock::{Clock, Moment};
 use crate::keyspace::Clean;
 use crate::observe::Observer;
-use crate::policy::PurgeScope;
+use crate::policy::{PurgeRequest, PurgeScope};
 use crate::settings;
 use crate::store::{Purged, Store};
 
@@ -61,7 +61,7 @@ pub(super) struct Applier {
     pub(super) trust: Trust,
     echoes: Mutex<Echoes>,
     /// Rung when the next echo is another one.
-    pub(super) echo_noted: Bell,
+    echo_noted: Bell,
 }
 
 impl Applier {
@@ -89,6 +89,19 @@ impl Applier {
                 self.note_echo(|echoes, now| echoes.note(order, now));
             }
         }
+        purged
+    }
+
+    /// Does all that a purge asks for, counts it and says so.
+    pub(super) fn purge_all(&self, request: &PurgeRequest) -> Purged {
+        let mut purged = Purged::default();
+        for order in orders(request) {
+            let one = self.purge(&order);
+            purged = Purged { number: one.number, responses: purged.responses + one.responses };
+        }
+        self.count(purged.responses);
+        let (soft, what) = (request.soft, request.summary());
+        tracing::info!(number = purged.number, responses = purged.responses, soft, ?what, "purged");
         purged
     }
 
@@ -188,7 +201,7 @@ impl Applier {
     }
 
     /// How long it is until the next echo; `None`: there is none.
-    pub(super) fn next_echo(&self) -> Option<Duration> {
+    fn next_echo(&self) -> Option<Duration> {
         self.echoes.lock().next().map(|due| due.since(self.clock.now()))
     }
 
@@ -250,6 +263,31 @@ impl Applier {
         if let Some(values) = &self.values {
             self.cleans.missed.fetch_add(1, Ordering::Relaxed);
             values.cleans_were_missed();
+        }
+    }
+}
+
+/// What a purge asks for, one by one.
+pub(super) fn orders(request: &PurgeRequest) -> impl Iterator<Item = Order> + '_ {
+    let soft = request.soft;
+    request.scopes.iter().map(move |scope| Order::Purge { scope: scope.clone(), soft })
+}
+
+/// Applies purges again when their time has come.
+pub(super) async fn run_echoes(applier: Arc<Applier>) {
+    loop {
+        let noted = applier.echo_noted.notified();
+        match applier.next_echo() {
+            None => noted.await,
+            Some(pause) => {
+                tokio::select! {
+                    () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
+                    () = noted => continue,
+                }
+                let applier = Arc::clone(&applier);
+                // A regex over all that is stored takes its time.
+                drop(tokio::task::spawn_blocking(move || applier.apply_echoes()).await);
+            }
         }
     }
 }

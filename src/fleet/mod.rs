@@ -15,7 +15,8 @@
 //! | `members`, `look`, `stand`, `hosts` | who is there, how many may be not ready at once, which hosts have left |
 //! | `join`, `warmth` | what a node that comes or goes asks of the others, and how far it is |
 //! | `release` | which release of the shop this is |
-//! | `peer/` | pages from node to node |
+//! | `pages` | whom this node asks for a page, and when it may answer another one |
+//! | `peer/` | pages from node to node, and who owns which |
 
 mod apply;
 mod beat;
@@ -26,6 +27,7 @@ mod link;
 pub mod log;
 mod look;
 mod members;
+mod pages;
 pub mod peer;
 mod reader;
 pub mod release;
@@ -35,7 +37,6 @@ mod trust;
 mod warmth;
 mod writer;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub use hosts::own_host;
 pub use join::Host;
 pub use link::Unlogged;
 pub use members::{Member, Overview};
+pub use pages::Owner;
 pub use stand::{Stand, may_be_out, out_max};
 pub use trust::Trust;
 pub use warmth::WarmFigures;
@@ -59,11 +61,10 @@ use crate::policy::{PurgeRequest, PurgeScope};
 use crate::redis_pool::{Redis, RedisError};
 use crate::settings::Settings;
 use crate::store::{Purged, Store};
-use apply::Applier;
+use apply::{Applier, orders};
 use link::Link;
 use log::{Order, Position};
-use peer::message::{Ask, Lent, Place, Why};
-use peer::{PeerDoor, PeerError, PeerFigures, Peers};
+use peer::{PeerError, Peers};
 
 /// How busy this node is, as others see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,22 +144,11 @@ pub struct Fleet {
     peers: Option<Arc<Peers>>,
 }
 
-/// Another node, which is to be asked for a page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    address: SocketAddr,
-    /// Up to where this node has applied the log.
-    pub place: Place,
-    /// The release of the shop.
-    pub release: Arc<String>,
-}
-
 /// What is around the content of a page in an answer; a list of pages alone is no longer.
 const AROUND_MAX_BYTES: u64 = 17 << 20;
 
-/// Between two looks whether the log has been read far enough, and how many there are.
+/// Between two looks whether the log has been read or written far enough.
 const LOOK: Duration = Duration::from_millis(2);
-const LOOKS_MAX: usize = 100;
 
 impl Fleet {
     /// A node; alone where the settings have no Redis. `values`: its object cache, if it keeps one.
@@ -202,8 +192,7 @@ impl Fleet {
         load: impl Fn() -> Load + Send + Sync + 'static,
         stopped: &watch::Receiver<bool>,
     ) {
-        let echoes = run_echoes(Arc::clone(&self.applier));
-        spawn_until(stopped.clone(), echoes);
+        spawn_until(stopped.clone(), apply::run_echoes(Arc::clone(&self.applier)));
         let Some(link) = &self.link else {
             tracing::info!("no [redis] is set: this is a single node, and purges reach it alone");
             return;
@@ -272,9 +261,10 @@ impl Fleet {
         let (applier, request) = (Arc::clone(&self.applier), request.clone());
         if orders(&request).any(|order| order.is_long()) {
             // It fails where this process ends, and its store with it.
-            tokio::task::spawn_blocking(move || purge(&applier, &request)).await.unwrap_or_default()
+            let purge = tokio::task::spawn_blocking(move || applier.purge_all(&request));
+            purge.await.unwrap_or_default()
         } else {
-            purge(&applier, &request)
+            applier.purge_all(&request)
         }
     }
 
@@ -283,7 +273,7 @@ impl Fleet {
         if let Some(link) = &self.link {
             link.be_quiet();
         }
-        purge(&self.applier, request);
+        self.applier.purge_all(request);
     }
 
     /// Tells the others of a clean that a client of this node's object cache did. When this returns, each
@@ -354,59 +344,9 @@ impl Fleet {
         members.map_or(1, |members| members.len().max(1))
     }
 
-    /// Where other nodes come in; `None`: pages are neither asked for nor given.
-    pub fn peer_door(&self) -> Option<&Arc<PeerDoor>> {
-        self.peers.as_ref().map(|peers| peers.door())
-    }
-
-    /// The node to ask for a page. `None`: this one renders it, be it that it owns the key, or that
-    /// nobody could say whether what comes back knows of each purge.
-    pub fn owner_of(&self, key: &[u8]) -> Option<Owner> {
-        let (peers, link) = (self.peers.as_ref()?, self.link.as_ref()?);
-        let address = peers.owner_of(key)?;
-        if self.trust().is_soft(link.clock.now()) {
-            return None;
-        }
-        Some(Owner { address, place: link.known()?, release: link.release.load_full() })
-    }
-
     /// The Redis of the fleet, for what else its nodes share; `None`: there is none.
     pub fn redis(&self) -> Option<Arc<Redis>> {
         self.link.as_ref().map(|link| Arc::clone(&link.redis))
-    }
-
-    /// Asks for a page. `None`: there was no answer.
-    pub async fn ask(&self, owner: &Owner, ask: &Ask) -> Option<Lent> {
-        self.peers.as_ref()?.ask(owner.address, ask).await
-    }
-
-    /// Waits until this node may answer: until it has applied the log as far as who asks.
-    ///
-    /// # Errors
-    /// [`Why::Release`], [`Why::Behind`].
-    pub async fn may_answer(&self, release: &[u8], place: Place) -> Result<(), Why> {
-        let link = self.link.as_ref().ok_or(Why::Behind)?;
-        self.is_of_release(release)?;
-        for _ in 0..LOOKS_MAX {
-            if self.trust().is_soft(link.clock.now()) {
-                return Err(Why::Behind);
-            }
-            match link.has_passed(place) {
-                Some(true) => return Ok(()),
-                // The log of one of both nodes was rewritten, and that one does not know it yet.
-                Some(false) | None => tokio::time::sleep(LOOK).await,
-            }
-        }
-        Err(Why::Behind)
-    }
-
-    /// Is who asks of the same release?
-    ///
-    /// # Errors
-    /// [`Why::Release`].
-    pub fn is_of_release(&self, release: &[u8]) -> Result<(), Why> {
-        let link = self.link.as_ref().ok_or(Why::Release)?;
-        if link.release.load().as_bytes() == release { Ok(()) } else { Err(Why::Release) }
     }
 
     /// How what has one of these tags, or this URL, will be purged again shortly.
@@ -426,11 +366,6 @@ impl Fleet {
                 self.applier.note_echo_after(&Order::Purge { scope, soft: false }, after);
             }
         }
-    }
-
-    /// What became of pages between nodes; `None`: none are asked for or given.
-    pub fn peer_figures(&self) -> Option<PeerFigures> {
-        self.peers.as_ref().map(|peers| peers.figures())
     }
 
     /// This node's own figures; `None`: there is no fleet.
@@ -459,23 +394,6 @@ async fn tell(link: &Arc<Link>, clean: Clean) {
     }
 }
 
-fn orders(request: &PurgeRequest) -> impl Iterator<Item = Order> + '_ {
-    let soft = request.soft;
-    request.scopes.iter().map(move |scope| Order::Purge { scope: scope.clone(), soft })
-}
-
-fn purge(applier: &Applier, request: &PurgeRequest) -> Purged {
-    let mut purged = Purged::default();
-    for order in orders(request) {
-        let one = applier.purge(&order);
-        purged = Purged { number: one.number, responses: purged.responses + one.responses };
-    }
-    applier.count(purged.responses);
-    let (soft, what) = (request.soft, request.summary());
-    tracing::info!(number = purged.number, responses = purged.responses, soft, ?what, "purged");
-    purged
-}
-
 /// Of the log and this node's place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
@@ -495,25 +413,6 @@ pub struct Figures {
     pub applied: u64,
     /// Times that everything tagged went soft.
     pub softened: u64,
-}
-
-/// Applies purges again when their time has come.
-async fn run_echoes(applier: Arc<Applier>) {
-    loop {
-        let noted = applier.echo_noted.notified();
-        match applier.next_echo() {
-            None => noted.await,
-            Some(pause) => {
-                tokio::select! {
-                    () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
-                    () = noted => continue,
-                }
-                let applier = Arc::clone(&applier);
-                // A regex over all that is stored takes its time.
-                drop(tokio::task::spawn_blocking(move || applier.apply_echoes()).await);
-            }
-        }
-    }
 }
 
 fn spawn_until(
