@@ -1,5 +1,8 @@
 //! Randomness as a value: the only place that reads it.
 
+#[cfg(test)]
+pub mod chance;
+
 use std::hash::{BuildHasher, RandomState};
 
 /// Random bytes of the kernel; nobody can guess them.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::limit::{Bounds, Limit};
+use crate::random::chance::Chance;
 
 const STEP: Duration = Duration::from_millis(5);
 const CHILDREN: usize = 32;
@@ -56,15 +57,12 @@ const MAGENTO: Shape = Shape {
 const SHAPES: [(&str, Shape); 4] =
     [("sleeps", SLEEPS), ("computes", COMPUTES), ("saturates", SATURATES), ("magento", MAGENTO)];
 
-struct Random(u64);
+struct Random(Chance);
 
 impl Random {
     /// From 0 to 1.
     fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+        (self.0.number() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -104,7 +102,7 @@ fn run_by(
     seconds: usize,
     slower: fn(usize) -> f64,
 ) -> Run {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (seed << 17));
+    let mut random = Random(Chance::of(seed));
     let mut in_php: Vec<Request> = Vec::new();
     let mut run =
         Run { responses: vec![0; seconds], limits: vec![0; seconds], took: Duration::ZERO };

@@ -8,23 +8,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::value::Value as Stored;
 use super::{Bounds, Clean, Keyspace, Rules, Session, TagSets};
+use crate::random::chance::Chance;
 use crate::resp::{Request, Value, decode};
 
 const ENTITIES: usize = 5;
 const WORKERS: usize = 6;
 const CLEAN: &str = "321be2370adbc52c83c52a33b72921111a989a6d";
 const SAVE: &str = "1aa53383846dbeb66b01e7f17908449a96ddf717";
-
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % end
-    }
-}
 
 /// How a client keeps values and tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +113,7 @@ impl World {
             versions: [1; ENTITIES],
             tagged: [0; ENTITIES],
             plain: [0; ENTITIES],
-            chance: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            chance: Chance::of(seed),
             written: 0,
             kept: 0,
             removed: 0,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::line::{Drawn, Line, Rules, Step, Ticket};
+use crate::random::chance::mixed;
 
 const VISITORS: usize = 10_000;
 const VISITORS_MAX: u64 = 300;
@@ -67,16 +68,9 @@ enum Visitor {
     Gone,
 }
 
-/// Numbers that are the same in each run, and look as if they were not.
-fn chance(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed ^= mixed >> 27;
-    mixed.wrapping_mul(0x94d0_49bb_1331_11eb) >> 33
-}
-
 fn loses_place(without: Without, visitor: usize, now_ms: u64) -> bool {
     without == Without::Places
-        && chance(now_ms.wrapping_mul(31) ^ visitor as u64).is_multiple_of(100)
+        && mixed(now_ms.wrapping_mul(31) ^ visitor as u64).is_multiple_of(100)
 }
 
 /// Plays until all have been inside. Every tenth visitor goes away right after the first look.
@@ -123,7 +117,7 @@ fn rush(without: Without) -> Outcome {
                 Drawn::Waits(_) if visitor % 10 == 9 => visitors[visitor] = Visitor::Gone,
                 Drawn::Waits(ticket) => {
                     visitors[visitor] = Visitor::Waits(ticket);
-                    let looks = REFRESH_MS + chance(now_ms ^ visitor as u64) % 1_000;
+                    let looks = REFRESH_MS + mixed(now_ms ^ visitor as u64) % 1_000;
                     at.entry(now_ms + looks).or_default().push(visitor);
                 }
                 Drawn::Full => panic!("the line is long enough"),

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::support::Parvis;
+use super::support::chance::Chance;
 
 const MIB: u64 = 1 << 20;
 const CLIENTS: usize = 32;
@@ -32,14 +33,8 @@ fn page(number: usize) -> (String, std::ops::Range<usize>) {
 }
 
 fn noise() -> Arc<Vec<u8>> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    Arc::new((0..NOISE_BYTES / 8).flat_map(|_| next()).collect())
+    let mut chance = Chance::of(1);
+    Arc::new((0..NOISE_BYTES / 8).flat_map(|_| chance.number().to_le_bytes()).collect())
 }
 
 /// Reads one head; what it asks for, `/N`.

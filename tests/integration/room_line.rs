@@ -14,6 +14,7 @@ use parvis::waiting_room::shared::{Entered, Shared};
 use parvis::waiting_room::{Answer, Holds, Place, Room, Standing, TICK};
 use tokio::runtime::Runtime;
 
+use crate::support::chance::mixed;
 use crate::support::redis::Redis;
 
 const PREFIX: &str = "parvis";
@@ -55,16 +56,9 @@ fn settings(visitors_max: u64) -> WaitingRoom {
     }
 }
 
-/// Numbers that are the same in each run, and look as if they were not.
-fn chance(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed ^= mixed >> 27;
-    mixed.wrapping_mul(0x94d0_49bb_1331_11eb) >> 33
-}
-
 /// What the same happening did to the line of a node and to that in Redis, which must be equal.
 async fn happens(line: &mut Line, shared: &Shared, rules: &Rules, seed: u64, now_ms: u64) {
-    let any = |salt: u64, most: u64| chance(seed.wrapping_mul(1_000).wrapping_add(salt)) % most;
+    let any = |salt: u64, most: u64| mixed(seed.wrapping_mul(1_000).wrapping_add(salt)) % most;
     let at = (EPOCH, now_ms);
     match any(0, 4) {
         0 => {
@@ -110,7 +104,7 @@ fn the_line_in_redis_does_what_that_of_a_node_does() {
             let mut now_ms = 1_000_000;
             for happening in 0..400 {
                 let seed = game * 10_000 + happening;
-                now_ms += chance(seed) % 3_000;
+                now_ms += mixed(seed) % 3_000;
                 happens(&mut line, &shared, &rules, seed, now_ms).await;
             }
         }
@@ -184,8 +178,8 @@ async fn rush(redis: &Redis, without: Without, minutes: u64) -> Outcome {
                 continue;
             };
             let seed = now_ms.wrapping_mul(31) ^ visitor as u64;
-            let is_lost = without == Without::Places && chance(seed).is_multiple_of(100);
-            let node = &nodes[(chance(seed ^ 7) % 2) as usize];
+            let is_lost = without == Without::Places && mixed(seed).is_multiple_of(100);
+            let node = &nodes[(mixed(seed ^ 7) % 2) as usize];
             match node.ask(place.filter(|_| !is_lost)).await {
                 Answer::Enter { .. } => {
                     outcome.entered.push(visitor);
@@ -197,7 +191,7 @@ async fn rush(redis: &Redis, without: Without, minutes: u64) -> Outcome {
                 Answer::Wait(Standing { cookie, refresh, .. }) => {
                     let kept = cookie.map(|cookie| place_of(node, &cookie));
                     visitors[visitor] = Visitor::Waits(kept.or(place));
-                    let jitter = chance(!seed) % 1_000;
+                    let jitter = mixed(!seed) % 1_000;
                     at.entry(now_ms + refresh.as_millis() as u64 + jitter)
                         .or_default()
                         .push(visitor);

@@ -16,6 +16,7 @@ use super::step::{Answer, Boxed, Hears, LockStore, Place, Step, StoreError};
 use super::table::{Fields, Table, Told};
 use super::{Bounds, LockClient, Locks, Standing, Written};
 use crate::clock::{Clock, Moment};
+use crate::random::chance::Chance;
 use crate::redis_pool::RedisError;
 use crate::sessions::gateway::BackendError;
 
@@ -91,7 +92,7 @@ struct Redis {
 
 struct World {
     redis: Mutex<Redis>,
-    random: Mutex<u64>,
+    random: Mutex<Chance>,
     clock: Clock,
     faults: Faults,
     dead: Mutex<Vec<String>>,
@@ -99,11 +100,7 @@ struct World {
 
 impl World {
     fn random(&self, below: u64) -> u64 {
-        let mut state = self.random.lock();
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        *state % below
+        (self.random.lock().number() >> 33) % below
     }
 
     fn happens(&self, in_a_thousand: u64) -> bool {
@@ -335,7 +332,7 @@ fn locks(world: &Arc<World>, at: usize) -> Arc<Locks> {
 fn world(seed: u64, faults: Faults) -> Arc<World> {
     Arc::new(World {
         redis: Mutex::default(),
-        random: Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+        random: Mutex::new(Chance::of(seed)),
         clock: Clock::manual(),
         faults,
         dead: Mutex::default(),

@@ -3,6 +3,7 @@
 use super::page;
 use crate::clock::Clock;
 use crate::policy::CacheKey;
+use crate::random::chance::Chance;
 use crate::settings;
 use crate::store::{Encoded, Found, NewEntry, Segment, Store, StoredBody};
 
@@ -45,19 +46,6 @@ impl Shop {
     }
 }
 
-/// A small generator: the same numbers in each run.
-struct Dice(u64);
-
-impl Dice {
-    /// From 0 to 1.
-    fn roll(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        f64::from((self.0 >> 32) as u32) / f64::from(u32::MAX)
-    }
-}
-
 /// Ranks by Zipf's law with an exponent of 1.
 struct Zipf(Vec<f64>);
 
@@ -71,8 +59,9 @@ impl Zipf {
         Self(sums.collect())
     }
 
-    fn roll(&self, dice: &mut Dice) -> usize {
-        let at = dice.roll() * self.0.last().unwrap();
+    fn roll(&self, chance: &mut Chance) -> usize {
+        let part = f64::from((chance.number() >> 32) as u32) / f64::from(u32::MAX);
+        let at = part * self.0.last().unwrap();
         self.0.partition_point(|&sum| sum < at)
     }
 }
@@ -135,10 +124,10 @@ fn a_page_that_comes_back_soon_after_it_went_stays() {
 fn visitors_hit_nearly_as_often_while_a_scanner_asks_for_as_much_as_they_do() {
     let zipf = Zipf::of(20_000);
     let ratio = |scans: bool| {
-        let (shop, mut dice) = (Shop::new(), Dice(0x9e37_79b9_7f4a_7c15));
+        let (shop, mut chance) = (Shop::new(), Chance::of(1));
         let (mut asked, mut hits) = (0, 0);
         for number in 0..60_000 {
-            let hit = shop.ask(&format!("shop/{}", zipf.roll(&mut dice)));
+            let hit = shop.ask(&format!("shop/{}", zipf.roll(&mut chance)));
             // The first half fills the store.
             if number >= 30_000 {
                 asked += 1;

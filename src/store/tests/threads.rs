@@ -13,6 +13,7 @@ use regex::bytes::Regex;
 use super::page;
 use crate::clock::Clock;
 use crate::policy::CacheKey;
+use crate::random::chance::Chance;
 use crate::settings;
 use crate::store::{Encoded, Found, NewEntry, Segment, Store, StoredBody};
 
@@ -31,19 +32,7 @@ struct Shop {
     done: AtomicBool,
 }
 
-type Work = fn(&Shop, &mut Dice);
-
-/// A small generator, so that a thread's choices do not meet those of another in a lock.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % sides
-    }
-}
+type Work = fn(&Shop, &mut Chance);
 
 fn key(url: u64) -> CacheKey {
     CacheKey::for_tests(format!("shop/{url}").as_bytes(), b"")
@@ -70,15 +59,15 @@ impl Shop {
         }
     }
 
-    fn fill(&self, dice: &mut Dice) {
-        let url = dice.roll(URLS);
+    fn fill(&self, chance: &mut Chance) {
+        let url = chance.below(URLS as usize) as u64;
         let mark = self.store.mark();
         let mut shown = tags_of(url).map(|tag| self.committed[tag].load(Ordering::SeqCst)).to_vec();
-        for _ in 0..dice.roll(4) {
+        for _ in 0..chance.below(4) {
             thread::yield_now();
         }
         // Weight, so that some are evicted.
-        shown.resize(2 + dice.roll(3_000) as usize, 0);
+        shown.resize(2 + chance.below(3_000), 0);
         let content: Vec<u8> = shown.iter().flat_map(|version| version.to_le_bytes()).collect();
         let literal = Segment::Literal(Encoded::from_identity(&content, None, 0));
         let new = NewEntry {
@@ -90,10 +79,10 @@ impl Shop {
         let _ = self.store.insert(mark, new);
     }
 
-    fn purge(&self, dice: &mut Dice) {
-        let tag = dice.roll(TAGS as u64) as usize;
+    fn purge(&self, chance: &mut Chance) {
+        let tag = chance.below(TAGS);
         let version = self.committed[tag].fetch_add(1, Ordering::SeqCst) + 1;
-        match dice.roll(12) {
+        match chance.below(12) {
             0 => _ = self.store.purge_all(false),
             1 => {
                 let regex = Regex::new(&format!("(^|,)tag_{tag}(,|$)")).unwrap();
@@ -109,8 +98,8 @@ impl Shop {
         self.purged[tag].fetch_max(version, Ordering::SeqCst);
     }
 
-    fn look(&self, dice: &mut Dice) {
-        let url = dice.roll(URLS);
+    fn look(&self, chance: &mut Chance) {
+        let url = chance.below(URLS as usize) as u64;
         let least = tags_of(url).map(|tag| self.purged[tag].load(Ordering::SeqCst));
         let Found::Fresh(entry) = self.store.lookup(&key(url), self.clock.now()) else { return };
         let content = self.store.identity(&entry, 0).unwrap();
@@ -127,18 +116,18 @@ impl Shop {
         thread::scope(|scope| {
             for (seed, work) in others {
                 scope.spawn(move || {
-                    let mut dice = Dice(seed);
+                    let mut chance = Chance::of(seed);
                     while !self.done.load(Ordering::SeqCst) {
-                        work(self, &mut dice);
+                        work(self, &mut chance);
                     }
                 });
             }
             let writers = [21, 22].map(|seed| {
                 scope.spawn(move || {
-                    let mut dice = Dice(seed);
+                    let mut chance = Chance::of(seed);
                     for _ in 0..ROUNDS {
-                        self.purge(&mut dice);
-                        if dice.roll(50) == 0 {
+                        self.purge(&mut chance);
+                        if chance.below(50) == 0 {
                             self.store.maintain();
                         }
                         thread::yield_now();
@@ -150,9 +139,9 @@ impl Shop {
             assert!(ended.iter().all(Result::is_ok));
         });
         // What is left after the last purge must be as new as that purge.
-        let mut dice = Dice(31);
+        let mut chance = Chance::of(31);
         for _ in 0..1_000 {
-            self.look(&mut dice);
+            self.look(&mut chance);
         }
     }
 }

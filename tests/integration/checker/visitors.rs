@@ -7,23 +7,8 @@ use super::history::{Lateness, Poll, Reach, Read, Write};
 use super::world::{Node, World};
 use super::{NODES, PATIENCE, blocks};
 use crate::support::Reply;
+use crate::support::chance::Chance;
 use crate::support::client::Client;
-
-/// xorshift64*, so that a seed says what is asked for.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: usize) -> Self {
-        Self((seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
-    }
-}
 
 /// A kept connection to a node, which is made again where it breaks.
 struct Door<'a> {
@@ -56,7 +41,7 @@ pub fn read(world: &World, node: &Node, reader: usize) -> Vec<Read> {
     let plan = &world.plan;
     let slow = plan.slow_pages;
     let pages = if slow > 0 && reader == 0 { 0..slow } else { slow..plan.pages };
-    let (mut random, mut door) = (Random::new(node.at * 100 + reader), Door::to(node));
+    let (mut random, mut door) = (Chance::of((node.at * 100 + reader) as u64 + 1), Door::to(node));
     let mut reads = Vec::new();
     while !world.is_over() {
         let page = pages.start + random.below(pages.len());
@@ -97,7 +82,7 @@ pub fn read(world: &World, node: &Node, reader: usize) -> Vec<Read> {
 /// Changes the pages of one writer, one after the other.
 pub fn write(world: &World, at: usize) -> Vec<Write> {
     let plan = &world.plan;
-    let mut random = Random::new(1_000 + at);
+    let mut random = Chance::of((1_000 + at) as u64 + 1);
     let mut writes = Vec::new();
     while !world.is_over() {
         if !world.writes.load(Ordering::SeqCst) {
@@ -122,7 +107,7 @@ pub fn write(world: &World, at: usize) -> Vec<Write> {
 
 /// Commits, cleans the block that the page is rendered from, and purges; one in five commits last, where the
 /// plan says so.
-fn change(world: &World, node: &Node, page: usize, random: &mut Random) -> Write {
+fn change(world: &World, node: &Node, page: usize, random: &mut Chance) -> Write {
     let echo = world.plan.rules.echo;
     let version = world.shop.version(page) + 1;
     let is_early = world.plan.early && random.below(5) == 0;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::support::Parvis;
+use super::super::support::chance::Chance;
 use super::super::support::client::Client;
 use super::super::support::h2::{H2, Length};
 use super::super::support::origin::Origin;
@@ -13,17 +14,6 @@ use super::{GZIP, answer, private, public};
 const SHOPS: u64 = 200;
 const NODES: usize = 8;
 const DEPTH_MAX: usize = 3;
-
-/// Numbers that are the same in each run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % bound
-    }
-}
 
 enum Kind {
     Public,
@@ -51,7 +41,7 @@ struct Shop {
 
 impl Shop {
     fn new(number: u64) -> Self {
-        let mut numbers = Numbers(number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut numbers = Chance::of(number);
         let documents = (0..NODES)
             .map(|node| {
                 let kind = match numbers.below(6) {
@@ -143,7 +133,7 @@ impl Shop {
     }
 }
 
-fn part(numbers: &mut Numbers) -> Part {
+fn part(numbers: &mut Chance) -> Part {
     let words = ["<p>", "text ", "-->", "<", "é", "</p>\n", "<!-- x -->", "&amp;"];
     match numbers.below(8) {
         0 => Part::Removed("<b>gone</b>".to_owned()),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::super::support::chance::Chance;
 use super::super::support::client::{Client, Reply};
 use super::super::support::origin::{Origin, page};
 use super::super::support::process::wait_until;
@@ -121,14 +122,9 @@ fn load(port: u16, seen: &Arc<Seen>, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<(
         let (seen, stop) = (Arc::clone(seen), Arc::clone(stop));
         thread::spawn(move || {
             let (mut kept, mut next) = (None::<Client>, Instant::now());
-            let mut dice = 0x2545_f491_4f6c_dd1d + client;
+            let mut chance = Chance::of(client);
             while !stop.load(Ordering::SeqCst) {
-                let mut roll = || {
-                    dice ^= dice << 13;
-                    dice ^= dice >> 7;
-                    dice ^= dice << 17;
-                    (dice >> 32) as usize % PAGES
-                };
+                let mut roll = || chance.below(PAGES);
                 // Half of the requests are for a fifth of the pages.
                 let number = roll().min(roll()).min(roll());
                 let client = kept.get_or_insert_with(|| Client::connect(port));

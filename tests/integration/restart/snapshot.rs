@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::support::Parvis;
+use super::super::support::chance::Chance;
 use super::super::support::origin::{Origin, page};
 use super::super::support::parvis::Builder;
 use super::super::support::process::wait_until;
@@ -253,13 +254,9 @@ fn a_full_disk_is_told_the_old_snapshot_stays_and_all_goes_on() {
     };
     let origin = Origin::start(|seen, stream| {
         // It cannot be compressed.
-        let mut dice = seen.target.len() as u64 + 7;
-        let content: String = (0..20_000)
-            .map(|_| {
-                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                char::from(b'!' + ((dice >> 33) % 90) as u8)
-            })
-            .collect();
+        let mut chance = Chance::of(seen.target.len() as u64);
+        let content: String =
+            (0..20_000).map(|_| char::from(b'!' + chance.below(90) as u8)).collect();
         let _ = stream.write_all(&page(&content, "t"));
     });
     let parvis = Parvis::before_http(origin.port)

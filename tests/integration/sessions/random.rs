@@ -5,23 +5,20 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{Client, node, packed, text};
+use crate::support::chance::Chance;
 use crate::support::redis::Redis;
 
 const CLIENTS: usize = 5;
 
-/// Numbers that look random and can be had again (xorshift64*).
-struct Dice(u64);
+struct Dice(Chance);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+        (self.0.number() >> 33) % sides
     }
 
     fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
-        all[usize::try_from(self.roll(all.len() as u64)).expect("small")]
+        self.0.one(all)
     }
 
     fn key(&mut self) -> String {
@@ -172,7 +169,7 @@ fn random_commands_of_several_clients_get_the_same_replies_as_from_redis_itself(
     let seed = number("PARVIS_SESSION_SEED", u64::from(std::process::id()));
     let (behind, direct) = (Redis::start(), Redis::start());
     let (_node, port) = node(&behind.url(), |builder| builder);
-    let mut dice = Dice(seed.wrapping_mul(2) + 1);
+    let mut dice = Dice(Chance::of(seed));
     let connect = |port| (0..CLIENTS).map(|_| Client::connect(port)).collect::<Vec<_>>();
     let (mut ours, mut its) = (connect(port), connect(direct.port));
     let mut states = [State::default(); CLIENTS];

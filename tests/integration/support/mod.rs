@@ -1,6 +1,7 @@
 //! What the tests are made of: a real Parvis process, real PHP-FPM and nginx, origins that
 //! misbehave on purpose, and a client that sees every byte.
 
+#[path = "../../../src/random/chance.rs"]
 pub mod chance;
 pub mod client;
 pub mod corpus;

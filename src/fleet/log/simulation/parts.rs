@@ -16,18 +16,16 @@ use crate::fleet::log::{Order, Token};
 use crate::fleet::trust::Trust;
 use crate::keyspace::Clean;
 use crate::policy::PurgeScope;
+use crate::random::chance::Chance;
 use crate::settings;
 use crate::store::{self, FillMark, NewEntry, Store};
 
-/// xorshift64*, so that a seed says everything.
-pub(super) struct Random(pub(super) u64);
+/// A seed says everything.
+pub(super) struct Random(pub(super) Chance);
 
 impl Random {
     pub(super) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+        self.0.number() >> 11
     }
 
     pub(super) fn below(&mut self, bound: u64) -> u64 {

@@ -13,6 +13,7 @@ use super::{
 use crate::clock::{Clock, Moment};
 use crate::fleet::log::{Order, Token};
 use crate::policy::{CacheKey, PurgeScope};
+use crate::random::chance::Chance;
 use crate::store::Found;
 
 /// A purge that the log has taken.
@@ -44,7 +45,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, with: Mechanisms) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random(Chance::of(seed));
         let clock = Clock::manual();
         let epoch = random.token();
         let server = Server { epoch, sequence: 0, entry: None, entries: VecDeque::new() };
