@@ -7,7 +7,7 @@ use std::time::Duration;
 use parvis::clock::Clock;
 use parvis::fields::Fields;
 use parvis::redis_pool;
-use parvis::settings::{self, Rate, RedisServer, RedisUrl, RoomMode, WaitingRoom};
+use parvis::settings::{self, Rate, RoomMode, WaitingRoom};
 use parvis::tokens::Signer;
 use parvis::waiting_room::line::{Line, Rules, Step, Ticket};
 use parvis::waiting_room::shared::{Entered, Shared};
@@ -25,17 +25,8 @@ fn runtime() -> Runtime {
 }
 
 fn connected(redis: &Redis, clock: &Clock) -> Arc<redis_pool::Redis> {
-    let settings = settings::Redis {
-        url: Some(RedisUrl {
-            server: RedisServer::Unix(redis.socket()),
-            tls: false,
-            user: String::new(),
-            password: String::new(),
-            database: 0,
-        }),
-        reconnect_max: Duration::from_millis(100),
-        ..settings::Redis::default()
-    };
+    let reconnect_max = Duration::from_millis(100);
+    let settings = settings::Redis { reconnect_max, ..redis.settings() };
     Arc::new(redis_pool::Redis::new(&settings, clock).expect("settings that can be used"))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parvis::resp::{ReplyLimits, ReplyState, read_reply};
+use parvis::settings::{self, RedisServer, RedisUrl};
 
 use super::process::{Process, free_port, program, wait_until};
 
@@ -63,6 +64,20 @@ impl Redis {
     pub fn url(&self) -> String {
         let scheme = if self.tls { "rediss" } else { "redis" };
         format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// How a node reaches it over its socket.
+    pub fn settings(&self) -> settings::Redis {
+        settings::Redis {
+            url: Some(RedisUrl {
+                server: RedisServer::Unix(self.socket()),
+                tls: false,
+                user: String::new(),
+                password: String::new(),
+                database: 0,
+            }),
+            ..settings::Redis::default()
+        }
     }
 
     pub fn directory(&self) -> &Path {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parvis::clock::{Clock, Moment};
 use parvis::redis_pool;
-use parvis::settings::{self, LimitRule, Rate, RedisServer, RedisUrl};
+use parvis::settings::{LimitRule, Rate};
 use parvis::traffic::budgets::{Budgets, Figures, Holder, Taken, Taking};
 use parvis::traffic::limits::{Limits, RetryAfter};
 use tokio::runtime::Runtime;
@@ -29,17 +29,7 @@ fn runtime() -> Runtime {
 impl Node {
     fn new(redis: Option<&Redis>, clock: u64) -> Self {
         let connected = redis.map(|redis| {
-            let settings = settings::Redis {
-                url: Some(RedisUrl {
-                    server: RedisServer::Unix(redis.socket()),
-                    tls: false,
-                    user: String::new(),
-                    password: String::new(),
-                    database: 0,
-                }),
-                ..settings::Redis::default()
-            };
-            let redis = redis_pool::Redis::new(&settings, &Clock::system());
+            let redis = redis_pool::Redis::new(&redis.settings(), &Clock::system());
             Arc::new(redis.expect("settings that can be used"))
         });
         let limits = Arc::new(Limits::new(1_000));
