@@ -8,6 +8,8 @@
 //! Nobody is asked while the page of who waits looks again: the node knows from its last tick who may enter, and tells with the
 //! next one who was seen.
 
+#[cfg(test)]
+mod arrivals;
 mod cookies;
 mod counts;
 pub mod glance;

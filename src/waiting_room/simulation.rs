@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::arrivals::out_of_order;
 use super::line::{Drawn, Line, Rules, Step, Ticket};
 use crate::random::chance::mixed;
 
@@ -27,27 +28,6 @@ struct Outcome {
     entered: Vec<usize>,
     /// Most of them inside at once, who have a place.
     inside_max: usize,
-}
-
-impl Outcome {
-    /// How far from the own place visitors came in, of all who did, the farthest in a thousand left aside.
-    fn out_of_order(&self) -> f64 {
-        let mut sorted = self.entered.clone();
-        sorted.sort_unstable();
-        let places: BTreeMap<usize, usize> =
-            sorted.into_iter().enumerate().map(|(place, visitor)| (visitor, place)).collect();
-        let mut far: Vec<usize> = self
-            .entered
-            .iter()
-            .enumerate()
-            .map(|(at, visitor)| places[visitor].abs_diff(at))
-            .collect();
-        far.sort_unstable();
-        let worst = far.get(far.len() * 999 / 1_000).copied().unwrap_or(0);
-        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-        let share = worst as f64 / self.entered.len() as f64;
-        share
-    }
 }
 
 /// What is switched off.
@@ -141,7 +121,7 @@ impl Outcome {
     /// Did all come in who stayed, within two percent of their order, and never too many of them?
     fn is_right(&self) -> bool {
         self.entered.len() >= VISITORS * 9 / 10
-            && self.out_of_order() <= 0.02
+            && out_of_order(&self.entered) <= 0.02
             && self.inside_max as u64 <= VISITORS_MAX
     }
 }
@@ -149,14 +129,14 @@ impl Outcome {
 #[test]
 fn ten_thousand_visitors_come_in_by_their_order_and_never_too_many_are_inside() {
     let outcome = rush(Without::Nothing);
-    let (order, inside) = (outcome.out_of_order(), outcome.inside_max);
+    let (order, inside) = (out_of_order(&outcome.entered), outcome.inside_max);
     assert!(outcome.is_right(), "{} {order} {inside}", outcome.entered.len());
 }
 
 #[test]
 fn the_simulation_notices_where_places_are_not_kept() {
     let outcome = rush(Without::Places);
-    assert!(outcome.out_of_order() > 0.02, "{}", outcome.out_of_order());
+    assert!(out_of_order(&outcome.entered) > 0.02, "{}", out_of_order(&outcome.entered));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The line of the waiting room that nodes share, over a real Redis.
 
+#[path = "../../src/waiting_room/arrivals.rs"]
+mod arrivals;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::chance::mixed;
 use crate::support::redis::Redis;
+use arrivals::out_of_order;
 
 const PREFIX: &str = "parvis";
 const EPOCH: u64 = 5;
@@ -124,21 +128,6 @@ struct Outcome {
     inside_max: u64,
 }
 
-impl Outcome {
-    /// How far from the own place visitors came in, as a share of all, the farthest in a thousand left aside.
-    fn out_of_order(&self) -> f64 {
-        let mut sorted = self.entered.clone();
-        sorted.sort_unstable();
-        let places: BTreeMap<usize, usize> =
-            sorted.into_iter().enumerate().map(|(place, visitor)| (visitor, place)).collect();
-        let far = self.entered.iter().enumerate();
-        let mut far: Vec<usize> = far.map(|(at, visitor)| places[visitor].abs_diff(at)).collect();
-        far.sort_unstable();
-        let worst = far.get(far.len() * 999 / 1_000).copied().unwrap_or(0);
-        worst as f64 / self.entered.len().max(1) as f64
-    }
-}
-
 #[derive(Clone, Copy)]
 enum Visitor {
     Waits(Option<Place>),
@@ -224,7 +213,7 @@ fn unix_seconds() -> u64 {
 fn ten_thousand_visitors_come_in_by_their_order_on_two_nodes_and_never_too_many_are_inside() {
     let redis = Redis::start();
     let outcome = runtime().block_on(rush(&redis, Without::Nothing, 60));
-    let (entered, order) = (outcome.entered.len(), outcome.out_of_order());
+    let (entered, order) = (outcome.entered.len(), out_of_order(&outcome.entered));
     println!("{entered} came in, {order:.4} out of order, at most {} inside", outcome.inside_max);
     assert!(entered >= VISITORS * 9 / 10, "{entered}");
     assert!(order <= 0.02, "{order}");
@@ -235,7 +224,7 @@ fn ten_thousand_visitors_come_in_by_their_order_on_two_nodes_and_never_too_many_
 fn the_rush_notices_where_places_are_not_kept() {
     let redis = Redis::start();
     let outcome = runtime().block_on(rush(&redis, Without::Places, 8));
-    assert!(outcome.out_of_order() > 0.02, "{}", outcome.out_of_order());
+    assert!(out_of_order(&outcome.entered) > 0.02, "{}", out_of_order(&outcome.entered));
 }
 
 #[test]
