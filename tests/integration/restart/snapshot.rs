@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::super::support::parvis::Builder;
 use super::super::support::process::wait_until;
 use crate::fleet::{PATIENCE, Shop, overview, softened, store, version, wait_until_current};
 use crate::support::redis::Redis;
+use crate::support::tiny::Tiny;
 
 fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())
@@ -228,24 +228,6 @@ fn a_snapshot_of_another_release_or_of_other_keys_is_not_used() {
     assert!(!again.get("/cat_p_1", &[]).is_hit());
 }
 
-/// A file system of a megabyte.
-struct Tiny(tempfile::TempDir);
-
-impl Tiny {
-    fn mount() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(directory.path());
-        mount.status().is_ok_and(|status| status.success()).then_some(Self(directory))
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_the_old_snapshot_stays_and_all_goes_on() {
     let Some(tiny) = Tiny::mount() else {
@@ -260,10 +242,10 @@ fn a_full_disk_is_told_the_old_snapshot_stays_and_all_goes_on() {
         let _ = stream.write_all(&page(&content, "t"));
     });
     let parvis = Parvis::before_http(origin.port)
-        .with("store.snapshot_directory", &quoted(tiny.0.path()))
+        .with("store.snapshot_directory", &quoted(tiny.path()))
         .with("store.snapshot_interval", "\"200ms\"")
         .start();
-    let file = tiny.0.path().join("pages.snapshot");
+    let file = tiny.path().join("pages.snapshot");
     parvis.get("/first", &[]);
     wait_until("a snapshot", PATIENCE, || file.exists());
     for number in 0..100 {
@@ -277,7 +259,7 @@ fn a_full_disk_is_told_the_old_snapshot_stays_and_all_goes_on() {
     let said = stop(parvis);
     assert!(!said.contains("panicked"), "{said}");
     let again = Parvis::before_http(origin.port)
-        .with("store.snapshot_directory", &quoted(tiny.0.path()))
+        .with("store.snapshot_directory", &quoted(tiny.path()))
         .start();
     wait_for_words(&again, "the snapshot is in the store");
     assert!(again.metric("parvis_snapshot_restored_total ") >= Some(1.0));

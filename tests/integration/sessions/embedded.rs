@@ -12,26 +12,9 @@ use parvis::resp::{Request, Value};
 use parvis::sessions::embedded::Embedded;
 
 use crate::support::process::wait_until;
+use crate::support::tiny::Tiny;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A file system of a megabyte.
-struct Tiny(tempfile::TempDir);
-
-impl Tiny {
-    fn mount() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(directory.path());
-        mount.status().is_ok_and(|status| status.success()).then_some(Self(directory))
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
 
 fn open(directory: &Path) -> Arc<Embedded> {
     let path = directory.join("sessions.journal");
@@ -49,9 +32,9 @@ fn a_full_disk_is_told_commands_go_on_and_all_is_written_when_there_is_room() {
         println!("skipped: no right to mount a file system");
         return;
     };
-    let ballast = tiny.0.path().join("ballast");
+    let ballast = tiny.path().join("ballast");
     std::fs::write(&ballast, vec![0; 700 << 10]).expect("written");
-    let store = open(tiny.0.path());
+    let store = open(tiny.path());
     let value = "x".repeat(10_000);
     for number in 0..40 {
         let key = format!("sess_{number}");
@@ -65,7 +48,7 @@ fn a_full_disk_is_told_commands_go_on_and_all_is_written_when_there_is_room() {
     wait_until("a whole journal", PATIENCE, || !store.figures().is_behind);
     ask(&store, &["SET", "after", "v"]);
     store.close();
-    let again = open(tiny.0.path());
+    let again = open(tiny.path());
     assert_eq!(again.figures().keys, 41);
     assert_eq!(ask(&again, &["HGET", "sess_39", "data"]), Value::Bulk(value.into()));
     assert_eq!(ask(&again, &["GET", "after"]), Value::Bulk("v".into()));

@@ -15,6 +15,7 @@ pub mod parvis;
 pub mod php;
 pub mod process;
 pub mod redis;
+pub mod tiny;
 
 pub use client::{Reply, get, request};
 pub use parvis::Parvis;
