@@ -2,16 +2,17 @@
 
 use super::metrics::Kind;
 
-macro_rules! readings {
-    ($($variant:ident = $kind:ident $group:literal $key:literal $help:literal,)+) => {
-        /// A number that another module keeps.
+macro_rules! numbers {
+    ($(#[$meaning:meta])* $name:ident
+     $($variant:ident = $kind:ident $group:literal $key:literal $help:literal,)+) => {
+        $(#[$meaning])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Reading {
+        pub enum $name {
             $(#[doc = $help] $variant,)+
         }
 
-        impl Reading {
-            /// Every reading.
+        impl $name {
+            /// Each of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The metric's name.
@@ -39,39 +40,16 @@ macro_rules! readings {
 
 macro_rules! labelled {
     ($($variant:ident = $kind:ident $group:literal $key:literal $label:literal $help:literal,)+) => {
-        /// Numbers that another module keeps, one for each value of a label.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Labelled {
-            $(#[doc = $help] $variant,)+
+        numbers! {
+            /// Numbers that another module keeps, one for each value of a label.
+            Labelled
+            $($variant = $kind $group $key $help,)+
         }
 
         impl Labelled {
-            /// Every one.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The metric's name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => concat!("parvis_", $group, "_", $key)),+ }
-            }
-
-            /// What it says.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help),+ }
-            }
-
-            /// Does it go up alone?
-            pub const fn kind(self) -> Kind {
-                match self { $(Self::$variant => Kind::$kind),+ }
-            }
-
             /// Its label.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label),+ }
-            }
-
-            /// Its place in the statistics: group and key.
-            pub const fn place(self) -> (&'static str, &'static str) {
-                match self { $(Self::$variant => ($group, $key)),+ }
             }
         }
     };
@@ -104,7 +82,9 @@ labelled! {
         "Requests by who sent them, as far as a rule asked.",
 }
 
-readings! {
+numbers! {
+    /// A number that another module keeps.
+    Reading
     ProcessResident = Gauge "process" "resident_bytes" "Memory of this process that is resident.",
     ProcessCpu = Seconds "process" "cpu_seconds_total" "Seconds of processor time that it has used.",
     ProcessDescriptors = Gauge "process" "descriptors" "File descriptors that it has open.",
