@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::super::prefix;
+use super::super::accounts::prefix;
 use super::catalogue::Known;
 use super::look_up::Verdict;
 use crate::clock::Moment;
