@@ -13,10 +13,16 @@ impl Call<'_> {
     }
 
     /// The client deletes keys, before it does. What is left of what their tags name, for
-    /// [`Call::remove_left`].
+    /// [`Call::remove_left`]. With a list of all values the cache goes: other nodes have values that this one
+    /// does not find.
     pub fn deletes(&mut self, keys: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut left = Vec::new();
-        self.cleans(|coherence, view, own| left = coherence.deletes(view, own, keys));
+        self.cleans(|coherence, view, own| {
+            left = coherence.deletes(view, own, keys);
+            if keys.iter().any(|key| coherence.rules.is_index(key)) {
+                coherence.flushes(own, &[view.at], false);
+            }
+        });
         left
     }
 
@@ -41,12 +47,25 @@ impl Call<'_> {
     /// The client cleans tags as a whole. Where the settings do not lead from their sets to what they name,
     /// other nodes cannot know what has them: they clean the database.
     pub fn cleans_tags(&mut self, sets: &[&[u8]]) {
+        self.cleans_by_script(sets, Coherence::cleans_tags);
+    }
+
+    /// The same, of what has another tag besides.
+    pub fn cleans_in_part(&mut self, sets: &[&[u8]]) {
+        self.cleans_by_script(sets, Coherence::cleans_in_part);
+    }
+
+    fn cleans_by_script(
+        &mut self,
+        sets: &[&[u8]],
+        clean: fn(&mut Coherence, &mut View<'_>, &mut Own, &[&[u8]]),
+    ) {
         if sets.is_empty() {
             return;
         }
         self.cleans(|coherence, view, own| {
             if sets.iter().all(|set| coherence.rules.is_tag(set)) {
-                coherence.cleans_tags(view, own, sets);
+                clean(coherence, view, own, sets);
             } else {
                 coherence.unknown_set.get_or_insert_with(|| sets[0].into());
                 coherence.flushes(own, &[view.at], false);
@@ -62,6 +81,13 @@ impl Call<'_> {
             let name = fence.name(at, key);
             own.misses(name) && own.is_unkept(name)
         })
+    }
+
+    /// Was what the client wrote under a key not kept?
+    pub fn is_unkept(&self, key: &[u8]) -> bool {
+        let (own, at) = (&self.client.own, self.view.at);
+        let fence = self.view.keyspace.coherence.as_deref().map(|coherence| &coherence.fence);
+        own.has_unkept() && fence.is_some_and(|fence| own.is_unkept(fence.name(at, key)))
     }
 
     /// Is the value that a member of a tag's set names another's, where the client's own was not kept?
@@ -81,13 +107,17 @@ impl Call<'_> {
     pub fn looks(&mut self, sets: &[&[u8]], how: Look, finds: bool) {
         let Some(coherence) = &self.view.keyspace.coherence else { return };
         let is_list = |set: &&[u8]| coherence.rules.is_list(set);
+        let lists = how == Look::Members && sets.iter().any(is_list);
         if sets.iter().all(|set| coherence.rules.is_tag(set)) {
             // Of a tag that names nothing any more, who collects garbage cleans nothing.
             if finds || how != Look::Members || !self.client.own.is_collecting() {
                 self.cleans(|coherence, view, own| coherence.looks(view, own, sets, how, finds));
             }
-        } else if how == Look::Members && sets.iter().any(is_list) {
-            self.client.own.lists();
+        } else {
+            self.client.own.ends_row();
+            if lists {
+                self.client.own.lists();
+            }
         }
     }
 

@@ -10,8 +10,8 @@ const CLEAN: &str = "321be2370adbc52c83c52a33b72921111a989a6d";
 const SAVE: &str = "1aa53383846dbeb66b01e7f17908449a96ddf717";
 const INVALIDATE: &str = "43d401bd2bd0ad864c3ca221512cda1b6215ec23";
 
-struct Cache {
-    keyspace: Keyspace,
+pub(super) struct Cache {
+    pub keyspace: Keyspace,
     told_max_bytes: usize,
 }
 
@@ -25,7 +25,12 @@ impl Cache {
                 pair("zc:ti:*", "zc:k:*", Some("zc:tags")),
                 pair("cache:tags:???_*", "???_:*", None),
             ],
-            private: vec!["*locked_record_info_*".into()],
+            private: vec![
+                "*locked_record_info_*".into(),
+                "cache:id_tags:*".into(),
+                "cache:all_ids*".into(),
+            ],
+            indexes: vec!["cache:all_ids*".into()],
             cleans_max: 1_000,
             told_max_bytes,
             pause_ms: 1_000,
@@ -35,16 +40,16 @@ impl Cache {
         Self { keyspace, told_max_bytes }
     }
 
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(1 << 20)
     }
 
     /// Commands in one turn, with `;` between them; the last reply.
-    fn say(&mut self, session: &mut Session, commands: &str) -> String {
+    pub fn say(&mut self, session: &mut Session, commands: &str) -> String {
         self.say_at(session, 0, commands)
     }
 
-    fn say_at(&mut self, session: &mut Session, monotonic_ms: u64, commands: &str) -> String {
+    pub fn say_at(&mut self, session: &mut Session, monotonic_ms: u64, commands: &str) -> String {
         session.begin_turn(&self.keyspace, monotonic_ms);
         let mut shown = String::new();
         for command in commands.split("; ") {
@@ -67,13 +72,13 @@ impl Cache {
     }
 
     /// What is told, as text.
-    fn told(&mut self) -> Vec<String> {
+    pub fn told(&mut self) -> Vec<String> {
         let cleans = self.keyspace.take_cleans().into_iter();
         cleans.map(|clean| String::from_utf8(clean.encode()).unwrap()).collect()
     }
 
     /// What a new client says, and what is told of it.
-    fn told_of(&mut self, commands: &str) -> Vec<String> {
+    pub fn told_of(&mut self, commands: &str) -> Vec<String> {
         self.say(&mut Session::new(1), commands);
         self.told()
     }
@@ -83,11 +88,11 @@ impl Cache {
         self.say(session, &format!("{save}; SADD zc:ti:{tag} {id}; SADD zc:ti:MAGE {id}"));
     }
 
-    fn clean(&mut self, text: &str) {
+    pub fn clean(&mut self, text: &str) {
         self.keyspace.clean(&Clean::decode(text.as_bytes()).unwrap(), 1_000);
     }
 
-    fn exists(&mut self, key: &str) -> bool {
+    pub fn exists(&mut self, key: &str) -> bool {
         self.say(&mut Session::new(9), &format!("EXISTS {key}")) == "1"
     }
 }
@@ -194,7 +199,7 @@ fn each_of_several_tags_that_name_the_same_is_told() {
     let (mut cache, mut session) = (Cache::new(), Session::new(1));
     cache.save(&mut session, "a", "X");
     cache.save(&mut session, "b", "Y");
-    cache.say(&mut session, "SMEMBERS zc:ti:X; SMEMBERS zc:ti:Y");
+    cache.say(&mut session, "SMEMBERS zc:ti:X; EXISTS x; SMEMBERS zc:ti:Y");
     cache.clean("0 keys zc:ti:X");
     cache.say(&mut session, "UNLINK zc:k:b");
     assert_eq!(cache.told(), ["0 keys zc:ti:Y"]);

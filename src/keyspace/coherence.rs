@@ -23,6 +23,8 @@ pub struct Rules {
     /// Patterns of keys, in any case, which are no other node's business: never told, never fenced, and
     /// never cleaned by key or tag.
     pub private: Vec<Bytes>,
+    /// Patterns of keys, in any case, which are lists of all values: who deletes one has emptied the cache.
+    pub indexes: Vec<Bytes>,
     /// Keys and tags whose last clean is remembered.
     pub cleans_max: usize,
     /// Bytes of what is told in one turn; beyond it the database is told to be flushed.
@@ -49,6 +51,11 @@ impl Rules {
     /// Is the key the set of all tags?
     pub(super) fn is_list(&self, key: &[u8]) -> bool {
         self.tag_sets.iter().any(|pair| pair.list().is_some_and(|list| **list == *key))
+    }
+
+    /// Is the key a list of all values?
+    pub(super) fn is_index(&self, key: &[u8]) -> bool {
+        self.indexes.iter().any(|pattern| glob::matches(pattern, key, true))
     }
 
     /// Is it no other node's business?
@@ -346,7 +353,15 @@ impl Coherence {
         self.remove_all(view, &gone);
     }
 
-    /// The same, but for what was written a moment ago and has one of them: that is given.
+    /// A client cleans what has one of these tags and another one besides. Of what was written a moment ago that goes
+    /// whose tags are not known.
+    pub fn cleans_in_part(&mut self, view: &mut View<'_>, own: &mut Own, sets: &[&[u8]]) {
+        let mut gone = self.cleans(view, own, sets);
+        gone.retain(|key| !self.young.knows(self.fence.name(view.at, key)));
+        self.remove_all(view, &gone);
+    }
+
+    /// A client cleans tags, but what was written a moment ago and has one of them is given.
     fn cleans(&mut self, view: &View<'_>, own: &mut Own, sets: &[&[u8]]) -> Vec<Vec<u8>> {
         let number = self.begin();
         for set in sets {
@@ -388,5 +403,25 @@ impl Coherence {
             self.remove_all(view, &gone);
         }
         own.look(view.at, (sets, &named), how, self.copies);
+        if how == Look::Members {
+            self.looks_at_several(view, own);
+        }
+    }
+
+    /// Of sets that a client looks at one after another it deletes what is in all of them, as Magento does where SINTER
+    /// would take long. Where that is nothing here, nothing will be deleted, so that this is the clean.
+    fn looks_at_several(&mut self, view: &mut View<'_>, own: &mut Own) {
+        let row = own.row();
+        let sets: Vec<&[u8]> = row.iter().map(|set| &**set).collect();
+        let entries = &view.keyspace.databases[view.at].entries;
+        if sets.len() < 2
+            || own.is_collecting()
+            || !own::are_apart(entries, &self.rules.tag_sets, &sets)
+        {
+            return;
+        }
+        if let Some(smallest) = own::smallest(entries, &sets) {
+            self.cleans_in_part(view, own, &[smallest]);
+        }
     }
 }

@@ -143,6 +143,9 @@ pub(super) fn after(
     if !cleans && own.is_collecting() && !layout::collects(command.name) {
         own.stops_collecting();
     }
+    if own.is_in_row() && command.name != "smembers" {
+        own.ends_row();
+    }
 }
 
 /// While a client's command is done, what it wrote under the key and was not kept stands there for it: who
@@ -257,7 +260,9 @@ impl Watched {
         with(view, |coherence, view| {
             let makes = command.flags.contains(Flags::GROWS);
             if command.flags.contains(Flags::NAMES) {
-                name_members(coherence, view, own, request, self.is_late_tag);
+                let members: Vec<&[u8]> = request.args().skip(2).collect();
+                let set = request.arg(1).unwrap_or_default();
+                name_members(coherence, view, own, (set, &members), self.is_late_tag);
             } else if makes && is_done {
                 for key in targets(command, request) {
                     wrote(coherence, view, own, request, key);
@@ -364,17 +369,16 @@ fn name_members(
     coherence: &mut Coherence,
     view: &mut View<'_>,
     own: &mut Own,
-    request: &Request,
+    (set, members): (&[u8], &[&[u8]]),
     is_late: bool,
 ) {
     if !is_late && !own.awaits_names() {
         return;
     }
-    let set = request.arg(1).unwrap_or_default();
     let mut named = Vec::new();
     for pair in &coherence.rules.tag_sets {
         let Some(tag) = pair.of_set(set) else { continue };
-        named.extend(request.args().skip(2).map(|member| pair.value(&tag, member)));
+        named.extend(members.iter().map(|member| pair.value(&tag, member)));
     }
     for key in named {
         let name = coherence.fence.name(view.at, &key);
@@ -389,6 +393,29 @@ fn name_members(
             not_kept(coherence, view.at, own, (key.into(), Some(written)));
         }
     }
+}
+
+/// A script has added members to a set, which may be a tag's.
+pub(super) fn after_naming(view: &mut View<'_>, own: &mut Own, set: &[u8], members: &[&[u8]]) {
+    let (at, now_ms) = (view.at, view.now_ms);
+    view.keyspace.portraying(|keyspace| {
+        with(&mut View { keyspace, at, now_ms }, |coherence, view| {
+            let fence = &coherence.fence;
+            let is_late = coherence.rules.is_fenced
+                && coherence.rules.is_tag(set)
+                && own.is_late(fence, at, fence.name(at, set));
+            name_members(coherence, view, own, (set, members), is_late);
+        });
+    });
+}
+
+/// A script has named a value by all tags that it has.
+pub(super) fn after_all_names(view: &mut View<'_>, own: &mut Own, key: &[u8]) {
+    with(view, |coherence, view| {
+        let name = coherence.fence.name(view.at, key);
+        own.settle(name);
+        coherence.young.settle(&[name]);
+    });
 }
 
 /// What stands under the key of a value with known tags, where what the client writes there is not kept.
@@ -414,9 +441,13 @@ pub(super) fn before_save(
 
 /// Puts it back.
 pub(super) fn after_save(watched: Option<Watched>, view: &mut View<'_>, own: &mut Own) {
-    if let Some(watched) = watched {
-        with(view, |coherence, view| put_back(coherence, view, own, watched.back, true));
-    }
+    let Some(watched) = watched else { return };
+    let (at, now_ms) = (view.at, view.now_ms);
+    view.keyspace.portraying(|keyspace| {
+        with(&mut View { keyspace, at, now_ms }, |coherence, view| {
+            put_back(coherence, view, own, watched.back, true);
+        });
+    });
 }
 
 /// At the end of a client's turn: values whose tags were not known, and which none has named, are not kept.

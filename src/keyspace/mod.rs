@@ -37,6 +37,8 @@ mod guard;
 mod largest;
 mod layout;
 #[cfg(test)]
+mod magento_tests;
+#[cfg(test)]
 mod many;
 mod own;
 mod session;

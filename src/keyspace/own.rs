@@ -83,6 +83,8 @@ struct Known {
     /// Databases it flushed itself, likewise.
     flushed: Vec<(usize, u64)>,
     looks: VecDeque<Looked>,
+    /// So many of the last ones were SMEMBERS, with no command between them.
+    row: usize,
     /// It has asked for all tags, and looks at them one by one since: it collects garbage.
     collects: bool,
     doubtful: Vec<Doubtful>,
@@ -301,6 +303,13 @@ impl Own {
         settled
     }
 
+    /// No more tags name a value.
+    pub fn settle(&mut self, name: Name) {
+        if let Some(known) = self.known.as_deref_mut() {
+            known.fresh.retain(|(fresh, _)| *fresh != name);
+        }
+    }
+
     /// A tag names a value, which was not cleaned.
     pub fn name(&mut self, name: Name) {
         let Some(known) = self.known.as_deref_mut() else { return };
@@ -336,6 +345,27 @@ impl Own {
             looks.pop_front();
         }
         looks.push_back(Looked { database, sets, named, how, told, is_used: false });
+        let known = self.known();
+        known.row = if how == Look::Members { (known.row + 1).min(LOOKS_MAX) } else { 0 };
+    }
+
+    /// The sets that it looked at one after another, and at nothing else since.
+    pub fn row(&self) -> Vec<Box<[u8]>> {
+        let Some(known) = self.known.as_deref() else { return Vec::new() };
+        let last = known.looks.iter().rev().take(known.row);
+        last.flat_map(|look| look.sets.iter().cloned()).collect()
+    }
+
+    /// Was its last command a look at a set?
+    pub fn is_in_row(&self) -> bool {
+        self.known.as_deref().is_some_and(|known| known.row > 0)
+    }
+
+    /// It says something else.
+    pub fn ends_row(&mut self) {
+        if let Some(known) = self.known.as_deref_mut() {
+            known.row = 0;
+        }
     }
 
     /// It looks at the set of all tags.
@@ -459,6 +489,23 @@ impl Looked {
         let named: HashSet<Vec<u8>> = named.collect();
         keys.into_iter().filter(|key| !named.contains(*key)).collect()
     }
+}
+
+/// Do sets of one cache's tags name nothing that is the same in all of them?
+pub(super) fn are_apart(entries: &Dense<Entry>, layout: &[TagSets], sets: &[&[u8]]) -> bool {
+    let are_of_one = |pair: &TagSets| {
+        let tags: Option<Vec<_>> = sets.iter().map(|set| pair.of_set(set)).collect();
+        tags.is_some_and(|tags| tags.iter().all(|tag| TagSets::are_of_one(tag, &tags[0])))
+    };
+    let Some(first) = smallest(entries, sets) else { return false };
+    let names = |member: &[u8], set: &&[u8]| {
+        members(entries, set).is_some_and(|members| members.contains(member))
+    };
+    layout.iter().any(are_of_one)
+        && !members(entries, first)
+            .into_iter()
+            .flat_map(Dense::iter)
+            .any(|(member, ())| sets.iter().all(|set| names(member, set)))
 }
 
 /// The set with the fewest members.

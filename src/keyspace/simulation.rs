@@ -102,6 +102,7 @@ impl World {
                 pair("cache:tags:???_*", "???_:*", None),
             ],
             private: Vec::new(),
+            indexes: Vec::new(),
             cleans_max,
             told_max_bytes: 1 << 20,
             pause_ms: 1_000,

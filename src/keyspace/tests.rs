@@ -305,8 +305,8 @@ fn a_client_says_who_it_is_and_leaves() {
 fn scripts_are_refused_in_a_way_that_clients_understand() {
     let (mut keyspace, mut client) = (keyspace(), Client::new());
     assert!(client.ask(&mut keyspace, "EVALSHA abc 0").starts_with("NOSCRIPT "));
-    assert!(client.ask(&mut keyspace, "EVAL return 0").starts_with("ERR This server has no Lua"));
-    assert!(client.ask(&mut keyspace, "SCRIPT LOAD x").starts_with("ERR This server has no Lua"));
+    assert!(client.ask(&mut keyspace, "EVAL return 0").starts_with("NOLUA This server has no Lua"));
+    assert!(client.ask(&mut keyspace, "SCRIPT LOAD x").starts_with("NOLUA This server has no Lua"));
     assert_eq!(keyspace.figures().refused_scripts, 2);
     assert_eq!(keyspace.take_refused_script().map(|sha1| sha1.len()), Some(40));
     assert_eq!(keyspace.take_refused_script(), None);

@@ -68,6 +68,11 @@ impl Young {
         }
     }
 
+    /// Are all tags of one known, as it was written last?
+    pub fn knows(&self, name: Name) -> bool {
+        self.row.iter().rev().find(|one| one.name == name).is_some_and(|one| one.is_known)
+    }
+
     /// Those of a database that may have one of the tags with these sets, which has not named them yet.
     pub fn with_tags(
         &mut self,

@@ -202,8 +202,8 @@ impl Objects {
             let sha1 = script.escape_ascii();
             tracing::warn!(
                 %sha1,
-                "a client's Lua script was refused, and it may take that for done: set use_lua to 0 in \
-                 app/etc/env.php"
+                "a client's Lua script is not known and was refused: what it was to clean may still be there, so \
+                 flush the shop's cache once; with use_lua 0 in app/etc/env.php Magento sends fewer"
             );
         }
     }
@@ -270,11 +270,13 @@ fn rules(settings: &settings::Objects) -> Rules {
     let pairs = settings.tag_sets.iter();
     let pairs = pairs.map(|it| TagSets::parse(&it.set, &it.value, it.list.as_deref()));
     let private = settings.local.iter().chain(&settings.messages);
+    let keys = |it: &String| it.clone().into_bytes().into();
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Rules {
         // The settings take no others.
         tag_sets: pairs.filter_map(Result::ok).collect(),
-        private: private.map(|it| it.clone().into_bytes().into()).collect(),
+        private: private.map(keys).collect(),
+        indexes: settings.indexes.iter().map(keys).collect(),
         cleans_max: settings.cleans_max,
         told_max_bytes: settings.clean_max_bytes,
         pause_ms: milliseconds(settings.pause),

@@ -442,6 +442,7 @@ fn objects(reader: &mut Reader, settings: &mut Objects) {
     reader.size("objects.buffers_max", &mut settings.buffers_max_bytes, MIB..=1_024 * GIB);
     reader.list("objects.tag_sets", &mut settings.tag_sets, &objects::TAG_SETS);
     reader.list("objects.local", &mut settings.local, &objects::KEYS);
+    reader.list("objects.indexes", &mut settings.indexes, &objects::KEYS);
     reader.list("objects.messages", &mut settings.messages, &objects::KEYS);
     let timeout = MILLISECOND..=60 * SECOND;
     reader.duration("objects.messages_timeout", &mut settings.messages_timeout, timeout);

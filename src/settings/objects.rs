@@ -33,6 +33,8 @@ pub struct Objects {
     pub tag_sets: Vec<TagSets>,
     /// Patterns of keys, in any case, that are this server's alone.
     pub local: Vec<String>,
+    /// Patterns of keys, in any case, that are lists of all values: who deletes one has emptied the cache.
+    pub indexes: Vec<String>,
     /// Patterns of keys, in any case, that go through the Redis of `[redis]`.
     pub messages: Vec<String>,
     /// How long a command waits for that.
@@ -84,6 +86,7 @@ impl Default for Objects {
             local: ["*locked_record_info_*", "cache:id_tags:*", "cache:all_ids*"]
                 .map(str::to_owned)
                 .to_vec(),
+            indexes: vec!["cache:all_ids*".to_owned()],
             messages: ["*notification_update_customer_session_*", "*jwt_user_token_revoked_*"]
                 .map(str::to_owned)
                 .to_vec(),

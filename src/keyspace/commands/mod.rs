@@ -5,6 +5,7 @@ pub(super) mod connection;
 pub(super) mod expiry;
 pub(super) mod hashes;
 pub(super) mod keys;
+mod magento;
 pub(super) mod numbers;
 pub(super) mod scan;
 pub(super) mod scripts;

@@ -113,6 +113,20 @@ pub fn scan(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
+/// The cursor behind a part of a walk over all keys, which begins at the one that an argument says.
+pub fn next_cursor(call: &Call<'_>, at: usize, count: usize) -> Result<usize, Error> {
+    let walk = Walk { cursor: cursor(call, at)?, pattern: None, kind: None, count };
+    Ok(walk.places(call.view.database_ref().entries.len()).start)
+}
+
+/// The keys that match a pattern.
+pub fn matching(call: &Call<'_>, pattern: &[u8]) -> Vec<Box<[u8]>> {
+    let (entries, now_ms) = (&call.view.database_ref().entries, call.view.now_ms);
+    let living = entries.iter().filter(|(_, entry)| !entry.is_expired(now_ms));
+    let found = living.filter(|(key, _)| glob::matches(pattern, key, false));
+    found.map(|(key, _)| key.into()).collect()
+}
+
 /// The part of a row that a walk looks at now, and the cursor behind it.
 fn part<'a, V: Heap>(
     walk: &'a Walk<'_>,
@@ -142,6 +156,8 @@ pub fn sscan(call: &mut Call<'_>) -> Done {
     let (key, cursor) = (call.arg(1), cursor(call, 2)?);
     let is_there = call.view.set(key)?.is_some();
     if cursor == 0 {
+        // Who walks over one set after another collects garbage.
+        call.client.own.ends_row();
         call.looks(&[key], Look::Members, is_there);
     }
     if !is_there {

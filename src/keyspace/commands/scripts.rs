@@ -8,6 +8,7 @@ use super::super::error::Error;
 use super::super::garbage::AT_ONCE_MAX_KEYS;
 use super::super::guard;
 use super::super::value::{Entry, Set, Value};
+use super::magento;
 use crate::resp::{self, write};
 
 /// One that is done here.
@@ -46,27 +47,46 @@ const SCRIPTS: &[Script] = &[
     of("b4f1922be1c7597e8a68729541840ea1c72f190f", (1, 0), delete_and_tell_tags),
     of("43d401bd2bd0ad864c3ca221512cda1b6215ec23", (1, 1), invalidate),
     of("cea3ea3b59f1b3411febbbeb5f94de8a695cec73", (1, 1), invalidate),
+    // Magento's own over Symfony's: clean by any of the tags, the same within a scope; as 2.4.9 has it, as two later
+    // versions have it, and as Mage-OS has it.
+    of("9a421fa1aee8672289d0afa662be6f9c2fbe6e40", (1, 3), magento::clean_of_249),
+    of("a4f3a8c941c4bcccd5d398ded61292cf7b9e45ca", (1, 3), magento::clean),
+    of("7fe6c265605850907fdff5caacf540b3869f90dc", (1, 4), magento::clean_told),
+    of("22cba9766d14efafdc13d536604de6210075f528", (1, 5), magento::clean_whole),
+    of("3718a4ed457296abe63e096890eff92093c0ed17", (1, 5), magento::clean_whole),
+    of("ba9a0c694c782bb1a8f0e0b21fbc73e284d1ba5a", (1, 3), magento::clean_scope_of_249),
+    of("89dadabf514f9b465ed7eb4b25ffb12ba84a8bf7", (1, 3), magento::clean_scope),
+    of("447708840ed150d0e8ea735c9a4d4fd33c5c8165", (1, 4), magento::clean_scope_told),
+    of("4426fc241b2d844cc4c2776f7ff67b8341bf9f4d", (1, 6), magento::clean_scope_whole),
+    // Name a value that was saved, forget those that are gone, let go a lock, empty the cache, look for what has ended.
+    of("95bbb2ec0b24a459d03267f7c68333bf85bcd4e9", (0, 6), magento::name),
+    of("24db9536a772654e5e7be093101476d0fff83d05", (0, 3), magento::forget_if_gone),
+    of("d02e481a9c91ceec59c5822a58a49d5d5d7ac80b", (1, 1), magento::unlock),
+    of("2842452a6dc48198721c180402d465eb568ace07", (3, 0), magento::empty),
+    of("b7e5e6a8c5af00ca38891bf2684cbd0c4175291f", (2, 2), magento::collect),
+    // It returns 1: is there Lua?
+    of("e0e1f9fabfc9d4800c877a703b823ac0578ff8db", (0, 0), is_there_lua),
 ];
 
 /// What a script is called with.
-struct Words<'a> {
-    keys: Vec<&'a [u8]>,
-    arguments: Vec<&'a [u8]>,
+pub(super) struct Words<'a> {
+    pub keys: Vec<&'a [u8]>,
+    pub arguments: Vec<&'a [u8]>,
 }
 
 impl<'a> Words<'a> {
     /// KEYS, counted from 1 as Lua does; that they are there was checked.
-    fn key(&self, number: usize) -> &'a [u8] {
+    pub fn key(&self, number: usize) -> &'a [u8] {
         self.keys.get(number - 1).copied().unwrap_or_default()
     }
 
     /// ARGV, counted from 1.
-    fn arg(&self, number: usize) -> &'a [u8] {
+    pub fn arg(&self, number: usize) -> &'a [u8] {
         self.arguments.get(number - 1).copied().unwrap_or_default()
     }
 
     /// An argument with a name behind it.
-    fn join(&self, number: usize, name: &[u8]) -> Vec<u8> {
+    pub fn join(&self, number: usize, name: &[u8]) -> Vec<u8> {
         [self.arg(number), name].concat()
     }
 }
@@ -122,9 +142,22 @@ fn refuse(call: &mut Call<'_>, sha1: &[u8]) -> Error {
     let keyspace = &mut *call.view.keyspace;
     keyspace.refused_scripts += 1;
     keyspace.refused_script.get_or_insert_with(|| sha1.into());
-    Error::fixed(
-        "ERR This server has no Lua: of scripts it knows those of Magento's cache backends alone",
-    )
+    REFUSAL
+}
+
+/// What php-redis answers an error of ERR with is false, and an exception to one of its own kind. Magento takes
+/// the former for done, and does without scripts after the latter.
+const REFUSAL: Error = Error::fixed(
+    "NOLUA This server has no Lua, and this script is none of Magento's that it knows (use_lua)",
+);
+
+/// Magento asks before it cleans by script. Once one was refused it had better do all with commands.
+fn is_there_lua(call: &mut Call<'_>, _: &Words<'_>) -> Done {
+    if call.view.keyspace.refused_scripts > 0 {
+        return Err(REFUSAL);
+    }
+    call.integer(1);
+    Ok(())
 }
 
 fn known(sha1: &[u8]) -> Option<&'static Script> {
@@ -158,7 +191,7 @@ fn run(call: &mut Call<'_>, script: &'static Script) -> Done {
 
 /// The steps that scripts consist of; each does a command, and tells it.
 impl Call<'_> {
-    fn step_add(&mut self, set: &[u8], members: &[&[u8]]) -> Done {
+    pub(super) fn step_add(&mut self, set: &[u8], members: &[&[u8]]) -> Done {
         let added = self.view.change_set(set, |own| {
             let new = members.iter().filter(|member| own.insert(member, ()).is_none()).count();
             (new > 0, new)
@@ -171,7 +204,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn step_take_out(&mut self, set: &[u8], members: &[&[u8]]) -> Done {
+    pub(super) fn step_take_out(&mut self, set: &[u8], members: &[&[u8]]) -> Done {
         if members.is_empty() || self.view.set(set)?.is_none() {
             return Ok(());
         }
@@ -187,13 +220,18 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn step_delete(&mut self, key: &[u8]) {
-        if self.view.remove(key).is_some() {
+    pub(super) fn step_delete(&mut self, key: &[u8]) {
+        self.step_delete_of(key, false);
+    }
+
+    /// Deletes a key, whose memory is freed later where `is_one_of_many`.
+    pub(super) fn step_delete_of(&mut self, key: &[u8], is_one_of_many: bool) {
+        if self.view.remove_one_of(key, is_one_of_many) {
             self.tell(&[b"DEL", key]);
         }
     }
 
-    fn step_members(&mut self, set: &[u8]) -> Result<Vec<Box<[u8]>>, Error> {
+    pub(super) fn step_members(&mut self, set: &[u8]) -> Result<Vec<Box<[u8]>>, Error> {
         let members = self.view.set(set)?.into_iter().flat_map(Set::iter);
         Ok(members.map(|(member, ())| member.into()).collect())
     }

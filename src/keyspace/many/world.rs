@@ -72,6 +72,7 @@ impl Node {
                 pair("cache:tags:???_*", "???_:*", None),
             ],
             private: Vec::new(),
+            indexes: Vec::new(),
             cleans_max: setting.cleans_max,
             told_max_bytes: 1 << 20,
             pause_ms: 1_000,

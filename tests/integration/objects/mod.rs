@@ -10,6 +10,7 @@ mod php;
 mod replay;
 mod restart;
 mod scripts;
+mod scripts_magento;
 mod shown;
 mod snapshot;
 mod snapshot_in_fleet;
