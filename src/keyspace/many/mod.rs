@@ -41,6 +41,8 @@ struct Saves {
 enum How {
     /// What has all of them: SINTER, then UNLINK.
     Intersection,
+    /// The same: SMEMBERS of one after another, and what all of them have is deleted.
+    Together,
     /// What has any: SUNION, then all in one transaction.
     Union,
     /// One after another: SMEMBERS, UNLINK, DEL.
@@ -104,6 +106,7 @@ fn saves() -> impl Strategy<Value = Saves> {
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     let hows = prop_oneof![
         3 => Just(How::Intersection),
+        2 => Just(How::Together),
         1 => Just(How::Union),
         1 => Just(How::Members),
         1 => Just(How::Script),

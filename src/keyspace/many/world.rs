@@ -199,10 +199,15 @@ impl Node {
             if is_well { Ok(()) } else { Err(format!("{removed} of {wanted} values were deleted")) }
         };
         match how {
-            How::Intersection => {
+            How::Intersection | How::Together => {
                 let ids = self.model.ids(&sets, true);
-                let said = self.ask(&mut session, now_ms, format!("SINTER {}", sets.join(" ")));
-                assert_eq!(members(&said), ids, "{sets:?}");
+                if how == How::Intersection {
+                    let said = self.ask(&mut session, now_ms, format!("SINTER {}", sets.join(" ")));
+                    assert_eq!(members(&said), ids, "{sets:?}");
+                } else {
+                    let looks = sets.iter().map(|set| format!("SMEMBERS {set}"));
+                    self.turn(&mut session, now_ms, &looks.collect::<Vec<_>>());
+                }
                 let keys: Vec<String> = ids.iter().map(|id| layout.key(id)).collect();
                 let removed = self.unlink(&mut session, now_ms, &keys, chunk);
                 return tell(self.model.remove(layout, ids.iter()), removed);
@@ -392,7 +397,7 @@ impl World {
             Step::Clean(how, layout, tags, chunk) => {
                 node.clean_tags((*how, *layout, *tags, *chunk), now_ms)?;
                 self.may_go = Some((*layout, *tags));
-                if *how == How::Intersection {
+                if matches!(how, How::Intersection | How::Together) {
                     self.cleaned.tags(*layout, *tags, self.at);
                 } else {
                     for tag in model::each(*tags) {

@@ -52,7 +52,7 @@ impl Node {
     }
 }
 
-fn fleet<const N: usize>(shop: &Shop, redis: &Redis) -> [Node; N] {
+pub(super) fn fleet<const N: usize>(shop: &Shop, redis: &Redis) -> [Node; N] {
     std::array::from_fn(|at| {
         let node = shop.node(&format!("web-{}", at + 1), &redis.url());
         let node = Node::start(node.with("purge.echo", "\"300ms\""));

@@ -4,6 +4,7 @@ mod bounds;
 mod eviction;
 mod fence;
 mod fleet;
+mod fleet_magento;
 mod large;
 mod messages;
 mod php;
