@@ -160,3 +160,29 @@ fn a_script_that_names_keeps_to_the_fence() {
         assert_eq!(cache.say(&mut other, &asked), is_named, "{tag}");
     }
 }
+
+#[test]
+fn what_a_script_did_and_was_not_kept_is_not_in_a_copy() {
+    let save = "EVALSHA 1aa53383846dbeb66b01e7f17908449a96ddf717 1 X zc:k: d t m i zc:tags zc:ti: zc:ids \
+                a old X 1 0 100 0";
+    // A script that saves and names, and one that names what was saved before it in the same turn.
+    let named = format!("SETEX abc_:a 100 old; {}", naming("a", "X"));
+    for (set, commands, key) in
+        [("zc:ti:X", save, "zc:k:a"), ("cache:tags:abc_X", &named, "abc_:a")]
+    {
+        let (mut cache, mut late) = (Cache::new(), Session::new(1));
+        cache.say(&mut late, "EXISTS x");
+        cache.clean(&format!("0 keys {set}"));
+        let mut copying = cache.keyspace.begin_copy();
+        while !copying.is_over() {
+            cache.keyspace.copy_part(&mut copying, 1_000, 1 << 20).unwrap();
+        }
+        cache.say(&mut late, commands);
+        assert!(!cache.exists(key));
+        let part = cache.keyspace.copy_part(&mut copying, 1_000, 1 << 20).unwrap();
+        let done = String::from_utf8_lossy(&part.done).replace("\r\n", " ");
+        let (last_set, last_gone) =
+            (done.rfind("old"), done.rfind(&format!("DEL ${} {key}", key.len())));
+        assert!(last_gone > last_set && last_set.is_some(), "{done}");
+    }
+}
