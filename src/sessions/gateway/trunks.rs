@@ -62,7 +62,7 @@ struct Away {
 #[derive(Default)]
 struct Counts {
     connections: AtomicUsize,
-    reconnects: AtomicU64,
+    lost: AtomicU64,
     failures: AtomicU64,
 }
 
@@ -164,7 +164,7 @@ impl Trunks {
         TrunkFigures {
             connections: counts.connections.load(Ordering::Relaxed),
             alone: self.0.alone_max.saturating_sub(self.0.alone.available_permits()),
-            lost: counts.reconnects.load(Ordering::Relaxed),
+            lost: counts.lost.load(Ordering::Relaxed),
             failures: counts.failures.load(Ordering::Relaxed),
         }
     }
@@ -397,7 +397,7 @@ async fn keep(shared: Arc<Shared>, kind: Kind, mut jobs: mpsc::Receiver<Job>, re
                 let end = line.run(&mut jobs, &renew).await;
                 shared.counts.connections.fetch_sub(1, Ordering::Relaxed);
                 let End::Lost(why) = end else { return };
-                shared.counts.reconnects.fetch_add(1, Ordering::Relaxed);
+                shared.counts.lost.fetch_add(1, Ordering::Relaxed);
                 // They are to the same server.
                 shared.spare.lock().clear();
                 line.fail(&why);

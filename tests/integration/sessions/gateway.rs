@@ -3,8 +3,17 @@
 use std::time::Duration;
 
 use super::{Client, node, packed, text};
+use crate::support::Parvis;
 use crate::support::process::wait_until;
 use crate::support::redis::Redis;
+
+/// Kills it, and waits until the node knows: what is sent to it before that may have been carried out.
+fn lose(redis: &mut Redis, node: &Parvis) {
+    let lost = || node.metric("parvis_sessions_trunks_lost_total ");
+    let before = lost();
+    redis.kill();
+    wait_until("it is lost", Duration::from_secs(10), || lost() > before);
+}
 
 #[test]
 fn what_is_no_command_gets_redis_own_words_and_the_connection_ends() {
@@ -202,12 +211,12 @@ fn a_redis_that_is_lost_is_waited_for_and_what_may_have_been_done_gets_an_error(
     assert!(answer.contains("may have been carried out"), "{answer}");
     redis.signal("CONT");
     assert_eq!(client.ask("GET nothing"), "$-1");
-    redis.kill();
+    lose(&mut redis, &node);
     client.send(&packed("SET a 7"));
     std::thread::sleep(Duration::from_millis(500));
     redis.start_again();
     assert_eq!(text(&client.reply().expect("a reply")), "+OK", "it was not sent before");
-    redis.kill();
+    lose(&mut redis, &node);
     let answer = client.ask("SET a 8");
     assert!(answer.starts_with("-ERR parvis: Redis cannot be reached"), "{answer}");
     assert_eq!(crate::support::client::get(node.port, "/.parvis/ready", &[]).status, 200);
@@ -272,7 +281,7 @@ fn a_database_that_redis_refuses_does_not_spend_the_patience_for_a_failover() {
     std::thread::sleep(Duration::from_millis(2_500));
     let before = refused();
     assert!(before <= 3.0, "{before} tries for 3 commands");
-    redis.kill();
+    lose(&mut redis, &node);
     right.send(&packed("SET a 2"));
     std::thread::sleep(Duration::from_millis(500));
     redis.start_again();

@@ -34,6 +34,15 @@ fn run<T>(what: impl Future<Output = T>) -> T {
     })
 }
 
+/// Kills the Redis, and waits until that is known: what is sent before may have been carried out.
+async fn lose(redis: &mut Redis, trunks: &Trunks) {
+    let before = trunks.figures().lost;
+    redis.kill();
+    while trunks.figures().lost == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[test]
 fn commands_are_asked_in_their_database_and_many_at_once_each_get_their_own_reply() {
     let redis = Redis::start();
@@ -92,13 +101,13 @@ fn a_question_waits_for_a_redis_that_comes_back_and_not_for_ever() {
         let trunks = trunks(&redis, &[("PARVIS__SESSIONS__FAILOVER_WAIT", "3s")]);
         let ask = || trunks.ask(2, command(&["PING"]));
         assert_eq!(ask().await, Ok(Value::Simple("PONG".into())));
-        redis.kill();
+        lose(&mut redis, &trunks).await;
         let (answer, ()) = tokio::join!(ask(), async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             redis.start_again();
         });
         assert_eq!(answer, Ok(Value::Simple("PONG".into())));
-        redis.kill();
+        lose(&mut redis, &trunks).await;
         assert!(matches!(ask().await, Err(BackendError::Away(_))));
         let since = std::time::Instant::now();
         assert!(matches!(ask().await, Err(BackendError::Away(_))));
