@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::mistake::Problem;
 use super::reader::Reader;
 use super::units::format_size;
-use super::{AccessLog, Settings};
+use super::{AccessLog, PolicyKind, Settings};
 
 /// The share of the memory there is that the store may take, in percent. The rest is for connections,
 /// responses under way and the allocator.
@@ -39,7 +39,11 @@ pub(super) fn check_files(settings: &Settings, reader: &mut Reader) {
         expect("tls.key", &settings.tls.key, readable_file, reader);
     }
     if settings.origin.fastcgi.is_some() {
-        expect("origin.root", &settings.origin.root, readable_directory, reader);
+        let root = match settings.site.policy {
+            PolicyKind::Magento => magentos_pub,
+            PolicyKind::Generic => readable_directory,
+        };
+        expect("origin.root", &settings.origin.root, root, reader);
         for link in &settings.origin.links {
             expect("origin.links", link, readable_directory, reader);
         }
@@ -58,8 +62,11 @@ pub(super) fn check_files(settings: &Settings, reader: &mut Reader) {
         expect("sessions.journal", directory, writable_directory, reader);
     }
     if let AccessLog::File(path) = &settings.log.access {
-        let directory = path.parent().unwrap_or(path);
-        expect("log.access", directory, writable_directory, reader);
+        if path.exists() {
+            expect("log.access", path, writable_file, reader);
+        } else {
+            expect("log.access", path.parent().unwrap_or(path), writable_directory, reader);
+        }
     }
 }
 
@@ -89,7 +96,31 @@ fn readable_directory(path: &Path) -> std::io::Result<&'static str> {
     fs::read_dir(path).map(|_| "")
 }
 
-fn writable_directory(path: &Path) -> std::io::Result<&'static str> {
+/// Magento works with its own directory as the root, too, and then everybody gets what lies there.
+fn magentos_pub(path: &Path) -> std::io::Result<&'static str> {
+    readable_directory(path)?;
+    let is_whole = path.join("app/etc").is_dir() || path.join("bin/magento").is_file();
+    Ok(if is_whole {
+        "is all of Magento, whose logs, backups and auth.json everybody would get; its directory pub is \
+         the root"
+    } else {
+        ""
+    })
+}
+
+fn writable_file(path: &Path) -> std::io::Result<&'static str> {
+    if path.is_dir() {
+        return Ok("not a file");
+    }
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK)?;
+    Ok("")
+}
+
+/// May files be made in a directory? Gives why not; nothing where they may.
+///
+/// # Errors
+/// The system's, where it does not say more.
+pub fn writable_directory(path: &Path) -> std::io::Result<&'static str> {
     if !fs::metadata(path)?.is_dir() {
         return Ok("not a directory");
     }
@@ -239,5 +270,40 @@ mod tests {
         ];
         assert_eq!(keys, expected);
         assert!(mistakes.to_string().contains("none.pem: No such file or directory"));
+    }
+    #[test]
+    fn all_of_magento_is_no_root_of_a_shop_and_its_pub_is_one() {
+        let directory = tempfile::tempdir().expect("creates");
+        write(directory.path(), "app/etc/env.php", "<?php");
+        write(directory.path(), "pub/index.php", "<?php");
+        let mut settings = Settings::default();
+        settings.origin.fastcgi = Some(Endpoint::Unix("/run/php.sock".into()));
+        settings.origin.root = directory.path().into();
+        let mistakes = settings.verify_files().expect_err("it is all of it").to_string();
+        assert!(
+            mistakes.starts_with("origin.root: ") && mistakes.contains("auth.json"),
+            "{mistakes}"
+        );
+        settings.site.policy = PolicyKind::Generic;
+        assert_eq!(settings.verify_files(), Ok(()));
+        settings.site.policy = PolicyKind::Magento;
+        settings.origin.root = directory.path().join("pub");
+        assert_eq!(settings.verify_files(), Ok(()));
+    }
+
+    #[test]
+    fn an_access_log_that_is_a_directory_is_named() {
+        let directory = tempfile::tempdir().expect("creates");
+        let mut settings = Settings::default();
+        settings.log.access = AccessLog::File(directory.path().into());
+        let mistakes = settings.verify_files().expect_err("it is one").to_string();
+        assert!(
+            mistakes.starts_with("log.access: ") && mistakes.ends_with("not a file"),
+            "{mistakes}"
+        );
+        settings.log.access = AccessLog::File(directory.path().join("access.log"));
+        assert_eq!(settings.verify_files(), Ok(()));
+        write(directory.path(), "access.log", "");
+        assert_eq!(settings.verify_files(), Ok(()));
     }
 }
