@@ -1,6 +1,7 @@
 //! `check`, `purge` and `stats`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use bytes::Bytes;
 use http::Method;
@@ -10,7 +11,8 @@ use serde_json::Value;
 use super::arguments::PurgeWhat;
 use super::client::{Server, ServerError};
 use crate::settings::{
-    Endpoint, Origin, PolicyKind, Redis, Settings, format_duration, format_size, memory_limit_bytes,
+    AccessLog, Endpoint, Origin, PolicyKind, Redis, Settings, format_duration, format_size,
+    memory_limit_bytes,
 };
 
 /// What a configuration would do, for `check`.
@@ -36,10 +38,12 @@ pub(super) fn summary(settings: &Settings) -> String {
         ("hosts", hosts),
         ("store", store(settings.store.memory_bytes)),
         ("stale", stale),
+        ("kept", kept(&settings.store.snapshot_directory)),
         ("purge", format!("allowed from {}", settings.purge.allow)),
         ("fleet", fleet(settings)),
         ("sessions", sessions(settings)),
         ("objects", objects(settings)),
+        ("log", access_log(&settings.log.access)),
     ];
     rows.iter().fold(String::new(), |text, (name, value)| text + &row(name, value))
 }
@@ -69,7 +73,8 @@ fn origin(origin: &Origin) -> String {
 fn sessions(settings: &Settings) -> String {
     let sessions = &settings.sessions;
     let Some(listen) = &sessions.listen else {
-        return "none: PHP keeps them without this server".to_owned();
+        return "none: PHP keeps them without this server, since no sessions.listen is set"
+            .to_owned();
     };
     let place = match settings.sessions_redis() {
         Some(redis) => redis_place(&redis),
@@ -82,7 +87,10 @@ fn sessions(settings: &Settings) -> String {
 fn objects(settings: &Settings) -> String {
     let objects = &settings.objects;
     objects.listen.as_ref().map_or_else(
-        || "none: PHP keeps its object cache without this server".to_owned(),
+        || {
+            "none: PHP keeps its object cache without this server, since no objects.listen is set"
+                .to_owned()
+        },
         |listen| format!("{listen}; up to {} in memory", format_size(objects.memory_bytes)),
     )
 }
@@ -94,6 +102,21 @@ fn fleet(settings: &Settings) -> String {
     }
     let prefix = &settings.fleet.prefix;
     format!("{}, keys {{{prefix}}}:*", redis_place(redis))
+}
+
+fn kept(directory: &Path) -> String {
+    if directory.as_os_str().is_empty() {
+        return "nothing over a stop, since no store.snapshot_directory is set".to_owned();
+    }
+    format!("over a stop, in {}", directory.display())
+}
+
+fn access_log(log: &AccessLog) -> String {
+    match log {
+        AccessLog::Off => "no requests".to_owned(),
+        AccessLog::Stdout => "requests on standard output".to_owned(),
+        AccessLog::File(path) => format!("requests in {}", path.display()),
+    }
 }
 
 fn redis_place(redis: &Redis) -> String {
