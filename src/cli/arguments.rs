@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::settings::Endpoint;
 
+/// Where packages put the configuration.
+const INSTALLED: &str = "/etc/parvis/parvis.toml";
+
 const EXAMPLES: &str = "\
 Examples:
   parvis demo
@@ -188,9 +191,18 @@ pub(super) struct ExplainArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct ConfigArguments {
-    /// The configuration, a TOML file. Without it: the environment and the defaults.
+    /// The configuration, a TOML file. Without it: /etc/parvis/parvis.toml where that is there, else the environment and the
+    /// defaults alone.
     #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+impl ConfigArguments {
+    /// The file that was given, or the one that is installed.
+    pub fn path(&self) -> Option<PathBuf> {
+        let installed = || Some(PathBuf::from(INSTALLED)).filter(|path| path.exists());
+        self.config.clone().or_else(installed)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -220,9 +232,19 @@ pub(super) struct ControlArguments {
     /// into `PARVIS__CONTROL__TOKEN` or the configuration.
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
-    /// The server's configuration, for its control address and token.
+    /// The server's configuration, for its control address and token. Without it: /etc/parvis/parvis.toml where that can be
+    /// read.
     #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+impl ControlArguments {
+    /// The file that was given, or the one that is installed. Not everybody may read that.
+    pub fn path(&self) -> Option<PathBuf> {
+        let is_readable = |path: &PathBuf| std::fs::File::open(path).is_ok();
+        let installed = || Some(PathBuf::from(INSTALLED)).filter(is_readable);
+        self.config.clone().or_else(installed)
+    }
 }
 
 #[derive(Args, Debug)]

@@ -112,8 +112,8 @@ fn dispatch(
     };
     let said = match command {
         Command::Demo(arguments) => return demo(DemoOptions { port: arguments.port }),
-        Command::Run(arguments) => match load(arguments.config.as_deref(), environment) {
-            Ok(settings) => return run(settings, arguments.config),
+        Command::Run(arguments) => match load(arguments.path().as_deref(), environment) {
+            Ok(settings) => return run(settings, arguments.path()),
             Err(error) => {
                 // It may have been started to take over.
                 handover::tell_failure(&error.to_string());
@@ -121,7 +121,7 @@ fn dispatch(
             }
         },
         Command::Check(arguments) => check(&arguments, environment),
-        Command::Explain(arguments) => load(arguments.config.config.as_deref(), environment)
+        Command::Explain(arguments) => load(arguments.config.path().as_deref(), environment)
             .and_then(|settings| explain::explain(&settings, &arguments)),
         Command::Purge(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(commands::purge(&server, &arguments.what, arguments.soft)?)),
@@ -183,10 +183,12 @@ fn check(
     arguments: &arguments::CheckArguments,
     environment: Vec<(String, String)>,
 ) -> Result<String, CommandError> {
-    let config = arguments.config.config.as_deref();
-    let settings = load(config, environment)?;
-    let name =
-        config.map_or_else(|| "The environment".to_owned(), |path| path.display().to_string());
+    let config = arguments.config.path();
+    let settings = load(config.as_deref(), environment)?;
+    let name = config.map_or_else(
+        || "No file was given: the environment".to_owned(),
+        |path| path.display().to_string(),
+    );
     let mut concerns = certificate_concerns(&settings.tls)?;
     for concern in concerns::concerns(&settings) {
         concerns = concerns + "Warning: " + &concern + "\n";
@@ -225,7 +227,7 @@ fn server(
     arguments: ControlArguments,
     environment: Vec<(String, String)>,
 ) -> Result<Server, CommandError> {
-    let settings = Settings::load(arguments.config.as_deref(), environment)?;
+    let settings = Settings::load(arguments.path().as_deref(), environment)?;
     Ok(Server {
         endpoint: arguments.control.unwrap_or(settings.listen.control),
         token: arguments.token.unwrap_or(settings.control.token),

@@ -105,7 +105,7 @@ fn check_says_every_mistake_and_is_2() {
 fn check_says_what_a_right_configuration_would_do() {
     let ended = parvis(&["check"], &[("PARVIS__STORE__MEMORY", "1MiB")]);
     assert!(ended.is(0), "{}", ended.error);
-    assert!(ended.out.starts_with("The environment is right."));
+    assert!(ended.out.starts_with("No file was given: the environment is right."));
     assert!(ended.out.contains("\n  store    up to 1MiB in memory"));
 }
 
