@@ -55,8 +55,10 @@ impl Keeper {
 
     fn find(&self, place: &Place) -> Option<Found> {
         let file = place.path();
+        let is_told = self.tell_useless(place);
         let reader = match place.open(self.record_max_bytes()) {
             Ok(reader) => reader?,
+            Err(Fault::Io(_)) if is_told => return None,
             Err(fault) => {
                 tell_fault(place, &fault, None);
                 return None;
@@ -74,6 +76,20 @@ impl Keeper {
                 None
             }
         }
+    }
+
+    /// Says at the start what would be known only at the stop, when it is too late. Was there anything to say?
+    fn tell_useless(&self, place: &Place) -> bool {
+        let Err(error) = place.check() else { return false };
+        let settings = self.settings();
+        let directory = settings.store.snapshot_directory.display();
+        tracing::warn!(
+            %directory,
+            %error,
+            "store.snapshot_directory cannot be written: pages and the object cache do not outlive this process, and \
+             neither does what it signs for browsers, where no secret is set and none is kept there"
+        );
+        true
     }
 
     fn judge(&self, head: &Head) -> Result<Worth, Useless> {

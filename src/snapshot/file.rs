@@ -5,6 +5,8 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::Access;
+
 use super::{Fault, Head, Pushed, Reader, StoredResponse, Writer};
 use crate::clock::{Clock, Moment};
 
@@ -114,6 +116,13 @@ impl Place {
         self.directory.join(format!("{}.snapshot", self.kept.name()))
     }
 
+    /// Can snapshots be written there, by all that can be known before? To be told before one is lost.
+    pub fn check(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.directory)?;
+        rustix::fs::access(&self.directory, Access::WRITE_OK | Access::EXEC_OK)?;
+        self.open_lock().map(drop)
+    }
+
     /// Writes a snapshot of responses; see [`Place::write_by`].
     pub fn write(
         &self,
@@ -208,13 +217,17 @@ impl Place {
 
     /// Held until it is dropped, or the process ends in whatever way.
     fn lock(&self) -> Result<File, NotWritten> {
-        let path = self.directory.join(format!("{}.lock", self.kept.name()));
-        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        let file = self.open_lock()?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(NotWritten::Taken),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
+        let path = self.directory.join(format!("{}.lock", self.kept.name()));
+        File::options().write(true).create(true).truncate(false).open(path)
     }
 
     /// Removes what killed processes had begun to write.
@@ -303,6 +316,21 @@ mod tests {
         assert!(matches!(refused, Err(NotWritten::Taken)), "{refused:?}");
         drop(lock);
         write(&place, &Head::default(), BOUNDS, 2).expect("written");
+    }
+
+    #[test]
+    fn a_place_is_known_to_be_of_use_before_anything_is_written() {
+        let (place, directory) = place();
+        place.check().expect("made");
+        let lock = place.lock().expect("free");
+        place.check().expect("another writes at this moment");
+        drop(lock);
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        Place::new(&file, Kept::Pages).check().expect_err("a file is no directory");
+        std::fs::remove_file(place.directory.join("pages.lock")).expect("removed");
+        std::fs::create_dir(place.directory.join("pages.lock")).expect("made");
+        place.check().expect_err("its lock cannot be opened");
     }
 
     #[test]

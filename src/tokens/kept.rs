@@ -118,7 +118,9 @@ pub fn secret_in(directory: &Path) -> Result<Vec<u8>, NotKept> {
 /// Written beside it, and put in its place only where nothing is there by then.
 fn make(directory: &Path, path: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let mut beside = tempfile::NamedTempFile::new_in(directory)?;
+    // Its error names the file beside, by a name that says nothing to anybody.
+    let mut beside = tempfile::NamedTempFile::new_in(directory)
+        .map_err(|error| io::Error::from(error.kind()))?;
     beside.write_all(&crate::random::bytes::<SECRET_BYTES>())?;
     beside.as_file().sync_all()?;
     match beside.persist_noclobber(path) {
@@ -213,5 +215,8 @@ mod tests {
         let (_, source) = signer("", &[], &settings);
         assert!(matches!(source, Source::Process(Some(_))), "{source}");
         assert!(source.to_string().starts_with("of this process, since "), "{source}");
+        let why = secret_in(Path::new("/proc/self")).expect_err("nobody makes files there");
+        let why = why.to_string();
+        assert!(why.starts_with("/proc/self/tokens.secret: ") && !why.contains(".tmp"), "{why}");
     }
 }

@@ -275,6 +275,11 @@ fn a_directory_that_cannot_be_used_is_told_and_all_goes_on() {
         .with("store.snapshot_interval", "\"100ms\"")
         .start();
     wait_for_words(&parvis, "no snapshot was written");
+    let said = parvis.stderr();
+    let at = |words: &str| said.find(words).expect("said");
+    let told = "store.snapshot_directory cannot be written";
+    assert!(at(told) < at("no snapshot was written"), "at the start: {said}");
+    assert_eq!(said.matches(told).count(), 1, "{said}");
     assert_eq!(parvis.get("/p", &[]).text(), "content");
     stop(parvis);
 }
