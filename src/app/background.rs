@@ -13,7 +13,7 @@ use crate::fleet::Load;
 use crate::observe::Cause;
 use crate::origin::OriginRequest;
 use crate::origin::probe::{self, Check};
-use crate::settings::{PolicyKind, Settings};
+use crate::settings::Settings;
 use crate::waiting_room;
 
 /// Between two rounds of the store's housekeeping and the look at the origin's socket.
@@ -46,7 +46,7 @@ impl Server {
         let stopped = self.stop.subscribe();
         let node = self.node.clone();
         let settings = Arc::clone(&node.parts().rules.load().settings);
-        let target = probe_target(&settings);
+        let target = settings.probe().to_owned();
         tokio::spawn(async move {
             let parts = node.parts();
             let health = &settings.health;
@@ -176,14 +176,6 @@ impl Server {
             }
         });
     }
-}
-
-/// `health.probe`, or what the policy has for it; empty: none.
-fn probe_target(settings: &Settings) -> String {
-    settings.health.probe.clone().unwrap_or_else(|| match settings.site.policy {
-        PolicyKind::Magento => "/health_check.php".to_owned(),
-        PolicyKind::Generic => String::new(),
-    })
 }
 
 fn probe_request(settings: &Settings, target: &str) -> OriginRequest {

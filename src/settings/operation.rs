@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{PolicyKind, Settings};
+
 /// `[health]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
@@ -22,6 +24,16 @@ pub struct Health {
     pub threshold: usize,
     /// The origin's socket refusing for this long makes this server not ready.
     pub refused: Duration,
+}
+
+impl Settings {
+    /// The path of the probe: `health.probe`, or what the policy has for it; empty: none.
+    pub fn probe(&self) -> &str {
+        self.health.probe.as_deref().unwrap_or(match self.site.policy {
+            PolicyKind::Magento => "/health_check.php",
+            PolicyKind::Generic => "",
+        })
+    }
 }
 
 impl Default for Health {

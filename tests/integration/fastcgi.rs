@@ -194,6 +194,28 @@ fn stderr_padding_and_split_records_leave_the_page_whole() {
 }
 
 #[test]
+fn what_php_writes_to_stderr_is_told_with_its_script_and_the_probe_is_named() {
+    let missing = [record(STDERR, b"Primary script unknown"), whole("none")].concat();
+    let application = odd_first(missing.clone());
+    let probing = Parvis::before_application(&application).with("health.probe", "\"/odd\"").start();
+    let is_told = |parvis: &Parvis, is_probe: bool| {
+        let said = parvis.stderr();
+        let line = said.lines().find(|line| line.contains("Primary script unknown"));
+        line.is_some_and(|line| {
+            line.contains("/index.php")
+                && line.contains("/odd")
+                && line.contains("health.probe asks for this path") == is_probe
+        })
+    };
+    wait_until("the probe", Duration::from_secs(5), || is_told(&probing, true));
+    let application = odd_first(missing);
+    let parvis = parvis(&application);
+    ask(&parvis, "GET", "/odd?q=hidden").expect("a response");
+    wait_until("the script", Duration::from_secs(5), || is_told(&parvis, false));
+    assert!(!parvis.stderr().contains("hidden"), "{}", parvis.stderr());
+}
+
+#[test]
 fn forty_kb_of_response_head_pass() {
     let large = "x".repeat(40 << 10);
     let text = format!("X-Large: {large}\r\n{HEAD}\r\npage");

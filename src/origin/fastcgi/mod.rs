@@ -53,7 +53,7 @@ impl Client {
         Self {
             upstream: Upstream::new(endpoint, keep_alive, origin, admission, clock),
             rules: ParamRules::new(settings),
-            errors: ErrorLog::new(clock.clone()),
+            errors: ErrorLog::new(clock.clone(), settings.probe()),
             head_max_bytes: origin.head_max_bytes,
         }
     }
@@ -79,7 +79,7 @@ impl Client {
         };
         let head_request = request.method == Method::HEAD;
         let decoder = || {
-            let errors = ErrorText::new(&self.errors);
+            let errors = ErrorText::new(&self.errors, &message.head);
             Decoder::FastCgi(reply::Reply::new(head_request, self.head_max_bytes, errors))
         };
         self.upstream.fetch(&message, decoder).await

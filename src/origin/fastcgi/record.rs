@@ -217,6 +217,44 @@ fn end_params(out: &mut Vec<u8>, start: usize) {
     out.put_bytes(0, padding(length));
 }
 
+/// The value of a parameter, as it stands in a request that was written here.
+pub(super) fn read_param<'a>(mut request: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    while let [_, kind, _, _, high, low, padding, _, rest @ ..] = request {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let (content, after) = rest.split_at_checked(length)?;
+        if *kind == PARAMS
+            && let Some(value) = read_pair(content, name.as_bytes())
+        {
+            return Some(value);
+        }
+        request = after.get(usize::from(*padding)..)?;
+    }
+    None
+}
+
+fn read_pair<'a>(mut pairs: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    while !pairs.is_empty() {
+        let (name_bytes, value_bytes) = (read_length(&mut pairs)?, read_length(&mut pairs)?);
+        let (name, rest) = pairs.split_at_checked(name_bytes)?;
+        let (value, rest) = rest.split_at_checked(value_bytes)?;
+        if name == wanted {
+            return Some(value);
+        }
+        pairs = rest;
+    }
+    None
+}
+
+fn read_length(pairs: &mut &[u8]) -> Option<usize> {
+    let (length, rest) = match *pairs {
+        [length @ 0..=127, rest @ ..] => (usize::from(*length), rest),
+        [a, b, c, d, rest @ ..] => (u32::from_be_bytes([a & 0x7f, *b, *c, *d]) as usize, rest),
+        _ => return None,
+    };
+    *pairs = rest;
+    Some(length)
+}
+
 /// Writes a piece of the request's content.
 pub(in crate::origin) fn write_stdin(out: &mut Vec<u8>, piece: &[u8]) {
     write_stream(out, STDIN, piece);
