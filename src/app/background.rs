@@ -152,7 +152,7 @@ impl Server {
                         let ready = state.ready();
                         tracing::error!(
                             ready,
-                            "the origin refuses connections since health.refused"
+                            "the origin's socket has refused connections for longer than health.refused"
                         );
                     }
                 } else if state.clear(Cause::OriginRefused) {
