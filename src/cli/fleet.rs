@@ -38,7 +38,11 @@ const HEAD: [&str; COLUMNS] =
     ["NODE", "ADDRESS", "VERSION", "RELEASE", "READY", "POSITION", "LAG", "STATE", "LOAD", "HITS"];
 
 fn table(overview: &Overview) -> String {
-    let mut rows = vec![HEAD.map(str::to_owned)];
+    let mut rows = Vec::new();
+    // A head over nothing looks as if nobody were there.
+    if !overview.nodes.is_empty() {
+        rows.push(HEAD.map(str::to_owned));
+    }
     rows.extend(overview.nodes.iter().map(|member| row(member, overview)));
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
@@ -50,14 +54,13 @@ fn table(overview: &Overview) -> String {
         let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
     let state = if overview.connected { "answers" } else { "does not answer" };
-    let soft = if overview.soft { "; this node does not know the log's end" } else { "" };
-    let _ = writeln!(
-        text,
-        "Seen from {}: the log ends at {}; Redis at {} {state}{soft}.",
-        shown(&overview.name),
-        overview.sequence,
-        shown(&overview.redis)
-    );
+    let end = if overview.soft {
+        format!("where the log ends is not known here (at {} or later)", overview.sequence)
+    } else {
+        format!("the log ends at {}", overview.sequence)
+    };
+    let (name, redis) = (shown(&overview.name), shown(&overview.redis));
+    let _ = writeln!(text, "Seen from {name}: Redis at {redis} {state}; {end}.");
     if let Some(error) = &overview.error {
         let _ = writeln!(text, "The other nodes are not known: {}.", shown(error));
     }
@@ -131,5 +134,24 @@ mod tests {
         assert!(lines[2].contains("web?[2") && lines[2].contains("  5    "), "{text}");
         assert!(lines[3].contains("the log ends at 9"), "{text}");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn without_redis_it_says_what_is_not_known_and_shows_no_empty_table() {
+        let overview = Overview {
+            name: "web-1".to_owned(),
+            redis: "127.0.0.1:6379".to_owned(),
+            connected: false,
+            soft: true,
+            sequence: 0,
+            error: Some("Connection refused".to_owned()),
+            nodes: Vec::new(),
+        };
+        assert_eq!(
+            table(&overview),
+            "Seen from web-1: Redis at 127.0.0.1:6379 does not answer; \
+             where the log ends is not known here (at 0 or later).\n\
+             The other nodes are not known: Connection refused.\n"
+        );
     }
 }
