@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use config::ValueKind;
 
-use super::mistake::{Mistake, Mistakes, Place, Problem};
+use super::mistake::{Mistake, Mistakes, Place, Problem, shown};
 use super::nearest::nearest;
-use super::scalar::{Scalar, elements_of, shown_value};
+use super::scalar::{Scalar, elements_of, parts_in_brackets, shown_value};
 use super::sources::{Given, Sources, variable_of};
 use super::syntax::Syntax;
 use super::units::{DURATION_ALLOWED, SIZE_ALLOWED, format_duration, format_size};
@@ -195,12 +195,44 @@ impl Reader {
             match text.ok_or_else(|| "not a text".to_owned()).and_then(|text| (syntax.parse)(text))
             {
                 Ok(value) => values.push(value),
-                Err(what) => self.refuse(key, &given.place, &element, &what, syntax.allowed),
+                Err(what) => match self.written_as_in_the_file(key, &given, syntax) {
+                    None => self.refuse(key, &given.place, &element, &what, syntax.allowed),
+                    Some(what) => {
+                        self.refuse(key, &given.place, &given.value, &what, syntax.allowed);
+                        return;
+                    }
+                },
             }
         }
         if values.len() == count {
             *field = values.into_iter().collect();
         }
+    }
+
+    /// What is wrong with a variable whose text is a list as the file has them, with what would do instead. `None`: it
+    /// is none, since an address may be in brackets, too.
+    fn written_as_in_the_file<T>(
+        &self,
+        key: &str,
+        given: &Given,
+        syntax: &Syntax<T>,
+    ) -> Option<String> {
+        let (parts, is_quoted) = parts_in_brackets(given)?;
+        let mut right = parts.clone();
+        right.retain(|part| (syntax.parse)(part).is_ok());
+        if !is_quoted && right.len() < parts.len() {
+            return None;
+        }
+        right.truncate(2);
+        let example = if self.secret.contains(key) || right.is_empty() {
+            "one,another".to_owned()
+        } else {
+            shown(&right.join(","))
+        };
+        let (variable, example) = (variable_of(key), example.trim_matches('"'));
+        Some(format!(
+            "in a variable commas alone separate the parts of a list: {variable}={example}"
+        ))
     }
 
     /// A list that only the file can set, since its elements may hold commas.

@@ -66,6 +66,17 @@ pub(super) fn elements_of(given: &Given) -> Option<Vec<ValueKind>> {
     }
 }
 
+/// The parts of a variable's text that is written in brackets, as lists of the file are, and whether they have quotes.
+pub(super) fn parts_in_brackets(given: &Given) -> Option<(Vec<&str>, bool)> {
+    const QUOTES: [char; 2] = ['"', '\''];
+    let ValueKind::String(text) = &given.value else { return None };
+    let text = given.is_from_environment().then_some(text)?.trim();
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    let parts = inner.split(',').map(|part| part.trim().trim_matches(QUOTES));
+    let parts = parts.filter(|part| !part.is_empty()).collect();
+    Some((parts, inner.trim_start().starts_with(QUOTES)))
+}
+
 /// A value as TOML would write it, on one line and not longer than is useful.
 pub(super) fn shown_value(value: &ValueKind) -> String {
     const ELEMENTS_SHOWN_MAX: usize = 3;

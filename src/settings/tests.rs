@@ -149,6 +149,34 @@ fn all_mistakes_are_reported_at_once_with_place_key_value_and_what_is_allowed() 
 }
 
 #[test]
+fn a_variable_that_is_written_as_a_list_of_the_file_is_told_how_it_is_written() {
+    let http = |value: &str| mistakes("", &[("PARVIS__LISTEN__HTTP", value)]);
+    let allowed =
+        "allowed: an IP address with a port such as 127.0.0.1:80 or [::1]:80, or unix:/path";
+    assert_eq!(
+        http("[\"127.0.0.1:80\", '[::1]:80']"),
+        [format!(
+            "PARVIS__LISTEN__HTTP: listen.http = \"[\\\"127.0.0.1:80\\\", '[::1]:80']\": \
+             in a variable commas alone separate the parts of a list: \
+             PARVIS__LISTEN__HTTP=127.0.0.1:80,[::1]:80; {allowed}"
+        )]
+    );
+    let named = http("[\"localhost:80\", \"127.0.0.1:80\"]");
+    assert_eq!(named.len(), 1);
+    assert!(named[0].contains(": PARVIS__LISTEN__HTTP=127.0.0.1:80; allowed: "), "{named:?}");
+    let none = http("[\"localhost:80\"]");
+    assert!(none[0].contains(": PARVIS__LISTEN__HTTP=one,another; allowed: "), "{none:?}");
+    let secret = mistakes("", &[("PARVIS__TRAFFIC__EARLIER_SECRETS", "[\"hidden\"]")]);
+    assert!(!secret.join("").contains("hidden"), "{secret:?}");
+    assert_eq!(
+        http("[::1]"),
+        [format!(
+            "PARVIS__LISTEN__HTTP: listen.http = \"[::1]\": no address (names are not resolved); {allowed}"
+        )]
+    );
+}
+
+#[test]
 fn unknown_names_suggest_the_nearest_known_one() {
     let mistakes = mistakes(
         "memory = \"1GiB\"\n[stroe]\nmemory = \"1GiB\"\n[listen]\nkeepalive = \"1s\"\n\
