@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::arguments::PurgeWhat;
 use super::client::{Server, ServerError};
+use super::fleet::shown;
 use crate::settings::{
     AccessLog, Endpoint, Origin, PolicyKind, Redis, Settings, format_duration, format_size,
     memory_limit_bytes,
@@ -200,11 +201,11 @@ pub(super) fn stats(server: &Server, json: bool, all: bool) -> Result<String, Se
     let mut lines = Vec::new();
     flatten(String::new(), &figures, &mut lines);
     let found = lines.len();
-    let is_nothing = |value: &str| matches!(value, "0" | "0.0");
+    let is_nothing = |value: &Value| value.as_f64() == Some(0.0);
     lines.retain(|(name, value)| all || !is_nothing(value) || !is_count(name));
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut text = lines.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "{name:<width$}  {value}");
+        let _ = writeln!(text, "{name:<width$}  {}", readable(name, value));
         text
     });
     if lines.len() < found {
@@ -220,7 +221,7 @@ fn is_count(name: &str) -> bool {
 }
 
 /// Nested objects become dotted names. JSON bounds the depth of what it reads.
-fn flatten(name: String, value: &Value, lines: &mut Vec<(String, String)>) {
+fn flatten<'a>(name: String, value: &'a Value, lines: &mut Vec<(String, &'a Value)>) {
     let within = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
     match value {
         Value::Object(fields) => {
@@ -228,8 +229,30 @@ fn flatten(name: String, value: &Value, lines: &mut Vec<(String, String)>) {
                 flatten(within(key), value, lines);
             }
         }
-        // Texts stay quoted, so that no control character reaches the terminal.
-        value => lines.push((name, value.to_string())),
+        value => lines.push((name, value)),
+    }
+}
+
+/// A figure for people. No control character of a text reaches the terminal.
+fn readable(name: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => shown(text),
+        Value::Array(parts) if parts.is_empty() => "none".to_owned(),
+        Value::Array(parts) => {
+            let parts: Vec<String> = parts.iter().map(|part| readable(name, part)).collect();
+            parts.join(", ")
+        }
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().unwrap_or_default();
+            if name.ends_with("ratio") {
+                format!("{:.1} %", number * 100.0)
+            } else {
+                // A millisecond is the least that is counted.
+                format!("{number:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
+            }
+        }
+        value => value.to_string(),
     }
 }
 
@@ -296,13 +319,31 @@ mod tests {
 
     #[test]
     fn nested_figures_become_dotted_names() {
-        let figures =
-            serde_json::json!({"store": {"entries": 3, "tags": {"max": 1}}, "up": "a\u{1b}"});
+        let figures = serde_json::json!({"store": {"entries": 3, "tags": {"max": 1}}, "up": true});
         let mut lines = Vec::new();
         flatten(String::new(), &figures, &mut lines);
-        let expected = [("store.entries", "3"), ("store.tags.max", "1"), ("up", r#""a\u001b""#)];
         let lines: Vec<_> =
-            lines.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(lines, expected);
+            lines.iter().map(|(name, value)| (name.as_str(), value.to_string())).collect();
+        let expected = [("store.entries", "3"), ("store.tags.max", "1"), ("up", "true")];
+        assert_eq!(lines, expected.map(|(name, value)| (name, value.to_owned())));
+    }
+
+    #[test]
+    fn figures_are_written_for_people() {
+        use serde_json::json;
+        for (name, value, expected) in [
+            ("hit_ratio", json!(null), "none"),
+            ("hit_ratio", json!(0.235_294_117_647_058_8), "23.5 %"),
+            ("hit_ratio", json!(1.0), "100.0 %"),
+            ("fleet.lag_seconds", json!(1.5), "1.5"),
+            ("fleet.lag_seconds", json!(0.0), "0"),
+            ("store.bytes", json!(100), "100"),
+            ("readiness.causes", json!([]), "none"),
+            ("readiness.causes", json!(["warming", "redis-away"]), "warming, redis-away"),
+            ("version", json!("0.1.0\u{1b}"), "0.1.0?"),
+            ("up", json!(true), "true"),
+        ] {
+            assert_eq!(readable(name, &value), expected);
+        }
     }
 }

@@ -94,7 +94,7 @@ fn row(member: &Member, overview: &Overview) -> [String; COLUMNS] {
 }
 
 /// Whoever can write to Redis chooses these texts: no control character reaches the terminal.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
