@@ -17,6 +17,17 @@ pub struct ReloadPlan {
     pub needs_restart: Vec<&'static str>,
 }
 
+impl ReloadPlan {
+    /// What changes now, in words.
+    fn changed(&self) -> String {
+        match (self.applied.as_slice(), self.needs_restart.as_slice()) {
+            ([], []) => "nothing".to_owned(),
+            ([], _) => "nothing until a restart".to_owned(),
+            (applied, _) => applied.join(", "),
+        }
+    }
+}
+
 /// Keeps the old value of each of these settings and notes where the new one differs.
 macro_rules! keep {
     ($old:ident, $settings:ident, $kept:ident, $($section:ident: $($key:ident),+;)+) => {$($(
@@ -129,8 +140,7 @@ pub fn accept<E: Display>(old: &Settings, read: Result<Settings, E>) -> Option<R
             "these settings keep their old value until a restart"
         );
     }
-    let changed =
-        if plan.applied.is_empty() { "nothing".to_owned() } else { plan.applied.join(", ") };
+    let changed = plan.changed();
     tracing::info!(changed, "the configuration was read again");
     Some(plan)
 }
@@ -149,6 +159,9 @@ mod tests {
             plan,
             ReloadPlan { settings: old, applied: Vec::new(), needs_restart: Vec::new() }
         );
+        assert_eq!(plan.changed(), "nothing");
+        let waiting = ReloadPlan { needs_restart: vec!["listen.http"], ..plan };
+        assert_eq!(waiting.changed(), "nothing until a restart");
     }
 
     #[test]
@@ -167,6 +180,7 @@ mod tests {
         new.origin.head_max_bytes = 1;
         new.control.token = "secret".to_owned();
         let plan = plan(&old, &new);
+        assert_eq!(plan.changed(), "site, store, control, log.level, lifecycle");
         assert_eq!(plan.applied, ["site", "store", "control", "log.level", "lifecycle"]);
         assert_eq!(
             plan.needs_restart,
