@@ -277,8 +277,10 @@ mod tests {
             "  stale    for 5min while a refresh is under way, for 3days while the origin is sick\n",
             "  purge    allowed from nowhere\n",
             "  fleet    none: a single node, since no [redis] is set\n",
-            "  sessions none: PHP keeps them without this server\n",
-            "  objects  none: PHP keeps its object cache without this server\n",
+            "  kept     nothing over a stop, since no store.snapshot_directory is set\n",
+            "  sessions none: PHP keeps them without this server, since no sessions.listen is set\n",
+            "  objects  none: PHP keeps its object cache without this server, since no objects.listen",
+            "  log      requests on standard output\n",
         ] {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
