@@ -409,12 +409,13 @@ impl Coherence {
     }
 
     /// Of sets that a client looks at one after another it deletes what is in all of them, as Magento does where SINTER
-    /// would take long. Where that is nothing here, nothing will be deleted, so that this is the clean.
+    /// would take long. Where that is nothing here, nothing will be deleted, so that this is the clean. Who looks at more
+    /// of them than a clean names walks over all.
     fn looks_at_several(&mut self, view: &mut View<'_>, own: &mut Own) {
         let row = own.row();
         let sets: Vec<&[u8]> = row.iter().map(|set| &**set).collect();
         let entries = &view.keyspace.databases[view.at].entries;
-        if sets.len() < 2
+        if !(2..own::LOOKS_MAX).contains(&sets.len())
             || own.is_collecting()
             || !own::are_apart(entries, &self.rules.tag_sets, &sets)
         {

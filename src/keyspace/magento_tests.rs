@@ -119,6 +119,19 @@ fn sets_read_one_after_another_that_share_nothing_are_a_clean_of_the_smaller_one
 }
 
 #[test]
+fn who_walks_over_all_sets_cleans_no_more_of_them_than_a_clean_names() {
+    let (mut cache, mut session) = (Cache::new(), Session::new(1));
+    for at in 0..30 {
+        save(&mut cache, &mut session, &format!("id{at}"), &format!("T{at}"));
+    }
+    let looks: Vec<_> = (0..30).map(|at| format!("SMEMBERS cache:tags:abc_T{at}")).collect();
+    let told = cache.told_of(&looks.join("; ")).concat();
+    let told: Vec<_> =
+        (0..30).filter(|at| format!("{told},").contains(&format!("_T{at},"))).collect();
+    assert!(told.iter().all(|at| *at < 7), "{told:?}");
+}
+
+#[test]
 fn a_value_is_kept_until_a_tag_is_cleaned_and_then_from_the_next_beginning_on() {
     let (mut cache, mut session) = (Cache::new(), Session::new(1));
     cache.say(&mut session, "EXISTS x");

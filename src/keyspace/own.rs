@@ -17,7 +17,7 @@ const SHADOW_MAX_BYTES: usize = 4 << 20;
 /// So many values are remembered whose tags are still to name them.
 const FRESH_MAX: usize = 256;
 /// So many looks at sets of tags are remembered.
-const LOOKS_MAX: usize = 8;
+pub(super) const LOOKS_MAX: usize = 8;
 /// So many pairs of a key and a set are looked up one by one before the sets' members are put together.
 const LOOKUPS_MAX: usize = 4_096;
 

@@ -76,10 +76,10 @@ pub fn named_by_all_tags(path: &Path, values: usize) -> Option<usize> {
 fn old_values_make_room_and_no_value_is_forgotten_by_its_tags() {
     let kept = Kept::start(&[("objects.memory", "\"32MiB\""), ("objects.request_max", "\"8MiB\"")]);
     save(&kept.socket(), 0, 12_000);
+    assert!(kept.metric("bytes") <= 32.0 * MIB);
     let (values, untagged) = values_and_untagged(&kept.socket());
     assert_eq!(untagged, 0);
     assert!((2_000..4_000).contains(&values), "{values}");
-    assert!(kept.metric("bytes") <= 32.0 * MIB);
     assert!(kept.metric("evictions_total") > 7_000.0);
     assert!(kept.metric("resets_total") < 1.0);
     // What was used meanwhile is there, of what was not the last.
