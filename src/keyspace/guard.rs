@@ -260,9 +260,8 @@ impl Watched {
         with(view, |coherence, view| {
             let makes = command.flags.contains(Flags::GROWS);
             if command.flags.contains(Flags::NAMES) {
-                let members: Vec<&[u8]> = request.args().skip(2).collect();
-                let set = request.arg(1).unwrap_or_default();
-                name_members(coherence, view, own, (set, &members), self.is_late_tag);
+                let named = (request.arg(1).unwrap_or_default(), request.args().skip(2));
+                name_members(coherence, view, own, named, self.is_late_tag);
             } else if makes && is_done {
                 for key in targets(command, request) {
                     wrote(coherence, view, own, request, key);
@@ -365,11 +364,11 @@ fn tags(coherence: &Coherence, view: &View<'_>, own: &Own, request: &Request, ke
 
 /// A tag's set has got members: where that tag was cleaned since the client began, what they name goes, but
 /// for what another has written after the client's own was not kept.
-fn name_members(
+fn name_members<'m>(
     coherence: &mut Coherence,
     view: &mut View<'_>,
     own: &mut Own,
-    (set, members): (&[u8], &[&[u8]]),
+    (set, members): (&[u8], impl Iterator<Item = &'m [u8]> + Clone),
     is_late: bool,
 ) {
     if !is_late && !own.awaits_names() {
@@ -378,7 +377,7 @@ fn name_members(
     let mut named = Vec::new();
     for pair in &coherence.rules.tag_sets {
         let Some(tag) = pair.of_set(set) else { continue };
-        named.extend(members.iter().map(|member| pair.value(&tag, member)));
+        named.extend(members.clone().map(|member| pair.value(&tag, member)));
     }
     for key in named {
         let name = coherence.fence.name(view.at, &key);
@@ -404,7 +403,7 @@ pub(super) fn after_naming(view: &mut View<'_>, own: &mut Own, set: &[u8], membe
             let is_late = coherence.rules.is_fenced
                 && coherence.rules.is_tag(set)
                 && own.is_late(fence, at, fence.name(at, set));
-            name_members(coherence, view, own, (set, members), is_late);
+            name_members(coherence, view, own, (set, members.iter().copied()), is_late);
         });
     });
 }

@@ -74,7 +74,7 @@ impl Request {
     }
 
     /// All arguments, the name first.
-    pub fn args(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+    pub fn args(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         let raw = &self.raw[..];
         let slice = move |(start, length): &(u32, u32)| {
             &raw[*start as usize..*start as usize + *length as usize]
