@@ -4,9 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::settings::{
-    Endpoint, HostPort, Origin, Redis, RedisServer, Settings, writable_directory,
-};
+use crate::settings::{Endpoint, HostPort, Origin, Redis, RedisServer, Settings, why_not_writable};
 
 /// One line each.
 pub(super) fn concerns(settings: &Settings) -> Vec<String> {
@@ -40,11 +38,7 @@ fn kept(settings: &Settings) -> Option<String> {
     if directory.as_os_str().is_empty() {
         return None;
     }
-    let why = match writable_directory(directory) {
-        Ok("") => return None,
-        Ok(what) => what.to_owned(),
-        Err(error) => error.to_string(),
-    };
+    let why = why_not_writable(directory)?;
     let directory = directory.display();
     Some(format!("store.snapshot_directory = {directory}: {why}; pages would not outlive a stop"))
 }

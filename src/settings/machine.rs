@@ -79,12 +79,22 @@ fn expect(
     if path.as_os_str().is_empty() {
         return;
     }
-    let what = match test(path) {
-        Ok("") => return,
-        Ok(what) => what.to_owned(),
-        Err(error) => error.to_string(),
-    };
-    reader.blame(key, Problem::Machine(format!("{}: {what}", path.display())));
+    if let Some(what) = fault(path, test) {
+        reader.blame(key, Problem::Machine(format!("{}: {what}", path.display())));
+    }
+}
+
+fn fault(path: &Path, test: fn(&Path) -> std::io::Result<&'static str>) -> Option<String> {
+    match test(path) {
+        Ok("") => None,
+        Ok(what) => Some(what.to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Why no files can be made in a directory; `None`: they can.
+pub fn why_not_writable(directory: &Path) -> Option<String> {
+    fault(directory, writable_directory)
 }
 
 fn readable_file(path: &Path) -> std::io::Result<&'static str> {
@@ -116,11 +126,7 @@ fn writable_file(path: &Path) -> std::io::Result<&'static str> {
     Ok("")
 }
 
-/// May files be made in a directory? Gives why not; nothing where they may.
-///
-/// # Errors
-/// The system's, where it does not say more.
-pub fn writable_directory(path: &Path) -> std::io::Result<&'static str> {
+fn writable_directory(path: &Path) -> std::io::Result<&'static str> {
     if !fs::metadata(path)?.is_dir() {
         return Ok("not a directory");
     }

@@ -51,7 +51,7 @@ pub use delivery::{Encoding, Esi, FragmentError};
 pub use error_pages::{ErrorPages, Maintenance};
 pub use fleet::{Fleet, HostPort, Redis, RedisServer, RedisUrl};
 pub use listen::{Listen, Tls, UnknownMethods};
-pub use machine::{memory_limit_bytes, writable_directory};
+pub use machine::{memory_limit_bytes, why_not_writable};
 pub use mistake::{Mistake, Mistakes, Place, Problem};
 pub use network::{Endpoint, Networks};
 pub use objects::{Objects, TagSets};
