@@ -3,8 +3,8 @@
 --
 -- KEYS  session  its hash: lock, pid
 --       line     who waits: a sorted set of tokens by their turns (microseconds when they came)
---       holder   a hash: owner (the token that has the lock), pid (the session's when it was taken),
---                called and called_at (who was told that it is free, and when)
+--       holder   a hash: owner (the token that has the lock), pid (the session's when it was taken, which
+--                is another's until the owner signs; empty: it has), told (when it last said so), called and called_at (who was told that it is free, and when)
 -- ARGV  step, what channels begin with, the own token (16 letters of its process, a colon, a number)
 local session, line, holder = KEYS[1], KEYS[2], KEYS[3]
 local step, channels, token = ARGV[1], ARGV[2], ARGV[3]
@@ -61,9 +61,9 @@ local function call_next()
   end
 end
 
-local function own()
+local function own(held_as)
   redis.call('DEL', holder)
-  redis.call('HSET', holder, 'owner', token, 'pid', pid())
+  redis.call('HSET', holder, 'owner', token, 'pid', held_as, 'told', digits(microseconds()))
   redis.call('PEXPIRE', holder, HOLDER_MILLISECONDS)
 end
 
@@ -107,7 +107,7 @@ end
 local function increment()
   redis.call('ZREM', line, token)
   local number = redis.call('HINCRBY', session, 'lock', 1)
-  if number == 1 then own() end
+  if number == 1 then own(pid()) end
   return {1, number}
 end
 
@@ -124,7 +124,7 @@ local function free(owner, signed)
   end
   if owner ~= '' and held[1] == owner then
     -- Somebody without a gateway has it: the first one in the line looks by itself from now on.
-    redis.call('HDEL', holder, 'owner', 'pid')
+    redis.call('HDEL', holder, 'owner', 'pid', 'told')
     call_next()
   end
   return 0
@@ -137,9 +137,14 @@ if step == 'take' then
   if number == 0 and is_first(turn) then return increment() end
   turn = stand_in_line(turn, tonumber(ARGV[5]))
   if not turn then return increment() end
-  local owner = redis.call('HGET', holder, 'owner') or ''
+  local held = redis.call('HMGET', holder, 'owner', 'told', 'pid')
+  local owner, signed = held[1] or '', pid()
   local lives = owner ~= '' and redis.call('PUBSUB', 'NUMSUB', channel(owner))[2] > 0
-  return {0, digits(turn), owner, lives and 1 or 0, pid(), number == 0 and 1 or 0}
+  local is_signed = owner ~= '' and signed ~= (held[3] or '')
+  return {
+    0, digits(turn), owner, lives and 1 or 0, signed, number == 0 and 1 or 0, held[2] or '0',
+    is_signed and 1 or 0,
+  }
 elseif step == 'now' then
   return increment()
 elseif step == 'release' then
@@ -148,7 +153,7 @@ elseif step == 'release' then
     redis.call('DEL', holder)
     call_next()
   elseif redis.call('HGET', holder, 'owner') == token then
-    redis.call('HDEL', holder, 'owner', 'pid')
+    redis.call('HDEL', holder, 'owner', 'pid', 'told')
     call_next()
   end
   return 0
@@ -163,9 +168,8 @@ elseif step == 'leave' then
 else
   -- own: ARGV[4] the pid; ARGV[5] is 1 where it was broken, and 0 where it is told again
   local number = locked()
-  local is_known = redis.call('HEXISTS', holder, 'owner') == 1
-  if number and number > 0 and pid() == ARGV[4] and (ARGV[5] == '1' or not is_known) then
-    own()
-  end
+  local owner = redis.call('HGET', holder, 'owner')
+  local may = ARGV[5] == '1' or not owner or owner == token
+  if number and number > 0 and pid() == ARGV[4] and may then own('') end
   return 0
 end

@@ -1,6 +1,6 @@
 //! The locks as one process knows them: who waits here, what is held here, what is told to it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -150,8 +150,9 @@ pub struct Locks {
     process: String,
     runtime: Handle,
     number: AtomicU64,
-    bells: Mutex<HashMap<u64, Arc<Bell>>>,
-    held: Mutex<HashMap<u64, Held>>,
+    /// By number, so that who came first is rung first.
+    bells: Mutex<BTreeMap<u64, Arc<Bell>>>,
+    held: Mutex<BTreeMap<u64, Held>>,
     /// What is to be done for who does not wait for it, by the lock: one step after the other, since who
     /// breaks a lock and goes must be known to have it before it is freed.
     settling: Mutex<HashMap<Place, VecDeque<Step>>>,
@@ -346,7 +347,8 @@ impl Locks {
         }
         let waited = self.clock.now().since(since) >= self.bounds.orphan_after;
         match self.standing(&seen.pid) {
-            Standing::Gone => waited || !seen.owner_lives,
+            // Until the owner signs the pid is of who had it before.
+            Standing::Gone => waited || (seen.is_signed && !seen.owner_lives),
             _ if seen.owner_lives => false,
             Standing::Here => waited && !self.is_connected(&seen.pid),
             // PHP there talks to Redis itself, or its gateway was killed.

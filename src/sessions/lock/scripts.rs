@@ -136,12 +136,18 @@ fn answer(step: &Step, value: Value) -> Result<Answer, StoreError> {
                 Value::Integer(lives),
                 Value::Bulk(pid),
                 Value::Integer(is_free),
+                Value::Bulk(told),
+                Value::Integer(is_signed),
             ] => {
                 let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).ok();
-                let turn = text(turn).and_then(|turn| turn.parse().ok()).ok_or_else(unexpected)?;
+                let number = |bytes| text(bytes).and_then(|digits| digits.parse().ok());
+                let turn = number(turn).ok_or_else(unexpected)?;
+                let told = number(told).ok_or_else(unexpected)?;
                 let owner = text(owner).ok_or_else(unexpected)?;
                 let (pid, owner_lives, is_free) = (pid.clone(), *lives == 1, *is_free == 1);
-                Ok(Answer::Waits { turn, seen: Seen { owner, owner_lives, pid, is_free } })
+                let is_signed = *is_signed == 1;
+                let seen = Seen { owner, owner_lives, is_signed, told, pid, is_free };
+                Ok(Answer::Waits { turn, seen })
             }
             _ => Err(unexpected()),
         },

@@ -63,7 +63,8 @@ pub enum Step {
         token: Token,
         /// The pid that it has written.
         pid: Bytes,
-        /// Did it break another's lock? Else it is told again, in case that it was forgotten.
+        /// Did it break another's lock? Else it is told again: that may have been forgotten, and who
+        /// waits may have seen its process silent.
         broke: bool,
     },
 }
@@ -75,6 +76,11 @@ pub struct Seen {
     pub owner: Token,
     /// Does its process hear us?
     pub owner_lives: bool,
+    /// Has the owner written its pid? Else the pid is of who had the lock before, or nobody is known.
+    pub is_signed: bool,
+    /// When the owner last said that it has it, in microseconds or a count: what was silent twice has
+    /// said so in between, and was not silent all the time.
+    pub told: i64,
     /// The session's pid.
     pub pid: Bytes,
     /// It is free, and somebody else's turn.

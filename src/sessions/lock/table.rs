@@ -56,11 +56,22 @@ impl Told {
     }
 }
 
+/// Who has the lock.
+#[derive(Clone, Debug, Default)]
+struct Owner {
+    token: Token,
+    /// The session's pid when it was taken, which is another's until the owner signs; empty: it has
+    /// signed.
+    pid: Bytes,
+    /// When it last said so.
+    told: i64,
+}
+
 /// What stands beside one session.
 #[derive(Clone, Debug, Default)]
 struct Beside {
     line: BTreeMap<i64, Token>,
-    owner: Option<(Token, Bytes)>,
+    owner: Option<Owner>,
     called: Option<(Token, Moment)>,
 }
 
@@ -68,7 +79,8 @@ struct Beside {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     sessions: HashMap<Place, Beside>,
-    /// The last turn that was given. A Redis has microseconds; here a counter goes on from those of its start.
+    /// The last turn that was given, or the last that an owner said that it is one. A Redis has
+    /// microseconds; here a counter goes on from those of its start.
     last_turn: i64,
 }
 
@@ -127,10 +139,13 @@ impl<F: Fields, T: FnMut(Told) -> bool> Turn<'_, F, T> {
                 let Some(turn) = self.stand_in_line(token, *turn, *waiters_max) else {
                     return self.increment(token);
                 };
-                let owner = self.beside.owner.as_ref().map_or_else(Token::new, |(o, _)| o.clone());
+                let Owner { token: owner, pid: held_as, told } =
+                    self.beside.owner.clone().unwrap_or_default();
                 let owner_lives = !owner.is_empty() && lives(&owner);
                 let (pid, is_free) = (self.fields.pid()?, number == Some(0));
-                Ok(Answer::Waits { turn, seen: Seen { owner, owner_lives, pid, is_free } })
+                let is_signed = !owner.is_empty() && pid != held_as;
+                let seen = Seen { owner, owner_lives, is_signed, told, pid, is_free };
+                Ok(Answer::Waits { turn, seen })
             }
             Step::Now { token } => self.increment(token),
             Step::Release { token } => {
@@ -155,9 +170,9 @@ impl<F: Fields, T: FnMut(Told) -> bool> Turn<'_, F, T> {
             }
             Step::Own { token, pid, broke } => {
                 let is_held = self.fields.lock()?.is_some_and(|number| number > 0);
-                let may = *broke || self.beside.owner.is_none();
+                let may = *broke || self.beside.owner.is_none() || self.is_owner(token);
                 if is_held && may && self.fields.pid()? == *pid {
-                    self.own(token)?;
+                    self.own(token, Bytes::new());
                 }
                 Ok(Answer::Done)
             }
@@ -165,26 +180,28 @@ impl<F: Fields, T: FnMut(Told) -> bool> Turn<'_, F, T> {
     }
 
     fn is_owner(&self, token: &str) -> bool {
-        self.beside.owner.as_ref().is_some_and(|(owner, _)| owner == token)
+        self.beside.owner.as_ref().is_some_and(|owner| owner.token == token)
     }
 
     fn increment(&mut self, token: &Token) -> Result<Answer, F::Error> {
         self.beside.line.retain(|_, waiter| waiter != token);
         let number = self.fields.count()?;
         if number == 1 {
-            self.own(token)?;
+            let pid = self.fields.pid()?;
+            self.own(token, pid);
         }
         Ok(Answer::Counted(number))
     }
 
-    fn own(&mut self, token: &Token) -> Result<(), F::Error> {
-        self.beside.owner = Some((token.clone(), self.fields.pid()?));
+    fn own(&mut self, token: &Token, pid: Bytes) {
+        *self.counter += 1;
+        self.beside.owner = Some(Owner { token: token.clone(), pid, told: *self.counter });
         self.beside.called = None;
-        Ok(())
     }
 
     fn free(&mut self, owner: &str, signed: Option<&Bytes>) -> Result<Answer, F::Error> {
-        let (held_by, held_as) = self.beside.owner.clone().unwrap_or_default();
+        let Owner { token: held_by, pid: held_as, .. } =
+            self.beside.owner.clone().unwrap_or_default();
         let is_held = self.fields.lock()?.is_some_and(|number| number > 0);
         let is_same = held_by == owner && self.fields.pid()? == *signed.unwrap_or(&held_as);
         if is_held && is_same {

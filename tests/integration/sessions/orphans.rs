@@ -11,6 +11,8 @@ use parvis::sessions::lock::{Bounds, Standing};
 use super::lock::{DATABASE, Node, bounds, bulk, runtime, sign, until, write_free};
 use crate::support::redis::Redis;
 
+const LITTLE: Duration = Duration::from_millis(300);
+
 fn soon() -> Bounds {
     Bounds { orphan_after: Duration::from_millis(400), ..bounds() }
 }
@@ -62,16 +64,86 @@ fn a_lock_of_a_process_that_was_killed_is_freed_after_its_time() {
     }
 }
 
+fn patient() -> Bounds {
+    Bounds { orphan_after: Duration::from_secs(60), ..bounds() }
+}
+
 #[test]
 fn a_lock_of_a_host_that_left_the_fleet_is_freed_at_once() {
     let redis = Redis::start();
+    killed_with(&redis, "sess_left", Some("left|7"));
     runtime().block_on(async {
-        let patient = Bounds { orphan_after: Duration::from_secs(60), ..bounds() };
-        let node = Node::with(&redis, "one", patient, on("here")).await;
-        node.ask(&["HMSET", "sess_left", "pid", "left|7", "lock", "3"]).await;
+        let node = Node::with(&redis, "one", patient(), on("here")).await;
         let (mut client, key) = (node.client(), Bytes::from_static(b"sess_left"));
         assert_eq!(client.take(DATABASE, &key).await, Ok(1));
         assert_eq!((node.locks.figures().freed, node.locks.figures().unanswered), (1, 0));
+    });
+}
+
+#[test]
+fn a_lock_that_only_its_pid_says_to_be_of_a_host_that_left_is_freed_after_its_time() {
+    let redis = Redis::start();
+    runtime().block_on(async {
+        let node = Node::with(&redis, "one", soon(), on("here")).await;
+        node.ask(&["HMSET", "sess_direct", "pid", "left|7", "lock", "3"]).await;
+        let (mut client, key) = (node.client(), Bytes::from_static(b"sess_direct"));
+        let began = Instant::now();
+        assert_eq!(client.take(DATABASE, &key).await, Ok(1));
+        assert!(began.elapsed() >= soon().orphan_after.mul_f64(0.8));
+        assert_eq!((node.locks.figures().freed, node.locks.figures().unanswered), (1, 0));
+    });
+}
+
+/// The pid that a session has is of who had the lock before, until the next one has signed.
+#[test]
+fn a_lock_that_was_taken_after_one_of_a_host_that_left_is_not_freed_for_its_pid() {
+    let redis = Redis::start();
+    runtime().block_on(async {
+        let [holds, waits] = ["holds", "waits"].map(|name| async {
+            Node::with(&redis, name, Bounds { wait_max: LITTLE, ..patient() }, on("here")).await
+        });
+        let (holds, waits) = (holds.await, waits.await);
+        holds.ask(&["HMSET", "sess_next", "pid", "left|7", "lock", "0"]).await;
+        let (mut holder, mut waiter) = (holds.client(), waits.client());
+        let key = Bytes::from_static(b"sess_next");
+        assert_eq!(holder.take(DATABASE, &key).await, Ok(1));
+        // Nobody hears the holder's process while its connection is made anew.
+        holds.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        until(|| !holds.locks.hears()).await;
+        assert_eq!(waiter.take(DATABASE, &key).await, Ok(2));
+        assert_eq!(waits.locks.figures().freed, 0);
+    });
+}
+
+/// When the owner of the only lock last said that it has it.
+const TOLD: &str = "return redis.call('HGET', redis.call('KEYS', '*:holder:*')[1], 'told')";
+
+/// Twice silent for less than the time is not silent for all the time.
+#[test]
+fn a_lock_whose_owner_was_heard_in_between_is_not_freed() {
+    let redis = Redis::start();
+    runtime().block_on(async {
+        let often = Bounds { wait_max: Duration::ZERO, hold_max: Duration::ZERO, ..bounds() };
+        let orphan_after = Duration::from_millis(1_500);
+        let holds = Node::with(&redis, "holds", bounds(), on("there")).await;
+        let waits = Node::with(&redis, "waits", Bounds { orphan_after, ..often }, on("here")).await;
+        let key = Bytes::from_static(b"sess_twice");
+        let (mut holder, mut waiter) = (holds.client(), waits.client());
+        assert_eq!(holder.take(DATABASE, &key).await, Ok(1));
+        sign(&holds, &mut holder, &key, "there|1").await;
+        let told = async || holds.ask(&["EVAL", TOLD, "0"]).await;
+        for _ in 0..3 {
+            let before = told().await;
+            holds.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+            until(|| !holds.locks.hears()).await;
+            // It listens again after a second, and nobody hears it while the waiter looks.
+            let taken = waiter.take(DATABASE, &key).await;
+            assert!(matches!(taken, Ok(2..)), "{taken:?}");
+            while told().await == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        assert_eq!(waits.locks.figures().freed, 0);
     });
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parvis::clock::Clock;
 use parvis::resp::Value;
 use parvis::sessions::lock::{
-    Answer, Fields, LockStore, Place, Scripts, Step, StoreError, Table, Told,
+    Answer, Fields, LockStore, Place, Scripts, Seen, Step, StoreError, Table, Told,
 };
 use proptest::prelude::*;
 
@@ -84,6 +84,15 @@ fn pid(number: usize) -> String {
     format!("web|{number}")
 }
 
+/// What one of both has said of times, which are of two clocks.
+#[derive(Default)]
+struct Times {
+    /// The turns of waiters.
+    turns: [i64; 6],
+    /// When the owner had said that it has the lock, as was last seen.
+    told: i64,
+}
+
 fn step_of(event: &Event, turns: &[i64; 6]) -> Option<Step> {
     Some(match *event {
         Event::Take(who) => Step::Take { token: token(who), turn: turns[who], waiters_max: 4 },
@@ -100,12 +109,15 @@ fn step_of(event: &Event, turns: &[i64; 6]) -> Option<Step> {
     })
 }
 
-/// What is seen of a step's answer besides the turn, which are of two clocks.
-fn seen(answer: &Result<Answer, StoreError>, who: &Event, turns: &mut [i64; 6]) -> String {
+/// What is seen of a step's answer besides times: of those, whether the owner has said anew that it has
+/// the lock.
+fn seen(answer: &Result<Answer, StoreError>, who: &Event, times: &mut Times) -> String {
     let (Ok(Answer::Waits { turn, seen }), Event::Take(who)) = (answer, who) else {
         return format!("{answer:?}");
     };
-    turns[*who] = *turn;
+    times.turns[*who] = *turn;
+    let before = std::mem::replace(&mut times.told, seen.told);
+    let seen = Seen { told: i64::from(before != seen.told), ..seen.clone() };
     format!("waits for {seen:?}")
 }
 
@@ -127,16 +139,16 @@ async fn write_both(node: &Node, name: &str, event: &Event, plain: &mut Plain) {
 async fn compare(node: &Node, store: &Scripts, name: &str, events: &[Event]) -> Option<String> {
     let place = Place { database: DATABASE, key: Bytes::copy_from_slice(name.as_bytes()) };
     let (mut table, mut plain, clock) = (Table::default(), Plain::default(), Clock::system());
-    let (mut turns, mut own_turns) = ([0; 6], [0; 6]);
+    let (mut times, mut own_times) = (Times::default(), Times::default());
     let is_heard = |token: &str| !token.starts_with("process-2");
     for (at, event) in events.iter().enumerate() {
         let (mut told, mut does) = (String::new(), String::new());
-        if let Some(step) = step_of(event, &turns) {
-            let own = step_of(event, &own_turns).expect("a step");
+        if let Some(step) = step_of(event, &times.turns) {
+            let own = step_of(event, &own_times.turns).expect("a step");
             let tell = |told: Told| is_heard(told.token());
             let done = table.run((&place, &own), &mut plain, clock.now(), tell, is_heard);
-            does = seen(&done, event, &mut own_turns);
-            told = seen(&store.run(&place, &step).await, event, &mut turns);
+            does = seen(&done, event, &mut own_times);
+            told = seen(&store.run(&place, &step).await, event, &mut times);
         } else {
             write_both(node, name, event, &mut plain).await;
         }
