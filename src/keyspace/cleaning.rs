@@ -3,7 +3,8 @@
 
 use super::coherence::{Coherence, with};
 use super::command::Call;
-use super::own::{Look, Own};
+use super::looks::Look;
+use super::own::Own;
 use super::view::View;
 
 impl Call<'_> {
@@ -110,13 +111,13 @@ impl Call<'_> {
         let lists = how == Look::Members && sets.iter().any(is_list);
         if sets.iter().all(|set| coherence.rules.is_tag(set)) {
             // Of a tag that names nothing any more, who collects garbage cleans nothing.
-            if finds || how != Look::Members || !self.client.own.is_collecting() {
+            if finds || how != Look::Members || !self.client.own.looks.is_collecting() {
                 self.cleans(|coherence, view, own| coherence.looks(view, own, sets, how, finds));
             }
         } else {
-            self.client.own.ends_row();
+            self.client.own.looks.ends_row();
             if lists {
-                self.client.own.lists();
+                self.client.own.looks.lists();
             }
         }
     }

@@ -7,7 +7,9 @@ use super::clean::Clean;
 use super::fence::Fence;
 use super::garbage::AT_ONCE_MAX_KEYS;
 use super::layout::TagSets;
-use super::own::{self, Covered, Look, Own};
+use super::looks::{self, Covered, Look};
+use super::named;
+use super::own::Own;
 use super::view::View;
 use super::young::Young;
 use super::{Keyspace, glob};
@@ -129,9 +131,8 @@ impl Keyspace {
             }
             Clean::Keys { database, keys } => {
                 let Some(at) = at(*database) else { return };
-                self.portraying(|keyspace| {
-                    let mut view = View { keyspace, at, now_ms };
-                    with(&mut view, |coherence, view| coherence.clean_keys(view, keys));
+                View { keyspace: self, at, now_ms }.portraying(|view| {
+                    with(view, |coherence, view| coherence.clean_keys(view, keys));
                 });
             }
         }
@@ -227,8 +228,8 @@ impl Coherence {
     /// Removes what a tag's set names here, and the set.
     fn clean_tag(&self, view: &mut View<'_>, set: &[u8]) {
         let entries = &view.keyspace.databases[view.at].entries;
-        let are_many = own::members(entries, set).is_some_and(|own| own.len() > AT_ONCE_MAX_KEYS);
-        self.remove_all(view, &own::values(entries, &self.rules.tag_sets, set));
+        let are_many = named::members(entries, set).is_some_and(|own| own.len() > AT_ONCE_MAX_KEYS);
+        self.remove_all(view, &named::values(entries, &self.rules.tag_sets, set));
         view.remove_one_of(set, are_many);
         for pair in &self.rules.tag_sets {
             let (Some(tag), Some(list)) = (pair.of_set(set), pair.list()) else { continue };
@@ -305,13 +306,14 @@ impl Coherence {
         let (tags, plain): (Vec<&[u8]>, Vec<&[u8]>) =
             theirs.partition(|key| self.rules.is_tag(key));
         let is_garbage = |set: &&[u8]| {
-            own.collects(entries, layout, at, set) || own.is_collecting() && !entries.contains(set)
+            own.looks.collects(entries, layout, at, set)
+                || own.looks.is_collecting() && !entries.contains(set)
         };
         let tags: Vec<&[u8]> = tags.into_iter().filter(|set| !is_garbage(set)).collect();
         let Covered { left: plain, fenced, told } =
-            own.cover((entries, layout), at, plain, self.copies);
+            own.looks.cover((entries, layout), at, plain, self.copies);
         let mut left: Vec<Vec<u8>> =
-            tags.iter().flat_map(|set| own::values(entries, layout, set)).collect();
+            tags.iter().flat_map(|set| named::values(entries, layout, set)).collect();
         if tags.is_empty() && plain.is_empty() && fenced.is_empty() {
             return left;
         }
@@ -384,7 +386,7 @@ impl Coherence {
     ) {
         let entries = &view.keyspace.databases[view.at].entries;
         let named = match how {
-            Look::Intersection => own::smallest(entries, sets).into_iter().collect(),
+            Look::Intersection => named::smallest(entries, sets).into_iter().collect(),
             Look::Union | Look::Members => sets.to_vec(),
         };
         // What is written from here on will not be among what is deleted, and what the other nodes have may
@@ -398,11 +400,11 @@ impl Coherence {
             let gone: Vec<&[u8]> = gone.iter().map(Vec::as_slice).collect();
             let entries = &view.keyspace.databases[view.at].entries;
             // What it found it deletes by itself.
-            let gone = own::unnamed(entries, &self.rules.tag_sets, (sets, how), gone);
+            let gone = looks::unnamed(entries, &self.rules.tag_sets, (sets, how), gone);
             let gone: Vec<Vec<u8>> = gone.into_iter().map(<[u8]>::to_vec).collect();
             self.remove_all(view, &gone);
         }
-        own.look(view.at, (sets, &named), how, self.copies);
+        own.looks.look(view.at, (sets, &named), how, self.copies);
         if how == Look::Members {
             self.looks_at_several(view, own);
         }
@@ -412,16 +414,16 @@ impl Coherence {
     /// would take long. Where that is nothing here, nothing will be deleted, so that this is the clean. Who looks at more
     /// of them than a clean names walks over all.
     fn looks_at_several(&mut self, view: &mut View<'_>, own: &mut Own) {
-        let row = own.row();
+        let row = own.looks.row();
         let sets: Vec<&[u8]> = row.iter().map(|set| &**set).collect();
         let entries = &view.keyspace.databases[view.at].entries;
-        if !(2..own::LOOKS_MAX).contains(&sets.len())
-            || own.is_collecting()
-            || !own::are_apart(entries, &self.rules.tag_sets, &sets)
+        if !(2..looks::LOOKS_MAX).contains(&sets.len())
+            || own.looks.is_collecting()
+            || !named::are_apart(entries, &self.rules.tag_sets, &sets)
         {
             return;
         }
-        if let Some(smallest) = own::smallest(entries, &sets) {
+        if let Some(smallest) = named::smallest(entries, &sets) {
             self.cleans_in_part(view, own, &[smallest]);
         }
     }

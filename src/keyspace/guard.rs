@@ -3,7 +3,7 @@
 //! command; what else the fence needs to know of it is learned there, too.
 
 use super::coherence::{Coherence, with};
-use super::layout::{self, TAGS, tags_of};
+use super::layout::{TAGS, tags_of};
 use super::own::{Own, Shadow};
 use super::table::{Command, Flags};
 use super::value::{Entry, Value};
@@ -105,31 +105,14 @@ pub(super) fn after(
     (command, request): (&Command, &Request),
     is_done: bool,
 ) {
-    let (at, now_ms) = (view.at, view.now_ms);
-    // No command says what is done here.
-    let mut portraying = |act: &mut dyn FnMut(&mut View<'_>)| {
-        view.keyspace.portraying(|keyspace| act(&mut View { keyspace, at, now_ms }));
-    };
     let is_shown = matches!(guarded, Guarded::Shown(_));
     match guarded {
         Guarded::Free => return,
         Guarded::Kept => {}
         Guarded::Watched(watched) => {
-            let mut watched = Some(watched);
-            portraying(&mut |view| {
-                if let Some(watched) = watched.take() {
-                    watched.settle(view, own, (command, request), is_done);
-                }
-            });
+            view.portraying(|view| watched.settle(view, own, (command, request), is_done));
         }
-        Guarded::Shown(shown) => {
-            let mut shown = Some(shown);
-            portraying(&mut |view| {
-                if let Some(shown) = shown.take() {
-                    hide(*shown, view, own);
-                }
-            });
-        }
+        Guarded::Shown(shown) => view.portraying(|view| hide(*shown, view, own)),
     }
     let (writes, cleans) =
         (command.flags.contains(Flags::WRITES), command.flags.contains(Flags::CLEANS));
@@ -140,11 +123,11 @@ pub(super) fn after(
     } else if !is_shown && own.may_miss() {
         reads(view, own, command, request);
     }
-    if !cleans && own.is_collecting() && !layout::collects(command.name) {
-        own.stops_collecting();
+    if !cleans && !command.flags.contains(Flags::COLLECTS) {
+        own.looks.stops_collecting();
     }
-    if own.is_in_row() && command.name != "smembers" {
-        own.ends_row();
+    if !command.flags.contains(Flags::ROWS) {
+        own.looks.ends_row();
     }
 }
 
@@ -396,10 +379,9 @@ fn name_members<'m>(
 
 /// A script has added members to a set, which may be a tag's.
 pub(super) fn after_naming(view: &mut View<'_>, own: &mut Own, set: &[u8], members: &[&[u8]]) {
-    let (at, now_ms) = (view.at, view.now_ms);
-    view.keyspace.portraying(|keyspace| {
-        with(&mut View { keyspace, at, now_ms }, |coherence, view| {
-            let fence = &coherence.fence;
+    view.portraying(|view| {
+        with(view, |coherence, view| {
+            let (fence, at) = (&coherence.fence, view.at);
             let is_late = coherence.rules.is_fenced
                 && coherence.rules.is_tag(set)
                 && own.is_late(fence, at, fence.name(at, set));
@@ -441,11 +423,8 @@ pub(super) fn before_save(
 /// Puts it back.
 pub(super) fn after_save(watched: Option<Watched>, view: &mut View<'_>, own: &mut Own) {
     let Some(watched) = watched else { return };
-    let (at, now_ms) = (view.at, view.now_ms);
-    view.keyspace.portraying(|keyspace| {
-        with(&mut View { keyspace, at, now_ms }, |coherence, view| {
-            put_back(coherence, view, own, watched.back, true);
-        });
+    view.portraying(|view| {
+        with(view, |coherence, view| put_back(coherence, view, own, watched.back, true));
     });
 }
 

@@ -8,15 +8,6 @@ use super::value::{Entry, Value};
 /// The field in which `Cm_Cache_Backend_Redis` keeps the tags of a value, with commas between them.
 pub(super) const TAGS: &[u8] = b"t";
 
-/// Who asks for the list of all tags and then says nothing but these collects garbage: it looks which of the values that
-/// tags name are gone, takes their names out, and deletes what is empty.
-const COLLECTING: [&str; 4] = ["smembers", "exists", "srem", "exec"];
-
-/// Does who collects garbage say this command?
-pub(super) fn collects(command: &str) -> bool {
-    COLLECTING.contains(&command)
-}
-
 /// The tags that stand in a value.
 pub(super) fn tags_of(entry: &Entry) -> Option<&[u8]> {
     match &entry.value {

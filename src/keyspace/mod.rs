@@ -36,10 +36,12 @@ mod glob;
 mod guard;
 mod largest;
 mod layout;
+mod looks;
 #[cfg(test)]
 mod magento_tests;
 #[cfg(test)]
 mod many;
+mod named;
 mod own;
 mod session;
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! What is known of one client as a writer of a cache: since when it may know what it writes, what of it was
-//! not kept, and which tags it is about to clean.
+//! What is known of one client as a writer of a cache: since when it may know what it writes, and what of it was
+//! not kept.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::coherence::Rules;
 use super::dense::Dense;
 use super::fence::{Fence, Name};
-use super::layout::TagSets;
-use super::value::{Entry, Value};
+use super::looks::Looks;
+use super::value::Entry;
 
 /// So many keys that were not kept, or that the client cleaned itself, are known of one client; beyond it what
 /// it writes is not kept until its next beginning.
@@ -16,45 +16,6 @@ const NAMES_MAX: usize = 4_096;
 const SHADOW_MAX_BYTES: usize = 4 << 20;
 /// So many values are remembered whose tags are still to name them.
 const FRESH_MAX: usize = 256;
-/// So many looks at sets of tags are remembered.
-pub(super) const LOOKS_MAX: usize = 8;
-/// So many pairs of a key and a set are looked up one by one before the sets' members are put together.
-const LOOKUPS_MAX: usize = 4_096;
-
-/// What a client did with sets of tags before it deletes what they name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// SUNION: what has any of the tags. It is the clean.
-    Union,
-    /// SINTER: what has all of them. Likewise.
-    Intersection,
-    /// SMEMBERS, SSCAN: a clean of one tag, or a search for what has ended.
-    Members,
-}
-
-#[derive(Debug)]
-struct Looked {
-    database: usize,
-    sets: Vec<Box<[u8]>>,
-    /// Those that stand for what is cleaned.
-    named: Vec<Box<[u8]>>,
-    how: Look,
-    /// The other nodes know; so many copies were begun by then.
-    told: Option<u64>,
-    /// The client has deleted something that it found.
-    is_used: bool,
-}
-
-/// Keys that a client deletes, by what it looked at.
-pub(super) struct Covered<'a> {
-    /// Those that no set names.
-    pub left: Vec<&'a [u8]>,
-    /// The sets that stand for the others. Up to now they could be read.
-    pub fenced: Vec<Box<[u8]>>,
-    /// Of these those which the other nodes do not know of yet.
-    pub told: Vec<Box<[u8]>>,
-}
-
 /// A value whose tags are not known by its command.
 #[derive(Debug)]
 struct Doubtful {
@@ -82,11 +43,6 @@ struct Known {
     forgiven: HashMap<Name, u64>,
     /// Databases it flushed itself, likewise.
     flushed: Vec<(usize, u64)>,
-    looks: VecDeque<Looked>,
-    /// So many of the last ones were SMEMBERS, with no command between them.
-    row: usize,
-    /// It has asked for all tags, and looks at them one by one since: it collects garbage.
-    collects: bool,
     doubtful: Vec<Doubtful>,
     /// Values whose tags name them later; whether one has.
     fresh: VecDeque<(Name, bool)>,
@@ -108,6 +64,8 @@ pub(super) struct Own {
     /// When it was heard last, in milliseconds of any monotonic clock.
     heard_ms: Option<u64>,
     known: Option<Box<Known>>,
+    /// What it looked at before it cleans.
+    pub looks: Looks,
 }
 
 impl Own {
@@ -139,6 +97,7 @@ impl Own {
     pub fn begin(&mut self, last: u64) {
         self.mark = last;
         (self.written, self.missed, self.known) = (None, None, None);
+        self.looks = Looks::default();
     }
 
     pub fn mark(&self) -> u64 {
@@ -328,210 +287,4 @@ impl Own {
         let unnamed = std::mem::take(&mut known.doubtful).into_iter().filter(|it| !it.is_named);
         unnamed.map(|it| (it.database, it.key)).collect()
     }
-
-    /// It looked at sets of tags, which are there.
-    pub fn look(
-        &mut self,
-        database: usize,
-        (sets, named): (&[&[u8]], &[&[u8]]),
-        how: Look,
-        copies: u64,
-    ) {
-        let told = (how != Look::Members).then_some(copies);
-        let named = named.iter().map(|set| Box::from(*set)).collect();
-        let sets = sets.iter().map(|set| Box::from(*set)).collect();
-        let looks = &mut self.known().looks;
-        if looks.len() == LOOKS_MAX {
-            looks.pop_front();
-        }
-        looks.push_back(Looked { database, sets, named, how, told, is_used: false });
-        let known = self.known();
-        known.row = if how == Look::Members { (known.row + 1).min(LOOKS_MAX) } else { 0 };
-    }
-
-    /// The sets that it looked at one after another, and at nothing else since.
-    pub fn row(&self) -> Vec<Box<[u8]>> {
-        let Some(known) = self.known.as_deref() else { return Vec::new() };
-        let last = known.looks.iter().rev().take(known.row);
-        last.flat_map(|look| look.sets.iter().cloned()).collect()
-    }
-
-    /// Was its last command a look at a set?
-    pub fn is_in_row(&self) -> bool {
-        self.known.as_deref().is_some_and(|known| known.row > 0)
-    }
-
-    /// It says something else.
-    pub fn ends_row(&mut self) {
-        if let Some(known) = self.known.as_deref_mut() {
-            known.row = 0;
-        }
-    }
-
-    /// It looks at the set of all tags.
-    pub fn lists(&mut self) {
-        self.known().collects = true;
-    }
-
-    /// Does it collect garbage?
-    pub fn is_collecting(&self) -> bool {
-        self.known.as_deref().is_some_and(|known| known.collects)
-    }
-
-    /// It does what who collects garbage does not.
-    pub fn stops_collecting(&mut self) {
-        if let Some(known) = self.known.as_deref_mut() {
-            known.collects = false;
-        }
-    }
-
-    /// Of keys that it deletes those which no set names that it looked at, and the sets that stand for the
-    /// others, where the other nodes do not know yet, or who reads a copy that was begun since.
-    pub fn cover<'a>(
-        &mut self,
-        (entries, layout): (&Dense<Entry>, &[TagSets]),
-        database: usize,
-        keys: Vec<&'a [u8]>,
-        copies: u64,
-    ) -> Covered<'a> {
-        let mut covered = Covered { left: keys, fenced: Vec::new(), told: Vec::new() };
-        let Some(known) = self.known.as_deref_mut() else { return covered };
-        let mut looks: Vec<&mut Looked> =
-            known.looks.iter_mut().filter(|look| look.database == database).collect();
-        for look in &mut looks {
-            look.is_used |= covered.left.iter().any(|key| look.names(entries, layout, key));
-        }
-        // Of two that name the same the smaller is told. One that is gone may have named anything, and so comes last.
-        looks.sort_by_key(|look| {
-            let sizes = look.sets.iter().map(|set| members(entries, set).map_or(0, Dense::len));
-            (look.has_gone(entries), sizes.sum::<usize>())
-        });
-        for look in looks {
-            let before = covered.left.len();
-            covered.left = look.leave(entries, layout, std::mem::take(&mut covered.left));
-            if covered.left.len() < before {
-                covered.fenced.extend(look.named.iter().cloned());
-                if look.told.replace(copies) != Some(copies) {
-                    covered.told.extend(look.named.iter().cloned());
-                }
-            }
-        }
-        covered
-    }
-
-    /// Does it delete a tag's set since all that it names is gone, as those do who collect garbage?
-    pub fn collects(
-        &self,
-        entries: &Dense<Entry>,
-        layout: &[TagSets],
-        database: usize,
-        set: &[u8],
-    ) -> bool {
-        let Some(known) = self.known.as_deref() else { return false };
-        let is_it = |look: &&Looked| {
-            look.database == database && look.how == Look::Members && *look.sets[0] == *set
-        };
-        let looked = known.looks.iter().rev().find(is_it);
-        let is_garbage = |look: &Looked| look.told.is_none() && !look.is_used;
-        looked.is_some_and(is_garbage) && !names_any(entries, layout, set)
-    }
-}
-
-/// Of keys those which a look at sets does not find.
-pub(super) fn unnamed<'a>(
-    entries: &Dense<Entry>,
-    layout: &[TagSets],
-    (sets, how): (&[&[u8]], Look),
-    keys: Vec<&'a [u8]>,
-) -> Vec<&'a [u8]> {
-    let sets = sets.iter().map(|set| Box::from(*set)).collect();
-    Looked { database: 0, sets, named: Vec::new(), how, told: None, is_used: false }
-        .leave(entries, layout, keys)
-}
-
-impl Looked {
-    /// Has another's clean taken the set that it looked at?
-    fn has_gone(&self, entries: &Dense<Entry>) -> bool {
-        let mut sets = self.sets.iter();
-        self.how == Look::Members && sets.any(|set| members(entries, set).is_none())
-    }
-
-    /// Does it name a key?
-    fn names(&self, entries: &Dense<Entry>, layout: &[TagSets], key: &[u8]) -> bool {
-        let is_in = |set: &[u8]| {
-            layout.iter().any(|pair| match (pair.of_value(key), pair.of_set(set)) {
-                (Some(value), Some(tag)) if TagSets::are_of_one(&tag, &value) => {
-                    // A set that another's clean took may have named it.
-                    members(entries, set)
-                        .map_or(self.how == Look::Members, |members| members.contains(value.name))
-                }
-                _ => false,
-            })
-        };
-        match self.how {
-            Look::Intersection => self.sets.iter().all(|set| is_in(set)),
-            Look::Union | Look::Members => self.sets.iter().any(|set| is_in(set)),
-        }
-    }
-
-    /// The keys that it does not name.
-    fn leave<'a>(
-        &self,
-        entries: &Dense<Entry>,
-        layout: &[TagSets],
-        keys: Vec<&'a [u8]>,
-    ) -> Vec<&'a [u8]> {
-        let are_few = keys.len() * self.sets.len() <= LOOKUPS_MAX;
-        if self.how == Look::Intersection || are_few || self.has_gone(entries) {
-            return keys.into_iter().filter(|key| !self.names(entries, layout, key)).collect();
-        }
-        let named = self.sets.iter().flat_map(|set| values(entries, layout, set));
-        let named: HashSet<Vec<u8>> = named.collect();
-        keys.into_iter().filter(|key| !named.contains(*key)).collect()
-    }
-}
-
-/// Do sets of one cache's tags name nothing that is the same in all of them?
-pub(super) fn are_apart(entries: &Dense<Entry>, layout: &[TagSets], sets: &[&[u8]]) -> bool {
-    let are_of_one = |pair: &TagSets| {
-        let tags: Option<Vec<_>> = sets.iter().map(|set| pair.of_set(set)).collect();
-        tags.is_some_and(|tags| tags.iter().all(|tag| TagSets::are_of_one(tag, &tags[0])))
-    };
-    let Some(first) = smallest(entries, sets) else { return false };
-    let names = |member: &[u8], set: &&[u8]| {
-        members(entries, set).is_some_and(|members| members.contains(member))
-    };
-    layout.iter().any(are_of_one)
-        && !members(entries, first)
-            .into_iter()
-            .flat_map(Dense::iter)
-            .any(|(member, ())| sets.iter().all(|set| names(member, set)))
-}
-
-/// The set with the fewest members.
-pub(super) fn smallest<'a>(entries: &Dense<Entry>, sets: &[&'a [u8]]) -> Option<&'a [u8]> {
-    sets.iter().copied().min_by_key(|set| members(entries, set).map_or(0, Dense::len))
-}
-
-pub(super) fn members<'a>(entries: &'a Dense<Entry>, set: &[u8]) -> Option<&'a Dense<()>> {
-    match entries.get(set).map(|entry| &entry.value) {
-        Some(Value::Set(members)) => Some(members),
-        _ => None,
-    }
-}
-
-/// The keys of what a tag's set names.
-pub(super) fn values(entries: &Dense<Entry>, layout: &[TagSets], set: &[u8]) -> Vec<Vec<u8>> {
-    let mut keys = Vec::new();
-    for pair in layout {
-        let (Some(tag), Some(members)) = (pair.of_set(set), members(entries, set)) else {
-            continue;
-        };
-        keys.extend(members.iter().map(|(member, ())| pair.value(&tag, member)));
-    }
-    keys
-}
-
-fn names_any(entries: &Dense<Entry>, layout: &[TagSets], set: &[u8]) -> bool {
-    values(entries, layout, set).iter().any(|key| entries.contains(key))
 }

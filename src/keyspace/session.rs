@@ -192,9 +192,8 @@ impl Session {
     /// Others have their turn now.
     pub fn end_turn(&mut self, keyspace: &mut Keyspace, now_ms: i64) {
         if self.0.own.awaits_names() {
-            keyspace.portraying(|keyspace| {
-                guard::end_turn(&mut View { keyspace, at: 0, now_ms }, &mut self.0.own);
-            });
+            let own = &mut self.0.own;
+            View { keyspace, at: 0, now_ms }.portraying(|view| guard::end_turn(view, own));
         }
     }
 

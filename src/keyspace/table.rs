@@ -35,6 +35,13 @@ impl Flags {
     /// It adds members to a set, which may be a tag's: it names values, and makes none.
     pub const NAMES: Self = Self(256 | Self::GROWS.0);
 
+    /// Who asks for the list of all tags and then says nothing but these, and CLEANS, collects garbage: it looks which
+    /// of the values that tags name are gone, takes their names out, and deletes what is empty.
+    pub const COLLECTS: Self = Self(512);
+
+    /// Some of it in a row, of tags' sets and with nothing between, may be one clean.
+    pub const ROWS: Self = Self(1024);
+
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -90,6 +97,7 @@ const PROMISES: Flags = Flags::PROMISES;
 const AT_ONCE: Flags = Flags::AT_ONCE;
 const DRAWS: Flags = Flags::DRAWS;
 const NAMES: Flags = Flags::NAMES;
+const COLLECTS: Flags = Flags::COLLECTS;
 const NO_KEY: (i32, i32, i32) = (0, 0, 0);
 const ONE: (i32, i32, i32) = (1, 1, 1);
 const TWO: (i32, i32, i32) = (1, 2, 1);
@@ -126,8 +134,8 @@ pub(super) static COMMANDS: &[Command] = &[
     of("echo", 2, READS, NO_KEY, connection::echo),
     of("eval", -3, GROWS, NO_KEY, scripts::eval),
     of("evalsha", -3, GROWS, NO_KEY, scripts::evalsha),
-    of("exec", 1, AT_ONCE, NO_KEY, connection::exec),
-    of("exists", -2, READS, ALL, keys::exists),
+    of("exec", 1, AT_ONCE.and(COLLECTS), NO_KEY, connection::exec),
+    of("exists", -2, COLLECTS, ALL, keys::exists),
     of("expire", -3, WRITES, ONE, expiry::expire),
     of("expireat", -3, WRITES, ONE, expiry::expireat),
     of("expiretime", 2, READS, ONE, expiry::expiretime),
@@ -196,12 +204,12 @@ pub(super) static COMMANDS: &[Command] = &[
     of("sintercard", -3, READS, NO_KEY, sets::sintercard),
     of("sinterstore", -3, GROWS.and(DRAWS), ALL, sets::sinterstore),
     of("sismember", 3, READS, ONE, sets::sismember),
-    of("smembers", 2, READS, ONE, sets::smembers),
+    of("smembers", 2, COLLECTS.and(Flags::ROWS), ONE, sets::smembers),
     of("smismember", -3, READS, ONE, sets::smismember),
     of("smove", 4, DRAWS, TWO, sets::smove),
     of("spop", -2, WRITES, ONE, sets::spop),
     of("srandmember", -2, READS, ONE, sets::srandmember),
-    of("srem", -3, WRITES, ONE, sets::srem),
+    of("srem", -3, WRITES.and(COLLECTS), ONE, sets::srem),
     of("sscan", -3, READS, ONE, scan::sscan),
     of("strlen", 2, READS, ONE, strings::strlen),
     of("sunion", -2, READS, ALL, sets::sunion),

@@ -25,6 +25,12 @@ impl View<'_> {
         &self.keyspace.databases[self.at]
     }
 
+    /// Does what no command tells, and tells what came of it where a copy is made.
+    pub fn portraying(&mut self, act: impl FnOnce(&mut View<'_>)) {
+        let (at, now_ms) = (self.at, self.now_ms);
+        self.keyspace.portraying(|keyspace| act(&mut View { keyspace, at, now_ms }));
+    }
+
     /// Is it a lock or a counter?
     pub fn is_own(&self, key: &[u8]) -> bool {
         self.database_ref().entries.get(key).is_some_and(|entry| entry.is_own)

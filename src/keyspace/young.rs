@@ -7,7 +7,7 @@ use super::Database;
 use super::dense::Dense;
 use super::fence::Name;
 use super::layout::{TagSets, tags_of};
-use super::own;
+use super::named;
 use super::value::Entry;
 
 /// So many are remembered.
@@ -123,7 +123,7 @@ impl One {
         let Some(value) = pair.of_value(&self.key) else { return false };
         let Some(entry) = entries.get(&self.key) else { return false };
         let names = |set: &[u8]| {
-            own::members(entries, set).is_some_and(|members| members.contains(value.name))
+            named::members(entries, set).is_some_and(|members| members.contains(value.name))
         };
         match tags_of(entry) {
             Some(tags) => tags
@@ -142,7 +142,7 @@ impl One {
             let Some(value) = pair.of_value(&self.key) else { return true };
             let mut tags = tags.split(|byte| *byte == b',').filter(|tag| !tag.is_empty());
             tags.all(|tag| {
-                own::members(entries, &pair.set(&value, tag))
+                named::members(entries, &pair.set(&value, tag))
                     .is_some_and(|members| members.contains(value.name))
             })
         })

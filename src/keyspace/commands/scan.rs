@@ -8,7 +8,7 @@ use super::super::command::{Call, Done};
 use super::super::dense::{Dense, Heap};
 use super::super::error::Error;
 use super::super::glob;
-use super::super::own::Look;
+use super::super::looks::Look;
 use crate::resp::write;
 
 /// As many as redis-server looks at where COUNT does not say it.
@@ -157,7 +157,7 @@ pub fn sscan(call: &mut Call<'_>) -> Done {
     let is_there = call.view.set(key)?.is_some();
     if cursor == 0 {
         // Who walks over one set after another collects garbage.
-        call.client.own.ends_row();
+        call.client.own.looks.ends_row();
         call.looks(&[key], Look::Members, is_there);
     }
     if !is_there {

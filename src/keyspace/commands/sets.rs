@@ -3,7 +3,7 @@
 use super::super::command::{Call, Done};
 use super::super::dense::Dense;
 use super::super::error::Error;
-use super::super::own::Look;
+use super::super::looks::Look;
 use super::super::value::Set;
 use crate::resp::{self, write};
 
