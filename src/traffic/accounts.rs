@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::asked::Asked;
-use super::limits::Limit;
+use super::limits::{Limit, Limits, RetryAfter};
 use super::matching::Set;
 use super::verdict::Judged;
 use super::{Rule, Traffic, rules};
@@ -31,8 +31,7 @@ impl Traffic {
         asked: &Asked<'_>,
         now: Moment,
     ) -> rules::Taken {
-        let Some((limit, key)) = self.account(place, limit, asked) else { return Ok(()) };
-        self.kept.limits.take(limit, key, now).map_err(|again| again.0)
+        self.counted(place, limit, asked, |limits, limit, key| limits.take(limit, key, now))
     }
 
     pub(super) fn php_left(
@@ -42,8 +41,19 @@ impl Traffic {
         asked: &Asked<'_>,
         now: Moment,
     ) -> rules::Taken {
+        self.counted(place, limit, asked, |limits, limit, key| limits.php_left(limit, key, now))
+    }
+
+    /// What the account says that a request shares; who shares none is let through.
+    fn counted(
+        &self,
+        place: usize,
+        limit: &LimitRule,
+        asked: &Asked<'_>,
+        ask: impl FnOnce(&Limits, &Limit, u64) -> Result<(), RetryAfter>,
+    ) -> rules::Taken {
         let Some((limit, key)) = self.account(place, limit, asked) else { return Ok(()) };
-        self.kept.limits.php_left(limit, key, now).map_err(|again| again.0)
+        ask(&self.kept.limits, limit, key).map_err(|again| again.0)
     }
 
     /// Where what PHP takes for a request is charged. Who asks is found out here, as far as that is known by now.
