@@ -1,6 +1,6 @@
 //! The arguments and what `--help` says of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -138,6 +138,9 @@ pub(super) enum MaintenanceOrder {
 pub(super) struct MaintenanceArguments {
     #[arg(value_enum)]
     pub what: MaintenanceOrder,
+    /// Print the server's JSON.
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub server: ControlArguments,
 }
@@ -200,9 +203,12 @@ pub(super) struct ConfigArguments {
 impl ConfigArguments {
     /// The file that was given, or the one that is installed.
     pub fn path(&self) -> Option<PathBuf> {
-        let installed = || Some(PathBuf::from(INSTALLED)).filter(|path| path.exists());
-        self.config.clone().or_else(installed)
+        given_or_installed(self.config.as_ref(), Path::exists)
     }
+}
+
+fn given_or_installed(given: Option<&PathBuf>, counts: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    given.cloned().or_else(|| Some(PathBuf::from(INSTALLED)).filter(|path| counts(path)))
 }
 
 #[derive(Args, Debug)]
@@ -241,9 +247,7 @@ pub(super) struct ControlArguments {
 impl ControlArguments {
     /// The file that was given, or the one that is installed. Not everybody may read that.
     pub fn path(&self) -> Option<PathBuf> {
-        let is_readable = |path: &PathBuf| std::fs::File::open(path).is_ok();
-        let installed = || Some(PathBuf::from(INSTALLED)).filter(is_readable);
-        self.config.clone().or_else(installed)
+        given_or_installed(self.config.as_ref(), |path| std::fs::File::open(path).is_ok())
     }
 }
 

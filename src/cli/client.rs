@@ -7,6 +7,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
@@ -89,6 +90,21 @@ impl Server {
             timed.unwrap_or_else(|_| Err(self.timed_out()))
         })?;
         Ok(content.freeze())
+    }
+
+    /// Sends one request, and gives its answer: as it came, or as `text` has it.
+    pub fn told<T: DeserializeOwned>(
+        &self,
+        (method, path, body): (Method, &str, &'static str),
+        as_json: bool,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<String, ServerError> {
+        let answer = self.ask(method, path, body.into())?;
+        let content = serde_json::from_slice(&answer).map_err(|error| self.foreign(&error))?;
+        if as_json {
+            return Ok(String::from_utf8_lossy(&answer).into_owned());
+        }
+        Ok(text(&content))
     }
 
     /// Sends one request, and takes in its answer line by line, as the lines come.

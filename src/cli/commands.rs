@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::arguments::PurgeWhat;
 use super::client::{Server, ServerError};
-use super::fleet::shown;
+use super::printable::printable;
 use crate::settings::{
     AccessLog, Endpoint, Origin, PolicyKind, Redis, Settings, format_duration, format_size,
     memory_limit_bytes,
@@ -237,7 +237,7 @@ fn flatten<'a>(name: String, value: &'a Value, lines: &mut Vec<(String, &'a Valu
 fn readable(name: &str, value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
-        Value::String(text) => shown(text),
+        Value::String(text) => printable(text),
         Value::Array(parts) if parts.is_empty() => "none".to_owned(),
         Value::Array(parts) => {
             let parts: Vec<String> = parts.iter().map(|part| readable(name, part)).collect();

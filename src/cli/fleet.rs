@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 
 use super::client::{Server, ServerError};
+use super::printable::printable;
 use crate::fleet::{Member, Stand};
 
 /// What of the answer is shown.
@@ -23,13 +23,7 @@ struct Overview {
 
 /// The fleet as the server sees it: as JSON, or as a table.
 pub(super) fn fleet(server: &Server, json: bool) -> Result<String, ServerError> {
-    let answer = server.ask(Method::GET, "/fleet", Bytes::new())?;
-    let overview: Overview =
-        serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
-    if json {
-        return Ok(String::from_utf8_lossy(&answer).into_owned());
-    }
-    Ok(table(&overview))
+    server.told((Method::GET, "/fleet", ""), json, table)
 }
 
 const COLUMNS: usize = 10;
@@ -59,16 +53,16 @@ fn table(overview: &Overview) -> String {
     } else {
         format!("the log ends at {}", overview.sequence)
     };
-    let (name, redis) = (shown(&overview.name), shown(&overview.redis));
+    let (name, redis) = (printable(&overview.name), printable(&overview.redis));
     let _ = writeln!(text, "Seen from {name}: Redis at {redis} {state}; {end}.");
     if let Some(error) = &overview.error {
-        let _ = writeln!(text, "The other nodes are not known: {}.", shown(error));
+        let _ = writeln!(text, "The other nodes are not known: {}.", printable(error));
     }
     text
 }
 
 fn row(member: &Member, overview: &Overview) -> [String; COLUMNS] {
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { shown(text) };
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
     let state = match (member.soft, member.journal) {
         (false, 0) => "current".to_owned(),
         (true, 0) => "soft".to_owned(),
@@ -80,7 +74,7 @@ fn row(member: &Member, overview: &Overview) -> [String; COLUMNS] {
         (stand, _) => stand.as_str().to_owned(),
     };
     [
-        shown(&member.name),
+        printable(&member.name),
         or_dash(&member.address),
         or_dash(&member.version),
         or_dash(&member.release),
@@ -91,11 +85,6 @@ fn row(member: &Member, overview: &Overview) -> [String; COLUMNS] {
         format!("{} %", member.load_percent),
         member.hit_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent} %")),
     ]
-}
-
-/// Whoever can write to Redis chooses these texts: no control character reaches the terminal.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 #[cfg(test)]

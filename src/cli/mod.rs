@@ -8,6 +8,7 @@ mod concerns;
 mod explain;
 mod fleet;
 mod objects;
+mod printable;
 mod room;
 mod sessions;
 mod steer;
@@ -134,7 +135,7 @@ fn dispatch(
         Command::Objects(mut asked) => server(asked.server(), environment)
             .and_then(|server| Ok(objects::objects(&server, &asked)?)),
         Command::Maintenance(arguments) => server(arguments.server, environment)
-            .and_then(|server| Ok(steer::maintenance(&server, arguments.what)?)),
+            .and_then(|server| Ok(steer::maintenance(&server, arguments.what, arguments.json)?)),
         Command::Room(arguments) => server(arguments.server, environment)
             .and_then(|server| Ok(room::room(&server, arguments.what, arguments.json)?)),
         Command::Restart(arguments) => server(arguments.server, environment)

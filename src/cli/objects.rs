@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use serde::de::DeserializeOwned;
 
 use super::arguments::{ObjectsAsked, ObjectsGet, ObjectsTop};
 use super::client::{Server, ServerError};
@@ -18,24 +16,10 @@ const KEY_LETTERS_MAX: usize = 60;
 /// What was asked for, as text.
 pub(super) fn objects(server: &Server, asked: &ObjectsAsked) -> Result<String, ServerError> {
     match asked {
-        ObjectsAsked::Stats(of) => answer(server, "/objects", of.json, stats),
-        ObjectsAsked::Top(of) => answer(server, &top_path(of), of.json, top),
-        ObjectsAsked::Get(of) => answer(server, &key_path(of), of.json, key),
+        ObjectsAsked::Stats(of) => server.told((Method::GET, "/objects", ""), of.json, stats),
+        ObjectsAsked::Top(of) => server.told((Method::GET, &top_path(of), ""), of.json, top),
+        ObjectsAsked::Get(of) => server.told((Method::GET, &key_path(of), ""), of.json, key),
     }
-}
-
-fn answer<T: DeserializeOwned>(
-    server: &Server,
-    path: &str,
-    json: bool,
-    text: impl FnOnce(&T) -> String,
-) -> Result<String, ServerError> {
-    let answer = server.ask(Method::GET, path, Bytes::new())?;
-    let content = serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
-    if json {
-        return Ok(String::from_utf8_lossy(&answer).into_owned());
-    }
-    Ok(text(&content))
 }
 
 fn top_path(of: &ObjectsTop) -> String {

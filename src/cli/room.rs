@@ -1,12 +1,11 @@
 //! `room`: the waiting room.
 
-use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 
 use super::arguments::RoomOrder;
 use super::client::{Server, ServerError};
-use super::steer::printable;
+use super::printable::printable;
 
 /// The answer to `/room`.
 #[derive(Deserialize)]
@@ -28,19 +27,14 @@ pub(super) fn room(
     order: RoomOrder,
     wants_json: bool,
 ) -> Result<String, ServerError> {
-    let tell = |order: &'static str| server.ask(Method::POST, "/room", order.into());
-    let answer = match order {
-        RoomOrder::On => tell("{\"on\":true}"),
-        RoomOrder::Off => tell("{\"on\":false}"),
-        RoomOrder::Auto => tell("{\"on\":null}"),
-        RoomOrder::Clear => tell("{\"clear\":true}"),
-        RoomOrder::Status => server.ask(Method::GET, "/room", Bytes::new()),
-    }?;
-    if wants_json {
-        return Ok(String::from_utf8_lossy(&answer).into_owned());
-    }
-    let room = serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
-    Ok(said(&room))
+    let (method, body) = match order {
+        RoomOrder::On => (Method::POST, "{\"on\":true}"),
+        RoomOrder::Off => (Method::POST, "{\"on\":false}"),
+        RoomOrder::Auto => (Method::POST, "{\"on\":null}"),
+        RoomOrder::Clear => (Method::POST, "{\"clear\":true}"),
+        RoomOrder::Status => (Method::GET, ""),
+    };
+    server.told((method, "/room", body), wants_json, said)
 }
 
 fn said(room: &Room) -> String {

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
 use http::Method;
 
 use super::client::{Server, ServerError};
+use super::printable::printable;
 use crate::sessions::figures::SessionFigures;
 
 /// Rows of the table; `--json` has all.
@@ -13,13 +13,7 @@ const ROWS_MAX: usize = 30;
 
 /// The sessions as the server sees them: as JSON, or as a table.
 pub(super) fn sessions(server: &Server, json: bool) -> Result<String, ServerError> {
-    let answer = server.ask(Method::GET, "/sessions", Bytes::new())?;
-    let figures: SessionFigures =
-        serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
-    if json {
-        return Ok(String::from_utf8_lossy(&answer).into_owned());
-    }
-    Ok(table(&figures))
+    server.told((Method::GET, "/sessions", ""), json, table)
 }
 
 fn table(figures: &SessionFigures) -> String {
@@ -31,11 +25,7 @@ fn table(figures: &SessionFigures) -> String {
         let _ = writeln!(text, "{:<width$}  SESSIONS  LONGEST", "LOCK HELD BY");
     }
     for holder in shown {
-        let path: String = holder
-            .path
-            .chars()
-            .map(|letter| if letter.is_control() { '?' } else { letter })
-            .collect();
+        let path = printable(&holder.path);
         let (seconds, tenths) = (holder.longest_ms / 1_000, holder.longest_ms % 1_000 / 100);
         let _ = writeln!(text, "{path:<width$}  {:>8}  {seconds}.{tenths} s", holder.sessions);
     }

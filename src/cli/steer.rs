@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::arguments::MaintenanceOrder;
 use super::client::{Server, ServerError};
+use super::printable::printable;
 use crate::clock::Clock;
 
 /// Between two looks at how far a drain is.
@@ -103,22 +104,21 @@ struct Maintenance {
 }
 
 /// Switches maintenance, or says whether it is on.
-pub(super) fn maintenance(server: &Server, order: MaintenanceOrder) -> Result<String, ServerError> {
-    let answer = match order {
-        MaintenanceOrder::On => server.ask(Method::POST, "/maintenance", "{\"on\":true}".into()),
-        MaintenanceOrder::Off => server.ask(Method::POST, "/maintenance", "{\"on\":false}".into()),
-        MaintenanceOrder::Status => server.ask(Method::GET, "/maintenance", Bytes::new()),
-    }?;
-    let state: Maintenance =
-        serde_json::from_slice(&answer).map_err(|error| server.foreign(&error))?;
-    Ok(if state.on {
-        format!("Maintenance is on, by {}.\n", printable(&state.by.join(" and ")))
-    } else {
-        "Maintenance is off.\n".to_owned()
+pub(super) fn maintenance(
+    server: &Server,
+    order: MaintenanceOrder,
+    json: bool,
+) -> Result<String, ServerError> {
+    let (method, body) = match order {
+        MaintenanceOrder::On => (Method::POST, "{\"on\":true}"),
+        MaintenanceOrder::Off => (Method::POST, "{\"on\":false}"),
+        MaintenanceOrder::Status => (Method::GET, ""),
+    };
+    server.told((method, "/maintenance", body), json, |state: &Maintenance| {
+        if state.on {
+            format!("Maintenance is on, by {}.\n", printable(&state.by.join(" and ")))
+        } else {
+            "Maintenance is off.\n".to_owned()
+        }
     })
-}
-
-/// A text that no control character reaches the terminal with.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

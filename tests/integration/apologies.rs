@@ -65,7 +65,9 @@ fn from(parvis: &Parvis, address: &str) -> Reply {
 pub fn command(parvis: &Parvis, order: &str) -> String {
     let config = parvis.config_path();
     let ran = Command::new(program())
-        .args(["maintenance", order, "--config"])
+        .arg("maintenance")
+        .args(order.split(' '))
+        .arg("--config")
         .arg(config)
         .output()
         .expect("it runs");
@@ -81,6 +83,7 @@ fn in_maintenance_only_those_who_are_allowed_get_the_shop() {
     assert_eq!(from(&parvis, "198.51.100.7").status, 200);
     assert_eq!(command(&parvis, "status"), "Maintenance is off.\n");
     assert_eq!(command(&parvis, "on"), "Maintenance is on, by command.\n");
+    assert!(command(&parvis, "status --json").contains("\"on\":true"));
     let closed = from(&parvis, "198.51.100.7");
     assert_eq!((closed.status, closed.header("retry-after")), (503, Some("60")));
     assert!(closed.text().contains("right back"), "stored pages, too: {}", closed.text());
