@@ -11,7 +11,7 @@ use config::ValueKind;
 use super::mistake::{Mistake, Mistakes, Place, Problem, shown};
 use super::nearest::nearest;
 use super::scalar::{Scalar, elements_of, parts_in_brackets, shown_value};
-use super::sources::{Given, Sources, variable_of};
+use super::sources::{Given, Sources, is_almost_of, variable_of};
 use super::syntax::Syntax;
 use super::units::{DURATION_ALLOWED, SIZE_ALLOWED, format_duration, format_size};
 use super::words::{Word, from_word, words_allowed};
@@ -362,6 +362,24 @@ impl Reader {
                 key: key.clone(),
                 value: None,
                 problem,
+            });
+        }
+        self.refuse_almost_named();
+    }
+
+    /// Notes each variable that would set a key if it had more underscores. Others have such names, too: a
+    /// container's links, say.
+    fn refuse_almost_named(&mut self) {
+        for variable in &self.sources.almost {
+            let Some(key) = self.known.iter().find(|key| is_almost_of(variable, key)) else {
+                continue;
+            };
+            let nearest = Some(variable_of(key));
+            self.mistakes.push(Mistake {
+                place: Place::Environment(variable.clone()),
+                key: (*key).to_owned(),
+                value: None,
+                problem: Problem::Unknown { what: "variable", nearest },
             });
         }
     }

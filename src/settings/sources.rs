@@ -14,6 +14,9 @@ use super::mistake::{Mistake, Place, Problem};
 /// What the variables of Parvis begin with.
 const PREFIX: &str = "PARVIS__";
 
+/// What those may begin with that are meant for it, and are not named as its own are.
+const ALMOST: &str = "PARVIS_";
+
 /// Between section and key in a variable.
 const SEPARATOR: &str = "__";
 
@@ -41,6 +44,8 @@ pub(super) struct Sources {
     pub given: BTreeMap<String, Given>,
     /// The sections of the file, empty ones too.
     pub sections: BTreeSet<String>,
+    /// Variables with fewer underscores than Parvis' own, which may be meant for a key.
+    pub almost: Vec<String>,
     file: Option<PathBuf>,
     lines: HashMap<String, usize>,
 }
@@ -108,7 +113,10 @@ impl Sources {
         mistakes: &mut Vec<Mistake>,
     ) {
         for (variable, value) in environment {
-            let Some(path) = variable.strip_prefix(PREFIX) else { continue };
+            let Some(path) = variable.strip_prefix(PREFIX) else {
+                self.almost.push(variable);
+                continue;
+            };
             let key = path.to_lowercase().replace(SEPARATOR, ".");
             let place = Place::Environment(variable.clone());
             let given = Given { value: ValueKind::String(value), place: place.clone() };
@@ -132,11 +140,17 @@ pub(super) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', SEPARATOR))
 }
 
-/// The variables of this process which are meant for Parvis. One that is not UTF-8 is taken with
+/// Would the variable be that of the key, if it had more underscores?
+pub(super) fn is_almost_of(variable: &str, key: &str) -> bool {
+    let single = |name: &str| name.to_uppercase().replace(SEPARATOR, "_");
+    single(variable) == single(&variable_of(key))
+}
+
+/// The variables of this process which are meant for Parvis, or may be. One that is not UTF-8 is taken with
 /// replacement characters, which no setting accepts where it matters.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+        let name = name.into_string().ok().filter(|name| name.starts_with(ALMOST))?;
         Some((name, value.to_string_lossy().into_owned()))
     })
 }

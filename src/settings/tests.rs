@@ -181,7 +181,15 @@ fn unknown_names_suggest_the_nearest_known_one() {
     let mistakes = mistakes(
         "memory = \"1GiB\"\n[stroe]\nmemory = \"1GiB\"\n[listen]\nkeepalive = \"1s\"\n\
          grace = \"1s\"\nwxyz = 1\n[esii]\n",
-        &[("PARVIS__STORE__MEMROY", "1GiB"), ("PARVIS__STORE", "x")],
+        &[
+            ("PARVIS__STORE__MEMROY", "1GiB"),
+            ("PARVIS__STORE", "x"),
+            ("PARVIS_LISTEN_HEAD_MAX", "1KiB"),
+            ("PARVIS_STORE__GRACE", "1s"),
+            // A container's link.
+            ("PARVIS_PORT_6081_TCP", "tcp://10.0.0.1:6081"),
+            ("HOME", "/root"),
+        ],
     );
     assert_eq!(
         mistakes,
@@ -192,6 +200,9 @@ fn unknown_names_suggest_the_nearest_known_one() {
             "parvis.toml:6: listen.grace: unknown key; did you mean store.grace?",
             "parvis.toml:7: listen.wxyz: unknown key",
             "parvis.toml:8: [esii]: unknown section; did you mean [esi]?",
+            "PARVIS_LISTEN_HEAD_MAX: listen.head_max: unknown variable; \
+             did you mean PARVIS__LISTEN__HEAD_MAX?",
+            "PARVIS_STORE__GRACE: store.grace: unknown variable; did you mean PARVIS__STORE__GRACE?",
             "PARVIS__STORE: store: is a section; its keys are to be set, one by one",
             "PARVIS__STORE__MEMROY: store.memroy: unknown variable; \
              did you mean PARVIS__STORE__MEMORY?",
