@@ -429,29 +429,6 @@ fn who_cleans_goes_on_but_not_past_the_clean_of_another() {
     assert!(!cache.exists("zc:k:a"), "it was not kept, so nothing is added to it");
 }
 
-#[test]
-fn a_value_whose_tags_come_later_is_kept_once_they_name_it_in_one_turn() {
-    let mut cache = Cache::new();
-    let mut session = Session::new(1);
-    cache.say(&mut session, "GET x");
-    cache.clean("0 keys cache:tags:abc_X");
-    cache.say(&mut session, "SETEX abc_:a 60 v");
-    assert!(!cache.exists("abc_:a"), "nobody knows which tags it has");
-    assert_eq!(cache.say(&mut session, "GET abc_:a"), "v", "but for itself");
-    cache.say(&mut session, "SETEX abc_:b 60 v; SADD cache:tags:abc_Y b");
-    assert!(cache.exists("abc_:b"));
-    cache.say(
-        &mut session,
-        "MULTI; SETEX abc_:c 60 v; SADD cache:tags:abc_Y c; SADD cache:tags:abc_X c; EXEC",
-    );
-    assert!(!cache.exists("abc_:c"));
-    // A clean between the value and its tags takes it.
-    let mut other = Session::new(2);
-    cache.say(&mut other, "SETEX abc_:d 60 v");
-    cache.clean("0 keys cache:tags:abc_Z");
-    assert!(!cache.exists("abc_:d"));
-}
-
 /// As `Cm_Cache_Backend_Redis` saves and `Zend_Cache_Core` looks whether it did: each line is a turn. Was the value
 /// taken out again?
 fn save_and_look(cache: &mut Cache, session: &mut Session, id: &str, data: &str) -> bool {

@@ -42,6 +42,8 @@ mod magento_tests;
 #[cfg(test)]
 mod many;
 mod named;
+#[cfg(test)]
+mod naming_tests;
 mod own;
 mod session;
 #[cfg(test)]

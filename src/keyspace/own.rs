@@ -48,6 +48,9 @@ struct Known {
     fresh: VecDeque<(Name, bool)>,
     /// A tag named something in this turn.
     names: bool,
+    /// Of what it did before it began anew in this turn: values that tags have named, and those that none has.
+    settled: Vec<Name>,
+    unnamed: Vec<(usize, Box<[u8]>)>,
 }
 
 /// A client as a writer.
@@ -93,11 +96,18 @@ impl Own {
         self.heard_ms = Some(now_ms);
     }
 
-    /// From here on it knows what was cleaned before.
+    /// From here on it knows what was cleaned before. No more tags come for what it wrote up to here.
     pub fn begin(&mut self, last: u64) {
+        if let Some(known) = self.known.as_deref_mut() {
+            known.names = false;
+        }
+        let (settled, unnamed) = (self.take_settled(), self.take_unnamed());
         self.mark = last;
         (self.written, self.missed, self.known) = (None, None, None);
         self.looks = Looks::default();
+        if !settled.is_empty() || !unnamed.is_empty() {
+            self.known = Some(Box::new(Known { settled, unnamed, ..Known::default() }));
+        }
     }
 
     pub fn mark(&self) -> u64 {
@@ -250,15 +260,21 @@ impl Own {
         self.known.as_deref().is_some_and(awaits)
     }
 
+    /// Is there anything to be settled at the end of a turn?
+    pub fn has_to_settle(&self) -> bool {
+        let has = |known: &Known| !known.settled.is_empty() || !known.unnamed.is_empty();
+        self.awaits_names() || self.known.as_deref().is_some_and(has)
+    }
+
     /// Values that tags have named, once no more come.
     pub fn take_settled(&mut self) -> Vec<Name> {
         let Some(known) = self.known.as_deref_mut() else { return Vec::new() };
-        if std::mem::take(&mut known.names) {
-            return Vec::new();
+        let mut settled = std::mem::take(&mut known.settled);
+        if !std::mem::take(&mut known.names) {
+            let named = known.fresh.iter().filter(|(_, is_named)| *is_named);
+            settled.extend(named.map(|(name, _)| *name));
+            known.fresh.retain(|(_, is_named)| !is_named);
         }
-        let settled = known.fresh.iter().filter(|(_, is_named)| *is_named).map(|(name, _)| *name);
-        let settled = settled.collect();
-        known.fresh.retain(|(_, is_named)| !is_named);
         settled
     }
 
@@ -284,7 +300,9 @@ impl Own {
     /// Values that no tag named in their turn.
     pub fn take_unnamed(&mut self) -> Vec<(usize, Box<[u8]>)> {
         let Some(known) = self.known.as_deref_mut() else { return Vec::new() };
-        let unnamed = std::mem::take(&mut known.doubtful).into_iter().filter(|it| !it.is_named);
-        unnamed.map(|it| (it.database, it.key)).collect()
+        let mut unnamed = std::mem::take(&mut known.unnamed);
+        let doubtful = std::mem::take(&mut known.doubtful).into_iter().filter(|it| !it.is_named);
+        unnamed.extend(doubtful.map(|it| (it.database, it.key)));
+        unnamed
     }
 }

@@ -191,10 +191,21 @@ impl Session {
 
     /// Others have their turn now.
     pub fn end_turn(&mut self, keyspace: &mut Keyspace, now_ms: i64) {
-        if self.0.own.awaits_names() {
+        if self.0.own.has_to_settle() {
             let own = &mut self.0.own;
             View { keyspace, at: 0, now_ms }.portraying(|view| guard::end_turn(view, own));
         }
+    }
+
+    /// Did it write what tags are to name, or have named just now?
+    pub fn awaits_names(&self) -> bool {
+        self.0.own.awaits_names()
+    }
+
+    /// It has gone, and says nothing more: no more tags come for what it wrote.
+    pub fn end(&mut self, keyspace: &mut Keyspace, now_ms: i64) {
+        self.0.own.begin(keyspace.last_clean());
+        self.end_turn(keyspace, now_ms);
     }
 
     /// It had to wait until then.

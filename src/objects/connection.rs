@@ -99,6 +99,7 @@ impl Objects {
                     tracing::debug!(%error, "a client of the object cache could not be passed on");
                 }
             }
+            End::Gone if client.read.is_empty() => self.end(&mut client.session),
             End::Gone | End::Told => {}
         }
         let _ = timeout(self.write_timeout, stream.shutdown()).await;

@@ -263,6 +263,13 @@ impl Objects {
         session.end_turn(&mut keyspace, now_ms);
         Some((done, after, keyspace.take_cleans()))
     }
+
+    /// A client has gone, and had said all that it began to say.
+    fn end(&self, session: &mut Session) {
+        if session.awaits_names() {
+            session.end(&mut self.keyspace.lock(), self.now_ms());
+        }
+    }
 }
 
 /// How the settings want the databases to be kept coherent with those of other nodes.

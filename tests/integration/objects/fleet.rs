@@ -26,7 +26,7 @@ impl Node {
         Self { parvis: node.with("objects.listen", &socket).start(), directory }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.directory.path().join("objects.sock")
     }
 
@@ -53,8 +53,19 @@ impl Node {
 }
 
 pub(super) fn fleet<const N: usize>(shop: &Shop, redis: &Redis) -> [Node; N] {
+    fleet_with(shop, redis, &[])
+}
+
+pub(super) fn fleet_with<const N: usize>(
+    shop: &Shop,
+    redis: &Redis,
+    settings: &[(&str, &str)],
+) -> [Node; N] {
     std::array::from_fn(|at| {
-        let node = shop.node(&format!("web-{}", at + 1), &redis.url());
+        let mut node = shop.node(&format!("web-{}", at + 1), &redis.url());
+        for (key, value) in settings {
+            node = node.with(key, value);
+        }
         let node = Node::start(node.with("purge.echo", "\"300ms\""));
         wait_until_current(&node.parvis);
         // What was missed before the log was found is cleaned once more.

@@ -15,6 +15,7 @@ mod scripts_magento;
 mod shown;
 mod snapshot;
 mod snapshot_in_fleet;
+mod symfony;
 
 use std::collections::BTreeMap;
 use std::io::Write;
