@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::clock::Clock;
 use crate::lifecycle::handover;
@@ -159,11 +160,23 @@ fn dispatch(
 fn print_usage(help_or_error: &clap::Error, terminal: &mut Terminal<'_>) -> ExitCode {
     if help_or_error.use_stderr() {
         terminal.complain(help_or_error.render().to_string().trim_end());
+        if let Some(file) = file_without_option(help_or_error) {
+            terminal.complain(format!("\ntip: a configuration is given as --config {file}"));
+        }
         ExitCode::from(MISUSED)
     } else {
         terminal.say(&help_or_error.render().to_string());
         ExitCode::SUCCESS
     }
+}
+
+/// The argument that nobody expected, where it looks like a configuration.
+fn file_without_option(error: &clap::Error) -> Option<&str> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let is_toml = Path::new(argument).extension().is_some_and(|ending| ending == "toml");
+    (is_toml && !argument.starts_with('-')).then_some(argument)
 }
 
 /// Settings that fit this machine, and whose rules compile.

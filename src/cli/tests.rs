@@ -86,6 +86,8 @@ fn help_and_version_are_no_errors_and_bad_usage_is_2() {
     let nothing = parvis(&[], &[]);
     assert!(nothing.is(2) && nothing.error.contains("Usage:"));
     assert!(parvis(&["purge"], &[]).is(2));
+    let bare = parvis(&["check", "/etc/parvis.toml"], &[]);
+    assert!(bare.is(2) && bare.error.contains("tip: a configuration is given as --config /etc/"));
 }
 
 #[test]
