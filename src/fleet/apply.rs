@@ -114,7 +114,7 @@ impl Applier {
     /// Remembers a clean of keys for its echo. A flush has none: nothing that Magento commits is told by one,
     /// and a cache that fills would be emptied once more when PHP has most to do.
     fn note_clean(&self, clean: &Clean) {
-        if self.values.is_some() && matches!(clean, Clean::Keys { .. }) {
+        if self.values.is_some() && matches!(clean, Clean::Keys { .. } | Clean::Common { .. }) {
             let order = Order::Objects(clean.clone());
             self.note_echo(|echoes, now| echoes.note(&order, now));
         }

@@ -47,6 +47,8 @@ struct Group {
     due: Moment,
     /// Keys of the object cache, by their database.
     keys: BTreeMap<u32, BTreeSet<Bytes>>,
+    /// Sets of tags, for what they have in common.
+    common: BTreeSet<(u32, Vec<Bytes>)>,
     keys_count: usize,
     /// There was no room for them, or nobody knows which: all databases instead.
     all_values: bool,
@@ -87,15 +89,18 @@ impl Echoes {
     fn add(&mut self, at: usize, order: &Order) {
         let Some(group) = self.groups.get_mut(at) else { return };
         match order {
-            Order::Objects(Clean::Keys { database, keys }) => {
-                self.keys_count += group.add_keys(*database, keys);
+            Order::Objects(clean) => {
+                self.keys_count += match clean {
+                    Clean::Keys { database, keys } => group.add_keys(*database, keys),
+                    Clean::Common { database, sets } => group.add_common(*database, sets),
+                    Clean::Everything | Clean::Database(_) => {
+                        self.keys_count -= group.take_all_values();
+                        return;
+                    }
+                };
                 if self.keys_count > self.max {
                     self.keys_count -= group.take_all_values();
                 }
-                return;
-            }
-            Order::Objects(_) => {
-                self.keys_count -= group.take_all_values();
                 return;
             }
             // Cleans were missed with the purges.
@@ -190,11 +195,17 @@ impl Echoes {
     }
 }
 
+/// How often a key counts.
+fn count_of(key: &Bytes) -> usize {
+    1 + key.len() / LONG_KEY_BYTES
+}
+
 impl Group {
     fn new(due: Moment) -> Self {
         Self {
             due,
             keys: BTreeMap::new(),
+            common: BTreeSet::new(),
             keys_count: 0,
             all_values: false,
             hard: BTreeSet::new(),
@@ -211,7 +222,17 @@ impl Group {
         }
         let own = self.keys.entry(database).or_default();
         let new = keys.iter().filter(|key| own.insert((*key).clone()));
-        let added = new.map(|key| 1 + key.len() / LONG_KEY_BYTES).sum();
+        let added = new.map(count_of).sum();
+        self.keys_count += added;
+        added
+    }
+
+    /// Likewise.
+    fn add_common(&mut self, database: u32, sets: &[Bytes]) -> usize {
+        if self.all_values || !self.common.insert((database, sets.to_vec())) {
+            return 0;
+        }
+        let added = sets.iter().map(count_of).sum();
         self.keys_count += added;
         added
     }
@@ -220,6 +241,7 @@ impl Group {
     fn take_all_values(&mut self) -> usize {
         self.all_values = true;
         self.keys.clear();
+        self.common.clear();
         std::mem::take(&mut self.keys_count)
     }
 
@@ -229,6 +251,9 @@ impl Group {
         for (&database, keys) in &self.keys {
             let keys = keys.iter().cloned().collect();
             orders.extend(Order::of_clean(Clean::Keys { database, keys }));
+        }
+        for (database, sets) in self.common.iter().cloned() {
+            orders.extend(Order::of_clean(Clean::Common { database, sets }));
         }
         orders
     }
@@ -365,6 +390,27 @@ mod tests {
         assert_eq!(echoes.of(&["zc:k:a".into()], b"", at(100)), Due::Nothing);
         echoes.done(at(2_100));
         assert_eq!((echoes.count, echoes.keys_count), (0, 0));
+    }
+
+    #[test]
+    fn a_clean_of_what_sets_have_in_common_is_done_again_once_and_counts() {
+        let mut echoes = Echoes::new(Duration::from_secs(2), 4);
+        let common = |sets: &[&str]| {
+            let sets = sets.iter().map(|set| Bytes::from((*set).to_owned())).collect();
+            Order::Objects(Clean::Common { database: 0, sets })
+        };
+        echoes.note(&common(&["A", "S"]), at(0));
+        echoes.note(&common(&["A", "S"]), at(0));
+        echoes.note(&common(&["B", "S"]), at(0));
+        let want = ["1 hard objects 0 common A,S", "1 hard objects 0 common B,S"];
+        assert_eq!(
+            (texts(&echoes.due(at(2_100))), echoes.keys_count),
+            (want.map(str::to_owned).into(), 4)
+        );
+        echoes.note(&common(&["C", "S"]), at(0));
+        assert_eq!(texts(&echoes.due(at(2_100))), ["1 hard objects all flush"]);
+        echoes.done(at(2_100));
+        assert_eq!(echoes.keys_count, 0);
     }
 
     #[test]

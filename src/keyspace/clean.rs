@@ -1,7 +1,7 @@
 //! What was cleaned, as a value that other nodes can do, too.
 //!
-//! Its text is one line that people read: `all flush`, `0 flush`, `0 keys zc:ti:ABC,zc:k:x`. Bytes that do
-//! not print, spaces, commas and `%` are `%XX`; a key without a byte is a lone `%`.
+//! Its text is one line that people read: `all flush`, `0 flush`, `0 keys zc:ti:ABC,zc:k:x`,
+//! `0 common zc:ti:ABC,zc:ti:D`. Bytes that do not print, spaces, commas and `%` are `%XX`; a key without a byte is a lone `%`.
 
 use std::str;
 
@@ -23,6 +23,13 @@ pub enum Clean {
         /// Their names.
         keys: Vec<Bytes>,
     },
+    /// What the sets of all these tags name.
+    Common {
+        /// In which database.
+        database: u32,
+        /// The sets, one or more.
+        sets: Vec<Bytes>,
+    },
 }
 
 /// What stands for something else within a key.
@@ -36,19 +43,8 @@ impl Clean {
         match self {
             Self::Everything => b"all flush".to_vec(),
             Self::Database(database) => format!("{database} flush").into_bytes(),
-            Self::Keys { database, keys } => {
-                let mut text = format!("{database} keys").into_bytes();
-                for (at, key) in keys.iter().enumerate() {
-                    text.push(if at == 0 { b' ' } else { b',' });
-                    if key.is_empty() {
-                        text.extend_from_slice(EMPTY);
-                    }
-                    for part in percent_encode(key, ESCAPED) {
-                        text.extend_from_slice(part.as_bytes());
-                    }
-                }
-                text
-            }
+            Self::Keys { database, keys } => list(&format!("{database} keys"), keys),
+            Self::Common { database, sets } => list(&format!("{database} common"), sets),
         }
     }
 
@@ -64,10 +60,8 @@ impl Clean {
         match (what, keys) {
             (b"flush", None) => Some(Self::Database(database)),
             (b"keys", None) => Some(Self::Keys { database, keys: Vec::new() }),
-            (b"keys", Some(keys)) => {
-                let keys = keys.split(|byte| *byte == b',').map(key).collect::<Option<_>>()?;
-                Some(Self::Keys { database, keys })
-            }
+            (b"keys", Some(keys)) => Some(Self::Keys { database, keys: listed(keys)? }),
+            (b"common", Some(sets)) => Some(Self::Common { database, sets: listed(sets)? }),
             _ => None,
         }
     }
@@ -75,7 +69,9 @@ impl Clean {
     /// Bytes of its text, roughly.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Keys { keys, .. } => keys.iter().map(text_bytes).sum(),
+            Self::Keys { keys: names, .. } | Self::Common { sets: names, .. } => {
+                names.iter().map(text_bytes).sum()
+            }
             Self::Everything | Self::Database(_) => "all flush".len(),
         }
     }
@@ -97,6 +93,24 @@ impl Clean {
         }
         cleans
     }
+}
+
+fn list(before: &str, keys: &[Bytes]) -> Vec<u8> {
+    let mut text = before.as_bytes().to_vec();
+    for (at, key) in keys.iter().enumerate() {
+        text.push(if at == 0 { b' ' } else { b',' });
+        if key.is_empty() {
+            text.extend_from_slice(EMPTY);
+        }
+        for part in percent_encode(key, ESCAPED) {
+            text.extend_from_slice(part.as_bytes());
+        }
+    }
+    text
+}
+
+fn listed(text: &[u8]) -> Option<Vec<Bytes>> {
+    text.split(|byte| *byte == b',').map(key).collect()
 }
 
 /// Bytes of a key as text, with what is between two.
@@ -157,6 +171,9 @@ mod tests {
             "+1 flush",
             "4294967296 flush",
             "0 clean",
+            "0 common",
+            "0 common ",
+            "all common a",
             "0 keys ",
             "0 keys a,",
             "0 keys ,a",
@@ -194,13 +211,18 @@ mod tests {
             database in any::<u32>(),
             keys in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 0..6),
         ) {
-            let clean = Clean::Keys { database, keys: keys.into_iter().map(Bytes::from).collect() };
+            let keys: Vec<Bytes> = keys.into_iter().map(Bytes::from).collect();
+            if !keys.is_empty() {
+                let clean = Clean::Common { database, sets: keys.clone() };
+                prop_assert_eq!(Clean::decode(&clean.encode()), Some(clean));
+            }
+            let clean = Clean::Keys { database, keys };
             prop_assert_eq!(Clean::decode(&clean.encode()), Some(clean));
         }
 
         #[test]
         fn what_is_read_is_written_as_the_same_bytes(
-            text in "(0|7|all|01)( )(keys|flush)( [%ab,0-9A-F]{0,12})?",
+            text in "(0|7|all|01)( )(keys|common|flush)( [%ab,0-9A-F]{0,12})?",
         ) {
             if let Some(clean) = Clean::decode(text.as_bytes()) {
                 let again = clean.encode();

@@ -7,7 +7,7 @@ use super::clean::Clean;
 use super::fence::Fence;
 use super::garbage::AT_ONCE_MAX_KEYS;
 use super::layout::TagSets;
-use super::looks::{self, Covered, Look};
+use super::looks::{self, By, Covered, Look};
 use super::named;
 use super::own::Own;
 use super::view::View;
@@ -135,6 +135,12 @@ impl Keyspace {
                     with(view, |coherence, view| coherence.clean_keys(view, keys));
                 });
             }
+            Clean::Common { database, sets } => {
+                let Some(at) = at(*database) else { return };
+                View { keyspace: self, at, now_ms }.portraying(|view| {
+                    with(view, |coherence, view| coherence.clean_common(view, sets));
+                });
+            }
         }
     }
 
@@ -225,6 +231,44 @@ impl Coherence {
         }
     }
 
+    /// Another node has cleaned what all of these sets name. Where one is no tag's by the settings of this node, the
+    /// others stand for it.
+    fn clean_common(&mut self, view: &mut View<'_>, sets: &[Bytes]) {
+        self.begin();
+        let sets = sets.iter().filter(|set| self.rules.is_tag(set) && !self.rules.is_private(set));
+        let sets: Vec<&[u8]> = sets.map(|set| &**set).collect();
+        let entries = &view.keyspace.databases[view.at].entries;
+        let common = named::common(entries, &self.rules.tag_sets, &sets);
+        let young = self.fence_common(view, &sets);
+        for set in &sets {
+            self.take_out(view, set, &common);
+        }
+        self.remove_all(view, &common);
+        self.remove_all(view, &young);
+    }
+
+    /// Takes keys out of a tag's set.
+    fn take_out(&self, view: &mut View<'_>, set: &[u8], keys: &[Vec<u8>]) {
+        if !matches!(view.set(set), Ok(Some(_))) {
+            return;
+        }
+        let values = keys.iter().flat_map(|key| {
+            self.rules
+                .tag_sets
+                .iter()
+                .filter(|pair| pair.is_set(set))
+                .filter_map(|pair| pair.of_value(key))
+        });
+        // It is a set, so that there is no error.
+        let _ = view.change_set(set, |members| {
+            let before = members.len();
+            for value in values {
+                members.remove(value.name);
+            }
+            (members.len() < before, ())
+        });
+    }
+
     /// Removes what a tag's set names here, and the set.
     fn clean_tag(&self, view: &mut View<'_>, set: &[u8]) {
         let entries = &view.keyspace.databases[view.at].entries;
@@ -265,27 +309,62 @@ impl Coherence {
         self.young.with_tags(entries, &self.rules.tag_sets, (view.at, sets), view.now_ms)
     }
 
-    /// Tells that keys of a database were cleaned.
-    fn tell_keys<'k>(&mut self, database: usize, keys: impl Iterator<Item = &'k [u8]>) {
-        let Ok(database) = u32::try_from(database) else { return };
+    /// Remembers that what all of these sets name was cleaned, of which the smallest stands for it. What was written a
+    /// moment ago and may have all of the tags.
+    fn fence_common(&mut self, view: &View<'_>, sets: &[&[u8]]) -> Vec<Vec<u8>> {
+        let entries = &view.database_ref().entries;
+        let Some(smallest) = named::smallest(entries, sets) else { return Vec::new() };
+        self.fence.tag(self.fence.name(view.at, smallest));
+        if !self.rules.is_fenced {
+            return Vec::new();
+        }
+        self.young.with_all_tags(entries, &self.rules.tag_sets, (view.at, sets), view.now_ms)
+    }
+
+    /// Is it told already that a database was cleaned?
+    fn is_told_whole(&self, database: u32) -> bool {
         let covers =
             |told: &Clean| *told == Clean::Everything || *told == Clean::Database(database);
-        if self.told.iter().any(covers) {
-            return;
+        self.told.iter().any(covers)
+    }
+
+    /// Tells what sets of a database have in common.
+    fn tell_common(&mut self, database: usize, sets: &[&[u8]]) {
+        let Ok(database) = u32::try_from(database) else { return };
+        let mut sets: Vec<Bytes> = sets.iter().map(|set| Bytes::copy_from_slice(set)).collect();
+        sets.sort();
+        sets.dedup();
+        let clean = Clean::Common { database, sets };
+        if !self.is_told_whole(database) && !self.told.contains(&clean) {
+            self.tell(database, clean);
         }
-        let keys = keys.map(Bytes::copy_from_slice).collect();
-        for clean in Clean::of_keys(database, keys, TOLD_AT_ONCE_MAX_BYTES) {
-            self.told_bytes = self.told_bytes.saturating_add(clean.bytes());
-            self.told.push(clean);
-        }
+    }
+
+    fn tell(&mut self, database: u32, clean: Clean) {
+        self.told_bytes = self.told_bytes.saturating_add(clean.bytes());
+        self.told.push(clean);
         if self.told_bytes > self.rules.told_max_bytes {
             self.tell_database(database);
         }
     }
 
+    /// Tells that keys of a database were cleaned.
+    fn tell_keys<'k>(&mut self, database: usize, keys: impl Iterator<Item = &'k [u8]>) {
+        let Ok(database) = u32::try_from(database) else { return };
+        if self.is_told_whole(database) {
+            return;
+        }
+        let keys = keys.map(Bytes::copy_from_slice).collect();
+        for clean in Clean::of_keys(database, keys, TOLD_AT_ONCE_MAX_BYTES) {
+            self.tell(database, clean);
+        }
+    }
+
     fn tell_database(&mut self, database: u32) {
         let is_covered = |told: &Clean| match told {
-            Clean::Keys { database: own, .. } | Clean::Database(own) => *own == database,
+            Clean::Keys { database: own, .. }
+            | Clean::Common { database: own, .. }
+            | Clean::Database(own) => *own == database,
             Clean::Everything => false,
         };
         self.told.retain(|told| !is_covered(told));
@@ -310,11 +389,11 @@ impl Coherence {
                 || own.looks.is_collecting() && !entries.contains(set)
         };
         let tags: Vec<&[u8]> = tags.into_iter().filter(|set| !is_garbage(set)).collect();
-        let Covered { left: plain, fenced, told } =
+        let Covered { left: plain, by } =
             own.looks.cover((entries, layout), at, plain, self.copies);
         let mut left: Vec<Vec<u8>> =
             tags.iter().flat_map(|set| named::values(entries, layout, set)).collect();
-        if tags.is_empty() && plain.is_empty() && fenced.is_empty() {
+        if tags.is_empty() && plain.is_empty() && by.is_empty() {
             return left;
         }
         let number = self.begin();
@@ -323,13 +402,38 @@ impl Coherence {
             own.forgive(&self.fence, at, name, number);
             self.fence.key(name);
         }
-        let sets: Vec<&[u8]> = fenced.iter().map(|set| &**set).chain(tags.clone()).collect();
+        let (common, each): (Vec<By>, Vec<By>) = by.into_iter().partition(|by| by.are_common);
+        let of_each = |is_told: bool| {
+            let those = each.iter().filter(move |by| is_told || !by.is_told);
+            those.flat_map(|by| by.sets.iter().map(|set| &**set))
+        };
+        let sets: Vec<&[u8]> = of_each(true).chain(tags.clone()).collect();
         for set in &sets {
             own.forgive(&self.fence, at, self.fence.name(at, set), number);
         }
         left.extend(self.fence_tags(view, &sets));
-        self.tell_keys(at, told.iter().map(|set| &**set).chain(tags).chain(plain));
+        for By { sets, is_told, .. } in &common {
+            let sets: Vec<&[u8]> = sets.iter().map(|set| &**set).collect();
+            left.extend(self.forgive_common(view, own, &sets, number));
+            if !is_told {
+                self.tell_common(at, &sets);
+            }
+        }
+        self.tell_keys(at, of_each(false).chain(tags).chain(plain));
         left
+    }
+
+    fn forgive_common(
+        &mut self,
+        view: &View<'_>,
+        own: &mut Own,
+        sets: &[&[u8]],
+        number: u64,
+    ) -> Vec<Vec<u8>> {
+        if let Some(smallest) = named::smallest(&view.database_ref().entries, sets) {
+            own.forgive(&self.fence, view.at, self.fence.name(view.at, smallest), number);
+        }
+        self.fence_common(view, sets)
     }
 
     /// A client empties databases.
@@ -373,6 +477,14 @@ impl Coherence {
         self.fence_tags(view, sets)
     }
 
+    /// A client cleans what all of these tags' sets name, but what was written a moment ago and may have all of the
+    /// tags is given.
+    fn cleans_common(&mut self, view: &View<'_>, own: &mut Own, sets: &[&[u8]]) -> Vec<Vec<u8>> {
+        let number = self.begin();
+        self.tell_common(view.at, sets);
+        self.forgive_common(view, own, sets, number)
+    }
+
     /// A client looks at sets of tags before it deletes what they name. Where nothing is named here, nothing
     /// will be deleted, so that this is the clean; so it is where it asks for those of several tags, which
     /// nobody does but to delete them.
@@ -384,30 +496,35 @@ impl Coherence {
         how: Look,
         finds: bool,
     ) {
-        let entries = &view.keyspace.databases[view.at].entries;
-        let named = match how {
-            Look::Intersection => named::smallest(entries, sets).into_iter().collect(),
-            Look::Union | Look::Members => sets.to_vec(),
-        };
         // What is written from here on will not be among what is deleted, and what the other nodes have may
         // be named by none of it.
-        if !finds {
-            self.cleans_tags(view, own, &named);
-            return;
-        }
-        if how != Look::Members {
-            let gone = self.cleans(view, own, &named);
-            let gone: Vec<&[u8]> = gone.iter().map(Vec::as_slice).collect();
-            let entries = &view.keyspace.databases[view.at].entries;
-            // What it found it deletes by itself.
-            let gone = looks::unnamed(entries, &self.rules.tag_sets, (sets, how), gone);
-            let gone: Vec<Vec<u8>> = gone.into_iter().map(<[u8]>::to_vec).collect();
+        if !finds || how != Look::Members {
+            let gone = match how {
+                Look::Intersection => self.cleans_common(view, own, sets),
+                Look::Union | Look::Members => self.cleans(view, own, sets),
+            };
+            let gone = if finds { self.not_found(view, (sets, how), gone) } else { gone };
             self.remove_all(view, &gone);
         }
-        own.looks.look(view.at, (sets, &named), how, self.copies);
-        if how == Look::Members {
+        if finds {
+            own.looks.look(view.at, sets, how, self.copies);
+        }
+        if finds && how == Look::Members {
             self.looks_at_several(view, own);
         }
+    }
+
+    /// Of keys those which a client does not find by its look: what it finds it deletes by itself.
+    fn not_found(
+        &self,
+        view: &View<'_>,
+        look: (&[&[u8]], Look),
+        keys: Vec<Vec<u8>>,
+    ) -> Vec<Vec<u8>> {
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let entries = &view.database_ref().entries;
+        let left = looks::unnamed(entries, &self.rules.tag_sets, look, keys);
+        left.into_iter().map(<[u8]>::to_vec).collect()
     }
 
     /// Of sets that a client looks at one after another it deletes what is in all of them, as Magento does where SINTER
@@ -423,8 +540,7 @@ impl Coherence {
         {
             return;
         }
-        if let Some(smallest) = named::smallest(entries, &sets) {
-            self.cleans_in_part(view, own, &[smallest]);
-        }
+        let gone = self.cleans_common(view, own, &sets);
+        self.remove_all(view, &gone);
     }
 }

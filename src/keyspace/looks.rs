@@ -27,8 +27,6 @@ pub(super) enum Look {
 struct Looked {
     database: usize,
     sets: Vec<Box<[u8]>>,
-    /// Those that stand for what is cleaned.
-    named: Vec<Box<[u8]>>,
     how: Look,
     /// The other nodes know; so many copies were begun by then.
     told: Option<u64>,
@@ -40,10 +38,17 @@ struct Looked {
 pub(super) struct Covered<'a> {
     /// Those that no set names.
     pub left: Vec<&'a [u8]>,
-    /// The sets that stand for the others. Up to now they could be read.
-    pub fenced: Vec<Box<[u8]>>,
-    /// Of these those which the other nodes do not know of yet.
-    pub told: Vec<Box<[u8]>>,
+    /// What stands for the others. Up to now they could be read.
+    pub by: Vec<By>,
+}
+
+/// Sets that stand for what they name.
+pub(super) struct By {
+    pub sets: Vec<Box<[u8]>>,
+    /// For what all of them name, and not any.
+    pub are_common: bool,
+    /// The other nodes know of it.
+    pub is_told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,21 +70,14 @@ impl Looks {
     }
 
     /// It looked at sets of tags, which are there.
-    pub fn look(
-        &mut self,
-        database: usize,
-        (sets, named): (&[&[u8]], &[&[u8]]),
-        how: Look,
-        copies: u64,
-    ) {
+    pub fn look(&mut self, database: usize, sets: &[&[u8]], how: Look, copies: u64) {
         let told = (how != Look::Members).then_some(copies);
-        let named = named.iter().map(|set| Box::from(*set)).collect();
         let sets = sets.iter().map(|set| Box::from(*set)).collect();
         let known = self.known();
         if known.looks.len() == LOOKS_MAX {
             known.looks.pop_front();
         }
-        known.looks.push_back(Looked { database, sets, named, how, told, is_used: false });
+        known.looks.push_back(Looked { database, sets, how, told, is_used: false });
         known.row = if how == Look::Members { (known.row + 1).min(LOOKS_MAX) } else { 0 };
     }
 
@@ -123,7 +121,7 @@ impl Looks {
         keys: Vec<&'a [u8]>,
         copies: u64,
     ) -> Covered<'a> {
-        let mut covered = Covered { left: keys, fenced: Vec::new(), told: Vec::new() };
+        let mut covered = Covered { left: keys, by: Vec::new() };
         let Some(known) = self.0.as_deref_mut() else { return covered };
         let mut looks: Vec<&mut Looked> =
             known.looks.iter_mut().filter(|look| look.database == database).collect();
@@ -139,10 +137,11 @@ impl Looks {
             let before = covered.left.len();
             covered.left = look.leave(entries, layout, std::mem::take(&mut covered.left));
             if covered.left.len() < before {
-                covered.fenced.extend(look.named.iter().cloned());
-                if look.told.replace(copies) != Some(copies) {
-                    covered.told.extend(look.named.iter().cloned());
-                }
+                covered.by.push(By {
+                    sets: look.sets.clone(),
+                    are_common: look.how == Look::Intersection,
+                    is_told: look.told.replace(copies) == Some(copies),
+                });
             }
         }
         covered
@@ -174,8 +173,7 @@ pub(super) fn unnamed<'a>(
     keys: Vec<&'a [u8]>,
 ) -> Vec<&'a [u8]> {
     let sets = sets.iter().map(|set| Box::from(*set)).collect();
-    Looked { database: 0, sets, named: Vec::new(), how, told: None, is_used: false }
-        .leave(entries, layout, keys)
+    Looked { database: 0, sets, how, told: None, is_used: false }.leave(entries, layout, keys)
 }
 
 impl Looked {

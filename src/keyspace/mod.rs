@@ -24,6 +24,8 @@ mod cleans_tests;
 mod coherence;
 mod command;
 mod commands;
+#[cfg(test)]
+mod common_tests;
 mod dense;
 mod dump;
 mod effects;

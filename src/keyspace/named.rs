@@ -33,6 +33,23 @@ pub(super) fn members<'a>(entries: &'a Dense<Entry>, set: &[u8]) -> Option<&'a D
     }
 }
 
+/// The keys of what all of these sets name.
+pub(super) fn common(entries: &Dense<Entry>, layout: &[TagSets], sets: &[&[u8]]) -> Vec<Vec<u8>> {
+    let Some(first) = smallest(entries, sets) else { return Vec::new() };
+    let mut keys = values(entries, layout, first);
+    keys.retain(|key| {
+        layout.iter().any(|pair| {
+            pair.of_value(key).is_some_and(|value| {
+                sets.iter().all(|set| {
+                    pair.of_set(set).is_some_and(|tag| TagSets::are_of_one(&tag, &value))
+                        && members(entries, set).is_some_and(|names| names.contains(value.name))
+                })
+            })
+        })
+    });
+    keys
+}
+
 /// The keys of what a tag's set names.
 pub(super) fn values(entries: &Dense<Entry>, layout: &[TagSets], set: &[u8]) -> Vec<Vec<u8>> {
     let mut keys = Vec::new();

@@ -86,7 +86,27 @@ impl Young {
         let cleaned: HashSet<&[u8]> = sets.iter().copied().collect();
         let those = self.row.iter().filter(|one| {
             one.database == database
-                && layout.iter().any(|pair| one.may_have(entries, pair, sets, &cleaned))
+                && layout
+                    .iter()
+                    .any(|pair| one.may_have(entries, pair, sets, |its| cleaned.contains(its)))
+        });
+        those.map(|one| one.key.clone()).collect()
+    }
+
+    /// Those of a database that may have all of the tags with these sets.
+    pub fn with_all_tags(
+        &mut self,
+        entries: &Dense<Entry>,
+        layout: &[TagSets],
+        (database, sets): (usize, &[&[u8]]),
+        now_ms: i64,
+    ) -> Vec<Vec<u8>> {
+        self.age(now_ms);
+        let those = self.row.iter().filter(|one| {
+            one.database == database
+                && layout.iter().any(|pair| {
+                    sets.iter().all(|set| one.may_have(entries, pair, &[*set], |its| its == *set))
+                })
         });
         those.map(|one| one.key.clone()).collect()
     }
@@ -118,7 +138,7 @@ impl One {
         entries: &Dense<Entry>,
         pair: &TagSets,
         sets: &[&[u8]],
-        cleaned: &HashSet<&[u8]>,
+        is_cleaned: impl Fn(&[u8]) -> bool,
     ) -> bool {
         let Some(value) = pair.of_value(&self.key) else { return false };
         let Some(entry) = entries.get(&self.key) else { return false };
@@ -126,9 +146,9 @@ impl One {
             named::members(entries, set).is_some_and(|members| members.contains(value.name))
         };
         match tags_of(entry) {
-            Some(tags) => tags
-                .split(|byte| *byte == b',')
-                .any(|tag| cleaned.contains(&*pair.set(&value, tag))),
+            Some(tags) => {
+                tags.split(|byte| *byte == b',').any(|tag| is_cleaned(&pair.set(&value, tag)))
+            }
             None => sets.iter().any(|set| {
                 pair.of_set(set).is_some_and(|tag| TagSets::are_of_one(&tag, &value))
                     && (!self.is_known || names(set))

@@ -31,6 +31,7 @@ pub(super) struct Life {
 #[derive(Debug, Default)]
 pub(super) struct Noted {
     keys: HashMap<u32, HashSet<Bytes>>,
+    common: HashSet<(u32, Vec<Bytes>)>,
     flushed: BTreeSet<u32>,
     is_everything: bool,
     bytes: usize,
@@ -48,18 +49,26 @@ impl Noted {
                     self.bytes += key.len() + NOTED_NAME_BYTES;
                 }
             }
+            Clean::Common { database, sets } => {
+                if self.common.insert((*database, sets.clone())) {
+                    let bytes = sets.iter().map(|set| set.len() + NOTED_NAME_BYTES);
+                    self.bytes += bytes.sum::<usize>();
+                }
+            }
         }
         self.bytes <= NOTED_MAX_BYTES
     }
 
     pub fn take(&mut self) -> Vec<Clean> {
-        let Self { keys, flushed, is_everything, .. } = std::mem::take(self);
+        let Self { keys, common, flushed, is_everything, .. } = std::mem::take(self);
+        let common = common.into_iter().map(|(database, sets)| Clean::Common { database, sets });
         let keys = keys.into_iter().map(|(database, keys)| {
             let keys = keys.into_iter().collect();
             Clean::Keys { database, keys }
         });
         let everything = is_everything.then_some(Clean::Everything).into_iter();
-        everything.chain(flushed.into_iter().map(Clean::Database)).chain(keys).collect()
+        let flushed = flushed.into_iter().map(Clean::Database);
+        everything.chain(flushed).chain(keys).chain(common).collect()
     }
 }
 

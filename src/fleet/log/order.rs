@@ -69,6 +69,15 @@ impl Order {
                     Clean::of_keys(database, own(&keys), KEYS_MAX_BYTES)
                 }
             }
+            Clean::Common { database, sets } => {
+                if sets.iter().map(Bytes::len).sum::<usize>() <= KEYS_MAX_BYTES / 3 {
+                    vec![Clean::Common { database, sets: own(&sets) }]
+                } else {
+                    // One of the tags has all of it, and more.
+                    let keys = sets.into_iter().take(1).collect();
+                    return Self::of_clean(Clean::Keys { database, keys });
+                }
+            }
             flush => vec![flush],
         };
         cleans.into_iter().map(Self::Objects).collect()
@@ -237,6 +246,8 @@ mod tests {
         let other = Order::Objects(Clean::Keys { database: 1, keys: vec!["a".into()] });
         assert!(!order.take_in(&other) && !order.take_in(&Order::Soften));
         assert!(!order.take_in(&Order::Objects(Clean::Database(0))));
+        let sets = vec!["a".into(), "b".into()];
+        assert!(!order.take_in(&Order::Objects(Clean::Common { database: 0, sets })));
         let mut taken = 0;
         while order.take_in(&keys(&[&format!("\n{taken:0>100}")])) {
             taken += 1;
@@ -254,6 +265,17 @@ mod tests {
         let long = Order::of_clean(Clean::Keys { database: 0, keys: long });
         assert_eq!(long.iter().map(text_of).collect::<Vec<_>>(), ["1 hard objects 0 flush"]);
         assert!(Order::of_clean(Clean::Keys { database: 0, keys: Vec::new() }).is_empty());
+    }
+
+    #[test]
+    fn a_clean_of_what_sets_have_in_common_is_one_entry_and_of_too_many_that_of_one_of_them() {
+        let common = |number: usize| {
+            let sets = (0..number).map(|at| format!("zc:ti:{at:0>90}").into()).collect();
+            Order::of_clean(Clean::Common { database: 3, sets })
+        };
+        assert_eq!(text_of(&common(2)[0]).split(' ').nth(4), Some("common"));
+        let many = common(1_000).iter().map(text_of).collect::<Vec<_>>();
+        assert_eq!(many, [format!("1 hard objects 3 keys zc:ti:{:0>90}", 0)]);
     }
 
     proptest! {

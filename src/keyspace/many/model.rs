@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use super::super::dense::{Dense, Heap};
 use super::super::value::{Entry, Value};
 use super::super::{Clean, Keyspace};
@@ -232,15 +234,32 @@ impl Model {
 
     /// Does what another node has cleaned.
     pub fn clean(&mut self, clean: &Clean) {
-        let Clean::Keys { keys, .. } = clean else {
-            *self = Self::default();
-            return;
+        let keys = match clean {
+            Clean::Keys { keys, .. } => keys,
+            Clean::Common { sets, .. } => return self.clean_common(sets),
+            Clean::Everything | Clean::Database(_) => {
+                *self = Self::default();
+                return;
+            }
         };
         for key in keys.iter().map(|key| String::from_utf8_lossy(key)) {
             if Layout::of_set(&key).is_some() {
                 self.clean_tag(&key, true);
             } else {
                 self.values.remove(&*key);
+            }
+        }
+    }
+
+    fn clean_common(&mut self, sets: &[Bytes]) {
+        let sets: Vec<String> =
+            sets.iter().map(|set| String::from_utf8_lossy(set).into_owned()).collect();
+        let Some((layout, _)) = Layout::of_set(&sets[0]) else { return };
+        let ids = self.ids(&sets, true);
+        self.remove(layout, ids.iter());
+        for set in &sets {
+            for id in &ids {
+                self.take_out(set, id);
             }
         }
     }

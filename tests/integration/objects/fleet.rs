@@ -119,6 +119,38 @@ fn a_clean_of_what_a_node_does_not_have_itself_reaches_those_that_do() {
     wait_until("web-2", PATIENCE, || !nodes[1].has("b"));
 }
 
+/// As a server does that has the admin alone.
+#[test]
+fn a_clean_within_a_scope_by_a_node_with_little_of_it_leaves_the_scope_on_the_others() {
+    let (shop, redis) = (Shop::open(), Redis::start());
+    let nodes: [Node; 2] = fleet(&shop, &redis);
+    let save = |node: &Node, id: &str, tags: &str| {
+        let mut php = node.connect();
+        php.say(&format!("HMSET zc:k:{id} d data t {tags} m 1 i 0"));
+        for tag in tags.split(',') {
+            php.say(&format!("SADD zc:ti:{tag} {id}"));
+        }
+    };
+    save(&nodes[0], "block", "BLOCK_HTML");
+    for id in ["p1", "p2", "p3"] {
+        save(&nodes[0], id, "CAT_P_1");
+    }
+    save(&nodes[1], "both", "BLOCK_HTML,CAT_P_1");
+    for id in ["b1", "b2", "b3"] {
+        save(&nodes[1], id, "BLOCK_HTML");
+    }
+    save(&nodes[1], "product", "CAT_P_1");
+    let echoed = nodes[0].figure("cleans_echoed_total");
+    nodes[0].connect().say("SINTER zc:ti:CAT_P_1 zc:ti:BLOCK_HTML");
+    wait_until("web-2", PATIENCE, || !nodes[1].has("both"));
+    wait_until("its own echo", PATIENCE, || nodes[0].figure("cleans_echoed_total") > echoed);
+    assert!(["b1", "b2", "b3", "product"].iter().all(|id| nodes[1].has(id)));
+    assert!(["block", "p1", "p2", "p3"].iter().all(|id| nodes[0].has(id)));
+    let orders = redis.orders();
+    let told = "1 hard objects 0 common zc:ti:BLOCK_HTML,zc:ti:CAT_P_1";
+    assert!(orders.iter().any(|order| order == told), "{orders:?}");
+}
+
 #[test]
 fn cleans_wait_in_the_journal_between_the_purges_while_redis_is_away() {
     let (shop, mut redis) = (Shop::open(), Redis::start());
