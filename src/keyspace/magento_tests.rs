@@ -8,6 +8,7 @@ const CLEAN_OF_249: &str = "9a421fa1aee8672289d0afa662be6f9c2fbe6e40";
 const CLEAN_SCOPE: &str = "447708840ed150d0e8ea735c9a4d4fd33c5c8165";
 const NAME: &str = "95bbb2ec0b24a459d03267f7c68333bf85bcd4e9";
 const FORGET: &str = "24db9536a772654e5e7be093101476d0fff83d05";
+const FORGET_DELETED: &str = "1f5f19c9994c8577e22e0a69ae0565f6c58c6922";
 const UNLOCK: &str = "d02e481a9c91ceec59c5822a58a49d5d5d7ac80b";
 const EMPTY: &str = "2842452a6dc48198721c180402d465eb568ace07";
 
@@ -63,6 +64,63 @@ fn who_forgets_what_is_gone_or_lets_a_lock_go_cleans_nothing() {
     assert!(cache.exists("cache:regen_lock:abc_a"));
     assert_eq!(cache.told_of(&unlock("owner")), none);
     assert!(!cache.exists("cache:regen_lock:abc_a"));
+}
+
+/// As Mage-OS does behind each clean: what it deleted is taken out of the sets of the tags that it cleaned, too.
+fn forget_deleted(tags: &[&str], ids: &[&str]) -> String {
+    let keys: Vec<_> = ids.iter().map(|id| format!("abc_:{id}")).collect();
+    let words = [&[&*tags.len().to_string()], tags, ids].concat().join(" ");
+    let number = ids.len();
+    format!(
+        "EVALSHA {FORGET_DELETED} {number} {} cache:tags:abc_ cache:id_tags:abc_ cache:all_ids {words}",
+        keys.join(" ")
+    )
+}
+
+#[test]
+fn who_forgets_what_a_clean_deleted_tells_no_more_than_that_clean() {
+    let none: [&str; 0] = [];
+    let filled = || {
+        let (mut cache, mut session) = (Cache::new(), Session::new(1));
+        save(&mut cache, &mut session, "a", "X Y");
+        save(&mut cache, &mut session, "b", "X");
+        save(&mut cache, &mut session, "c", "Z");
+        cache
+    };
+    // Of one tag, of several, and in parts, as it is done with more ids than fit one.
+    let (a, b) = (forget_deleted(&["X"], &["a"]), forget_deleted(&["X"], &["b"]));
+    let one = format!(
+        "SMEMBERS cache:tags:abc_X; UNLINK abc_:a abc_:b; {}",
+        forget_deleted(&["X"], &["a", "b"])
+    );
+    let parts = format!("SMEMBERS cache:tags:abc_X; UNLINK abc_:a; {a}; UNLINK abc_:b; {b}");
+    let several =
+        one.replace("SMEMBERS cache:tags:abc_X", "SUNION cache:tags:abc_X cache:tags:abc_W");
+    for (commands, told) in [
+        (&one, "0 keys cache:tags:abc_X"),
+        (&parts, "0 keys cache:tags:abc_X"),
+        (&several, "0 keys cache:tags:abc_X,cache:tags:abc_W"),
+    ] {
+        let mut cache = filled();
+        assert_eq!(cache.told_of(commands), [told], "{commands}");
+        let mut session = Session::new(1);
+        for gone in ["abc_:a", "cache:tags:abc_X", "cache:tags:abc_Y", "cache:id_tags:abc_a"] {
+            assert!(!cache.exists(gone), "{gone} {commands}");
+        }
+        assert_eq!(cache.say(&mut session, "SCARD cache:all_ids"), "1", "{commands}");
+    }
+    // Alone it cleans nothing, be it the last of a tag or of all: who saves such a value meanwhile has it kept.
+    let (mut cache, mut late) = (filled(), Session::new(2));
+    cache.say(&mut late, "EXISTS x");
+    cache.say(&mut Session::new(1), "EXPIREAT abc_:a 1; EXPIREAT abc_:b 1; EXPIREAT abc_:c 1");
+    cache.told();
+    assert_eq!(cache.told_of(&forget_deleted(&["Z"], &["a", "b", "c"])), none);
+    assert!(!cache.exists("cache:all_ids") && !cache.exists("cache:tags:abc_Z"));
+    save(&mut cache, &mut late, "c", "Z");
+    assert!(cache.exists("abc_:c"));
+    // What another has saved in between stays, with its tags.
+    assert_eq!(cache.told_of(&forget_deleted(&["Z"], &["c"])), none);
+    assert_eq!(cache.say(&mut late, "SCARD cache:tags:abc_Z"), "1");
 }
 
 #[test]

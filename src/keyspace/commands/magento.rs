@@ -7,7 +7,7 @@ use super::super::garbage::AT_ONCE_MAX_KEYS;
 use super::super::guard;
 use super::super::value::Set;
 use super::scan;
-use super::scripts::Words;
+use super::scripts::{self, Words};
 use crate::resp::{self, write};
 
 /// Where the tags of a value stand, and all ids, for scripts that are not told.
@@ -224,6 +224,31 @@ pub fn forget_if_gone(call: &mut Call<'_>, words: &Words<'_>) -> Done {
         forgotten += 1;
     }
     call.count(forgotten);
+    Ok(())
+}
+
+/// KEYS: values. ARGV: prefix of a tag's set, prefix of the sets that have a value's tags, the set of all ids, how many
+/// tags come next; tags; the values' ids. Those whose value is gone are taken out of these tags' sets, too, which a
+/// clean before has told: nothing is cleaned by that.
+pub fn forget_deleted(call: &mut Call<'_>, words: &Words<'_>) -> Done {
+    let number = resp::integer(words.arg(4)).and_then(|number| usize::try_from(number).ok());
+    let number = number.ok_or(Error::NOT_AN_INTEGER)?;
+    let rest = words.arguments.get(4..).unwrap_or_default();
+    let (tags, ids) = rest.split_at_checked(number).ok_or(scripts::TOO_FEW)?;
+    if ids.len() < words.keys.len() {
+        return Err(scripts::TOO_FEW);
+    }
+    let all = words.keys.iter().zip(ids);
+    let gone: Vec<&[u8]> =
+        all.filter(|(key, _)| !call.view.contains(key)).map(|(_, id)| *id).collect();
+    for id in &gone {
+        forget_tags(call, (words.arg(1), b""), &words.join(2, id), id)?;
+    }
+    for tag in tags {
+        call.step_take_out(&words.join(1, tag), &gone)?;
+    }
+    call.step_take_out(words.arg(3), &gone)?;
+    call.integer(1);
     Ok(())
 }
 

@@ -58,15 +58,20 @@ const SCRIPTS: &[Script] = &[
     of("89dadabf514f9b465ed7eb4b25ffb12ba84a8bf7", (1, 3), magento::clean_scope),
     of("447708840ed150d0e8ea735c9a4d4fd33c5c8165", (1, 4), magento::clean_scope_told),
     of("4426fc241b2d844cc4c2776f7ff67b8341bf9f4d", (1, 6), magento::clean_scope_whole),
-    // Name a value that was saved, forget those that are gone, let go a lock, empty the cache, look for what has ended.
+    // Name a value that was saved, forget those that are gone, and those that were deleted, let go a lock, empty the
+    // cache, look for what has ended.
     of("95bbb2ec0b24a459d03267f7c68333bf85bcd4e9", (0, 6), magento::name),
     of("24db9536a772654e5e7be093101476d0fff83d05", (0, 3), magento::forget_if_gone),
+    of("1f5f19c9994c8577e22e0a69ae0565f6c58c6922", (0, 4), magento::forget_deleted),
     of("d02e481a9c91ceec59c5822a58a49d5d5d7ac80b", (1, 1), magento::unlock),
     of("2842452a6dc48198721c180402d465eb568ace07", (3, 0), magento::empty),
     of("b7e5e6a8c5af00ca38891bf2684cbd0c4175291f", (2, 2), magento::collect),
     // It returns 1: is there Lua?
     of("e0e1f9fabfc9d4800c877a703b823ac0578ff8db", (0, 0), is_there_lua),
 ];
+
+/// Where Lua would find nil.
+pub(super) const TOO_FEW: Error = Error::fixed("ERR The script takes more keys or arguments");
 
 /// What a script is called with.
 pub(super) struct Words<'a> {
@@ -182,7 +187,7 @@ fn run(call: &mut Call<'_>, script: &'static Script) -> Done {
     let keys: Vec<&[u8]> = call.args(3).take(number).collect();
     let words = Words { keys, arguments: call.args(3 + number).collect() };
     if words.keys.len() < script.takes.0 || words.arguments.len() < script.takes.1 {
-        return Err(Error::fixed("ERR The script takes more keys or arguments"));
+        return Err(TOO_FEW);
     }
     // Told step by step: what a script does depends on the time.
     call.is_told = true;

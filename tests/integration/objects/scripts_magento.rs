@@ -32,6 +32,7 @@ const CLEANS_OF_SCOPE: [(&str, Says); 4] = [
 ];
 const NAME: &str = "95bbb2ec0b24a459d03267f7c68333bf85bcd4e9";
 const FORGET: &str = "24db9536a772654e5e7be093101476d0fff83d05";
+const FORGET_DELETED: &str = "1f5f19c9994c8577e22e0a69ae0565f6c58c6922";
 const UNLOCK: &str = "d02e481a9c91ceec59c5822a58a49d5d5d7ac80b";
 const EMPTY: &str = "2842452a6dc48198721c180402d465eb568ace07";
 const COLLECT: &str = "b7e5e6a8c5af00ca38891bf2684cbd0c4175291f";
@@ -100,6 +101,19 @@ for at = 4, #ARGV do
 end
 return gone";
 
+const FORGET_DELETED_LUA: &str = "local tags_end = 4 + ARGV[4]
+for at, value in ipairs(KEYS) do
+    if redis.call('EXISTS', value) == 0 then
+        local id = ARGV[tags_end + at]
+        local named = redis.call('SMEMBERS', ARGV[2] .. id)
+        for other = 5, tags_end do table.insert(named, ARGV[other]) end
+        for _, tag in ipairs(named) do redis.call('SREM', ARGV[1] .. tag, id) end
+        redis.call('SREM', ARGV[3], id)
+        redis.call('DEL', ARGV[2] .. id)
+    end
+end
+return 1";
+
 const UNLOCK_LUA: &str =
     "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0";
 
@@ -163,6 +177,23 @@ impl Both {
     }
 }
 
+/// Some values, of which the first one was deleted, which a tag names whatever its own set says; those that are there
+/// stay as they are.
+fn forget_deleted(both: &mut Both, chance: &mut Chance, tags: &[&str]) {
+    let ids: Vec<_> = (0..=chance.below(4)).map(|_| format!("ID{}", chance.below(40))).collect();
+    let keys: Vec<_> = ids.iter().map(|id| format!("abc_:{id}")).collect();
+    both.say(&format!("DEL {}", keys[0]));
+    for tag in tags.iter().take(1) {
+        both.say(&format!("SADD cache:tags:abc_{tag} {}", ids[0]));
+    }
+    let number = tags.len().to_string();
+    let places = ["cache:tags:abc_", "cache:id_tags:abc_", "cache:all_ids", &number];
+    let ids = ids.iter().map(String::as_str);
+    let arguments: Vec<&str> = places.into_iter().chain(tags.iter().copied()).chain(ids).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    both.run(FORGET_DELETED, FORGET_DELETED_LUA, &keys, &arguments);
+}
+
 fn tags(chance: &mut Chance) -> Vec<String> {
     let number = 1 + chance.below(3);
     (0..number).map(|_| format!("T{}", chance.below(10))).collect()
@@ -174,7 +205,7 @@ fn step(both: &mut Both, chance: &mut Chance) {
     let tags = tags(chance);
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     let scope = format!("T{}", chance.below(10));
-    match chance.below(12) {
+    match chance.below(14) {
         0..5 => {
             if chance.below(5) > 0 {
                 // Each is another request's: a value whose tags come later is not kept after a clean.
@@ -197,6 +228,8 @@ fn step(both: &mut Both, chance: &mut Chance) {
             both.say(&format!("SET cache:regen_lock:{id} {scope} NX EX 100"));
             both.run(UNLOCK, UNLOCK_LUA, &[&format!("cache:regen_lock:{id}")], &["T1"]);
         }
+        11 => forget_deleted(both, chance, &tags),
+        12 => forget_deleted(both, chance, &[]),
         _ if chance.below(20) == 0 => {
             let patterns = ["cache:tags:abc_*", "cache:id_tags:abc_*", "cache:all_ids"];
             both.run(EMPTY, EMPTY_LUA, &patterns, &["1000"]);
@@ -234,6 +267,11 @@ fn wrong_types_and_words_are_refused_as_redis_refuses_them() {
         (format!("EVALSHA {clean} 1 T cache:tags: abc_ 100"), "ERR The script takes more "),
         (format!("EVALSHA {NAME} 0 k id all p n"), "ERR The script takes more "),
         (format!("EVALSHA {FORGET} 0 p n"), "ERR The script takes more "),
+        (format!("EVALSHA {FORGET_DELETED} 1 k p r all"), "ERR The script takes more "),
+        (format!("EVALSHA {FORGET_DELETED} 1 k p r all 1 T"), "ERR The script takes more "),
+        (format!("EVALSHA {FORGET_DELETED} 1 k p r all 3 T id"), "ERR The script takes more "),
+        (format!("EVALSHA {FORGET_DELETED} 1 k p r all -1 id"), "ERR value is not an integer"),
+        (format!("EVALSHA {FORGET_DELETED} 1 k cache:tags:abc_ r all 1 T id"), "WRONGTYPE "),
         (format!("EVALSHA {COLLECT} 2 p* t 0 0"), "ERR syntax error"),
         (format!("EVALSHA {COLLECT} 2 p* t 10 x"), "ERR invalid cursor"),
         (format!("EVALSHA {EMPTY} 3 a* b* c 0"), "ERR syntax error"),
