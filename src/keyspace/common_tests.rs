@@ -46,3 +46,18 @@ fn a_clean_of_two_tags_spares_what_a_moment_ago_got_one_of_them() {
     assert_eq!(cache.told_of("SINTER zc:ti:X zc:ti:S; UNLINK zc:k:both").len(), 1);
     assert!(cache.exists("zc:k:one") && cache.exists("zc:k:scope") && cache.exists("zc:k:more"));
 }
+
+/// The one that names it for another reason as well is fenced, too.
+#[test]
+fn what_was_made_of_a_value_between_look_and_deletion_is_not_kept_whatever_else_named_it() {
+    let (mut cache, mut cleaner, mut reader) = (Cache::new(), Session::new(1), Session::new(2));
+    cache.say(&mut cleaner, "HMSET zc:k:a d a t X m 1; SADD zc:ti:X a");
+    cache.say(&mut cleaner, "SINTER zc:ti:X zc:ti:X; UNLINK zc:k:a");
+    // Its old tag's set still names it.
+    cache.say(&mut cleaner, "HMSET zc:k:a d a t Y m 1; SADD zc:ti:Y a b");
+    cache.say(&mut cleaner, "SINTER zc:ti:Y zc:ti:Y");
+    cache.say(&mut reader, "HGET zc:k:a d");
+    cache.say(&mut cleaner, "UNLINK zc:k:a");
+    cache.say(&mut reader, "HMSET zc:k:c d made-of-a t Y m 1; SADD zc:ti:Y c");
+    assert!(!cache.exists("zc:k:c"));
+}

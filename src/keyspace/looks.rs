@@ -123,26 +123,26 @@ impl Looks {
     ) -> Covered<'a> {
         let mut covered = Covered { left: keys, by: Vec::new() };
         let Some(known) = self.0.as_deref_mut() else { return covered };
-        let mut looks: Vec<&mut Looked> =
-            known.looks.iter_mut().filter(|look| look.database == database).collect();
-        for look in &mut looks {
-            look.is_used |= covered.left.iter().any(|key| look.names(entries, layout, key));
-        }
+        let looks = known.looks.iter_mut().filter(|look| look.database == database);
+        // Whatever it was for that a key is deleted: what was made of it since the look is fenced by all that name it.
+        let mut looks: Vec<&mut Looked> = looks
+            .filter(|look| covered.left.iter().any(|key| look.names(entries, layout, key)))
+            .collect();
         // Of two that name the same the smaller is told. One that is gone may have named anything, and so comes last.
         looks.sort_by_key(|look| {
             let sizes = look.sets.iter().map(|set| members(entries, set).map_or(0, Dense::len));
             (look.has_gone(entries), sizes.sum::<usize>())
         });
         for look in looks {
+            look.is_used = true;
             let before = covered.left.len();
             covered.left = look.leave(entries, layout, std::mem::take(&mut covered.left));
-            if covered.left.len() < before {
-                covered.by.push(By {
-                    sets: look.sets.clone(),
-                    are_common: look.how == Look::Intersection,
-                    is_told: look.told.replace(copies) == Some(copies),
-                });
-            }
+            let is_needed = covered.left.len() < before;
+            covered.by.push(By {
+                sets: look.sets.clone(),
+                are_common: look.how == Look::Intersection,
+                is_told: !is_needed || look.told.replace(copies) == Some(copies),
+            });
         }
         covered
     }
