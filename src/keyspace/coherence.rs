@@ -408,9 +408,7 @@ impl Coherence {
             those.flat_map(|by| by.sets.iter().map(|set| &**set))
         };
         let sets: Vec<&[u8]> = of_each(true).chain(tags.clone()).collect();
-        for set in &sets {
-            own.forgive(&self.fence, at, self.fence.name(at, set), number);
-        }
+        self.forgive_tags(at, own, &sets, number);
         left.extend(self.fence_tags(view, &sets));
         for By { sets, is_told, .. } in &common {
             let sets: Vec<&[u8]> = sets.iter().map(|set| &**set).collect();
@@ -430,10 +428,19 @@ impl Coherence {
         sets: &[&[u8]],
         number: u64,
     ) -> Vec<Vec<u8>> {
-        if let Some(smallest) = named::smallest(&view.database_ref().entries, sets) {
-            own.forgive(&self.fence, view.at, self.fence.name(view.at, smallest), number);
-        }
+        let smallest = named::smallest(&view.database_ref().entries, sets);
+        self.forgive_tags(view.at, own, smallest.as_slice(), number);
         self.fence_common(view, sets)
+    }
+
+    /// A client is about to clean tags itself, with that number.
+    fn forgive_tags(&self, database: usize, own: &mut Own, sets: &[&[u8]], number: u64) {
+        if !sets.is_empty() {
+            own.cleans_tags(self.fence.last_of_tags(), number);
+        }
+        for set in sets {
+            own.forgive(&self.fence, database, self.fence.name(database, set), number);
+        }
     }
 
     /// A client empties databases.
@@ -470,9 +477,7 @@ impl Coherence {
     /// A client cleans tags, but what was written a moment ago and has one of them is given.
     fn cleans(&mut self, view: &View<'_>, own: &mut Own, sets: &[&[u8]]) -> Vec<Vec<u8>> {
         let number = self.begin();
-        for set in sets {
-            own.forgive(&self.fence, view.at, self.fence.name(view.at, set), number);
-        }
+        self.forgive_tags(view.at, own, sets, number);
         self.tell_keys(view.at, sets.iter().copied());
         self.fence_tags(view, sets)
     }

@@ -134,10 +134,10 @@ pub(super) fn after(
 /// While a client's command is done, what it wrote under the key and was not kept stands there for it: who
 /// reads back what it wrote finds it.
 fn show(view: &mut View<'_>, own: &mut Own, command: &Command, request: &Request) -> Option<Shown> {
-    if command.keys != (1, 1, 1) || command.flags.contains(Flags::CLEANS) {
+    if command.flags.contains(Flags::CLEANS) {
         return None;
     }
-    let mut shadow = own.take_shadow(view.at, request.arg(1)?)?;
+    let mut shadow = own.take_shadow(view.at, one_key(command, request)?)?;
     // A lock is everybody's, and what it writes after it began anew is kept.
     let writes = command.flags.contains(Flags::WRITES);
     if writes && (is_promise(command, request) || !is_any_late(view, own)) {
@@ -159,16 +159,24 @@ fn hide(shown: Shown, view: &mut View<'_>, own: &mut Own) {
 
 /// A client has read a key, which is not what it wrote there.
 fn reads(view: &View<'_>, own: &mut Own, command: &Command, request: &Request) {
-    let (Some(coherence), Some(key)) = (&view.keyspace.coherence, request.arg(1)) else { return };
-    match command.keys {
-        (1, 1, 1) => {
-            let is_there = view.database_ref().entries.contains(key);
-            own.reads(coherence.fence.name(view.at, key), is_there);
-        }
-        (0, ..) => {}
+    let Some(coherence) = &view.keyspace.coherence else { return };
+    if let Some(key) = one_key(command, request) {
+        let is_there = view.database_ref().entries.contains(key);
+        own.reads(coherence.fence.name(view.at, key), is_there);
+    } else if command.keys.0 != 0 {
         // It asks for something else.
-        _ => own.misses_nothing(),
+        own.misses_nothing();
     }
+}
+
+/// The key of a command that names one alone, as MGET may.
+fn one_key<'a>(command: &Command, request: &'a Request) -> Option<&'a [u8]> {
+    let is_one = match command.keys {
+        (1, 1, 1) => true,
+        (1, -1, 1) => request.len() == 2,
+        _ => false,
+    };
+    request.arg(1).filter(|_| is_one)
 }
 
 /// Before a write; `None`: what it writes is nobody's concern.
@@ -284,7 +292,7 @@ impl Watched {
         if makes && !is_late {
             match tags(coherence, view, own, request, key) {
                 Tags::Late => is_late = true,
-                Tags::Unknown if own.mark() < fence.last_of_tags() => {
+                Tags::Unknown if own.is_any_tag_late(fence.last_of_tags()) => {
                     is_late = !own.doubt(at, key, name);
                 }
                 Tags::Unknown | Tags::Well => {}

@@ -80,3 +80,46 @@ fn a_new_beginning_amid_a_turn_rescues_no_value_that_may_be_older_than_a_clean()
         assert_eq!(cache.exists("abc_:a"), is_kept, "{commands}");
     }
 }
+
+#[test]
+fn a_value_that_a_pipeline_named_and_forgot_is_settled_as_well() {
+    for first in ["GET x", "EXISTS x", "SELECT 0"] {
+        let (mut cache, mut session) = (Cache::new(), Session::new(1));
+        cache.say(&mut session, first);
+        cache.say(&mut session, "SETEX abc_:a 60 v");
+        let pipeline = "SADD cache:all_ids a; SADD cache:tags:abc_T a; DEL cache:id_tags:abc_a";
+        cache.say(&mut session, &format!("{pipeline}; SADD cache:id_tags:abc_a T"));
+        cache.say(&mut session, "SELECT 0");
+        cache.say(&mut Session::new(2), "SMEMBERS cache:tags:abc_UNRELATED");
+        assert!(cache.exists("abc_:a"), "{first}");
+    }
+}
+
+#[test]
+fn who_cleans_a_tag_itself_goes_on_with_values_whose_tags_come_later() {
+    let (mut cache, mut session) = (Cache::new(), Session::new(1));
+    cache.say(&mut session, "EXISTS x");
+    cache.say(&mut session, "SMEMBERS cache:tags:abc_X");
+    save_in_turns(&mut cache, &mut session, "a");
+    assert!(cache.exists("abc_:a"));
+    cache.say(&mut session, "SINTER cache:tags:abc_X cache:tags:abc_Z");
+    save_in_turns(&mut cache, &mut session, "b");
+    assert!(cache.exists("abc_:b"));
+    // Between two of its own another has cleaned.
+    cache.clean("0 keys cache:tags:abc_X");
+    cache.say(&mut session, "SMEMBERS cache:tags:abc_X");
+    save_in_turns(&mut cache, &mut session, "c");
+    assert!(!cache.exists("abc_:c"));
+}
+
+#[test]
+fn who_asks_by_mget_finds_what_it_wrote_and_was_not_kept() {
+    let (mut cache, mut session) = (Cache::new(), Session::new(1));
+    cache.say(&mut session, "EXISTS x");
+    cache.clean("0 keys cache:tags:abc_X");
+    cache.say(&mut session, "SETEX abc_:a 60 v");
+    assert!(!cache.exists("abc_:a"));
+    assert!(cache.say(&mut session, "MGET abc_:a").contains("v"));
+    assert_eq!(cache.say(&mut session, "EXISTS abc_:a"), "1");
+    assert!(!cache.say(&mut Session::new(2), "MGET abc_:a").contains("v"));
+}

@@ -60,6 +60,8 @@ pub(super) struct Own {
     mark: u64,
     /// The mark that it gets where it never pauses, and since when that is known.
     next: (u64, u64),
+    /// The last clean of tags, where it was its own, as were all since it began.
+    cleaned: u64,
     /// The value that it wrote last.
     written: Option<Name>,
     /// What it wrote last, or what was not kept, and did not find again.
@@ -102,7 +104,7 @@ impl Own {
             known.names = false;
         }
         let (settled, unnamed) = (self.take_settled(), self.take_unnamed());
-        self.mark = last;
+        (self.mark, self.cleaned) = (last, 0);
         (self.written, self.missed, self.known) = (None, None, None);
         self.looks = Looks::default();
         if !settled.is_empty() || !unnamed.is_empty() {
@@ -112,6 +114,18 @@ impl Own {
 
     pub fn mark(&self) -> u64 {
         self.mark
+    }
+
+    /// It cleans tags itself, with that number; the last clean of any tag was `before`.
+    pub fn cleans_tags(&mut self, before: u64, number: u64) {
+        if !self.is_any_tag_late(before) {
+            self.cleaned = number;
+        }
+    }
+
+    /// Was any tag cleaned since by another, the last one being that?
+    pub fn is_any_tag_late(&self, last_of_tags: u64) -> bool {
+        self.mark.max(self.cleaned) < last_of_tags
     }
 
     fn known(&mut self) -> &mut Known {
