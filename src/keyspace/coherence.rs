@@ -10,12 +10,10 @@ use super::layout::TagSets;
 use super::looks::{self, By, Covered, Look};
 use super::named;
 use super::own::Own;
+use super::told::Told;
 use super::view::View;
 use super::young::Young;
 use super::{Keyspace, glob};
-
-/// One clean has so many bytes as text, but for a key that alone has more.
-const TOLD_AT_ONCE_MAX_BYTES: usize = 64 << 10;
 
 /// How a cache is kept coherent.
 #[derive(Clone, Debug, Default)]
@@ -71,8 +69,7 @@ impl Rules {
 pub(super) struct Coherence {
     pub rules: Rules,
     pub fence: Fence,
-    told: Vec<Clean>,
-    told_bytes: usize,
+    told: Told,
     pub young: Young,
     /// Copies that were begun: what was told before one is told again.
     pub copies: u64,
@@ -88,11 +85,11 @@ impl Keyspace {
     /// From now on cleans are noticed, and what is older than them is not kept.
     pub fn keep_coherent(&mut self, rules: Rules) {
         let fence = Fence::new(self.databases.len(), rules.cleans_max);
+        let told_max_bytes = rules.told_max_bytes;
         self.coherence = Some(Box::new(Coherence {
             rules,
             fence,
-            told: Vec::new(),
-            told_bytes: 0,
+            told: Told::new(told_max_bytes),
             young: Young::default(),
             copies: 0,
             unknown_set: None,
@@ -104,8 +101,7 @@ impl Keyspace {
     /// What clients have cleaned since the last time, to be told to other nodes.
     pub fn take_cleans(&mut self) -> Vec<Clean> {
         let Some(coherence) = &mut self.coherence else { return Vec::new() };
-        coherence.told_bytes = 0;
-        std::mem::take(&mut coherence.told)
+        coherence.told.take()
     }
 
     /// A set that a script cleaned as a tag's since the last time, and of which the rules know nothing: other
@@ -321,58 +317,6 @@ impl Coherence {
         self.young.with_all_tags(entries, &self.rules.tag_sets, (view.at, sets), view.now_ms)
     }
 
-    /// Is it told already that a database was cleaned?
-    fn is_told_whole(&self, database: u32) -> bool {
-        let covers =
-            |told: &Clean| *told == Clean::Everything || *told == Clean::Database(database);
-        self.told.iter().any(covers)
-    }
-
-    /// Tells what sets of a database have in common.
-    fn tell_common(&mut self, database: usize, sets: &[&[u8]]) {
-        let Ok(database) = u32::try_from(database) else { return };
-        let mut sets: Vec<Bytes> = sets.iter().map(|set| Bytes::copy_from_slice(set)).collect();
-        sets.sort();
-        sets.dedup();
-        let clean = Clean::Common { database, sets };
-        if !self.is_told_whole(database) && !self.told.contains(&clean) {
-            self.tell(database, clean);
-        }
-    }
-
-    fn tell(&mut self, database: u32, clean: Clean) {
-        self.told_bytes = self.told_bytes.saturating_add(clean.bytes());
-        self.told.push(clean);
-        if self.told_bytes > self.rules.told_max_bytes {
-            self.tell_database(database);
-        }
-    }
-
-    /// Tells that keys of a database were cleaned.
-    fn tell_keys<'k>(&mut self, database: usize, keys: impl Iterator<Item = &'k [u8]>) {
-        let Ok(database) = u32::try_from(database) else { return };
-        if self.is_told_whole(database) {
-            return;
-        }
-        let keys = keys.map(Bytes::copy_from_slice).collect();
-        for clean in Clean::of_keys(database, keys, TOLD_AT_ONCE_MAX_BYTES) {
-            self.tell(database, clean);
-        }
-    }
-
-    fn tell_database(&mut self, database: u32) {
-        let is_covered = |told: &Clean| match told {
-            Clean::Keys { database: own, .. }
-            | Clean::Common { database: own, .. }
-            | Clean::Database(own) => *own == database,
-            Clean::Everything => false,
-        };
-        self.told.retain(|told| !is_covered(told));
-        if !self.told.contains(&Clean::Everything) {
-            self.told.push(Clean::Database(database));
-        }
-    }
-
     /// A client deletes keys. What is left of what their tags name, to be removed once that is done.
     pub fn deletes(&mut self, view: &mut View<'_>, own: &mut Own, keys: &[&[u8]]) -> Vec<Vec<u8>> {
         let (at, layout) = (view.at, &self.rules.tag_sets);
@@ -414,10 +358,10 @@ impl Coherence {
             let sets: Vec<&[u8]> = sets.iter().map(|set| &**set).collect();
             left.extend(self.forgive_common(view, own, &sets, number));
             if !is_told {
-                self.tell_common(at, &sets);
+                self.told.common(at, &sets);
             }
         }
-        self.tell_keys(at, of_each(false).chain(tags).chain(plain));
+        self.told.keys(at, of_each(false).chain(tags).chain(plain));
         left
     }
 
@@ -452,11 +396,11 @@ impl Coherence {
             if let Ok(database) = u32::try_from(*at)
                 && !is_everything
             {
-                self.tell_database(database);
+                self.told.database(database);
             }
         }
         if is_everything {
-            self.told = vec![Clean::Everything];
+            self.told.everything();
         }
     }
 
@@ -478,7 +422,7 @@ impl Coherence {
     fn cleans(&mut self, view: &View<'_>, own: &mut Own, sets: &[&[u8]]) -> Vec<Vec<u8>> {
         let number = self.begin();
         self.forgive_tags(view.at, own, sets, number);
-        self.tell_keys(view.at, sets.iter().copied());
+        self.told.keys(view.at, sets.iter().copied());
         self.fence_tags(view, sets)
     }
 
@@ -486,7 +430,7 @@ impl Coherence {
     /// tags is given.
     fn cleans_common(&mut self, view: &View<'_>, own: &mut Own, sets: &[&[u8]]) -> Vec<Vec<u8>> {
         let number = self.begin();
-        self.tell_common(view.at, sets);
+        self.told.common(view.at, sets);
         self.forgive_common(view, own, sets, number)
     }
 

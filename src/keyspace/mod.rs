@@ -53,6 +53,7 @@ mod simulation;
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 mod touched;
 mod value;
 mod view;
