@@ -452,7 +452,7 @@ impl Coherence {
                 Look::Intersection => self.cleans_common(view, own, sets),
                 Look::Union | Look::Members => self.cleans(view, own, sets),
             };
-            let gone = if finds { self.not_found(view, (sets, how), gone) } else { gone };
+            let gone = if finds { self.not_found(view, (sets, how), &gone) } else { gone };
             self.remove_all(view, &gone);
         }
         if finds {
@@ -464,12 +464,7 @@ impl Coherence {
     }
 
     /// Of keys those which a client does not find by its look: what it finds it deletes by itself.
-    fn not_found(
-        &self,
-        view: &View<'_>,
-        look: (&[&[u8]], Look),
-        keys: Vec<Vec<u8>>,
-    ) -> Vec<Vec<u8>> {
+    fn not_found(&self, view: &View<'_>, look: (&[&[u8]], Look), keys: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let entries = &view.database_ref().entries;
         let left = looks::unnamed(entries, &self.rules.tag_sets, look, keys);

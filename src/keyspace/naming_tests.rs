@@ -119,7 +119,7 @@ fn who_asks_by_mget_finds_what_it_wrote_and_was_not_kept() {
     cache.clean("0 keys cache:tags:abc_X");
     cache.say(&mut session, "SETEX abc_:a 60 v");
     assert!(!cache.exists("abc_:a"));
-    assert!(cache.say(&mut session, "MGET abc_:a").contains("v"));
+    assert!(cache.say(&mut session, "MGET abc_:a").contains('v'));
     assert_eq!(cache.say(&mut session, "EXISTS abc_:a"), "1");
-    assert!(!cache.say(&mut Session::new(2), "MGET abc_:a").contains("v"));
+    assert!(!cache.say(&mut Session::new(2), "MGET abc_:a").contains('v'));
 }
