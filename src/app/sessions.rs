@@ -24,6 +24,9 @@ use crate::sessions::lock::{self, Kept, LockStore, Locks, Scripts, Standing};
 use crate::sessions::visitors::{Class, Visitors};
 use crate::settings::Settings;
 
+/// For so long another process waits until the locks of clients that have gone are freed.
+const SETTLED_MAX: Duration = Duration::from_secs(5);
+
 /// What one client too many is told, in Redis' words.
 const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
 
@@ -106,8 +109,8 @@ impl SessionServer {
             self.lobby.empty().await;
         }
         if let Some(locks) = gateway.as_ref().and_then(|gateway| gateway.locks()) {
-            // What clients that have gone had is free before the other process looks.
-            locks.settled().await;
+            // What clients that have gone had is free before the other process looks, unless the store refuses that.
+            let _ = tokio::time::timeout(SETTLED_MAX, locks.settled()).await;
         }
         let closed = tokio::task::spawn_blocking(move || embedded.close());
         // It gives nothing, and does not panic.

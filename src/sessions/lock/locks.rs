@@ -24,8 +24,22 @@ pub const PACE: Duration = Duration::from_millis(250);
 /// Between tries to hear, or to do what must be done for who has gone.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often the latter is tried. What is not done by then is what `sessions.orphan_after` is for.
-const SETTLE_TRIES: usize = 10;
+/// How often the latter is tried: for ten minutes. While this process lives nobody else frees the lock, so what is not
+/// done by then is left to PHP's own rule.
+const SETTLE_TRIES: usize = 600;
+
+/// Refusals of the moment, by their first word: the same is done later.
+const OF_THE_MOMENT: [&[u8]; 9] = [
+    b"OOM",
+    b"MISCONF",
+    b"LOADING",
+    b"READONLY",
+    b"BUSY",
+    b"NOREPLICAS",
+    b"MASTERDOWN",
+    b"CLUSTERDOWN",
+    b"TRYAGAIN",
+];
 
 /// Steps for one lock that wait for others to be done.
 const SETTLING_MAX: usize = 256;
@@ -317,8 +331,9 @@ impl Locks {
                     self.counts.freed.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
-                Ok(_) | Err(StoreError::Refused(_)) => return,
-                Err(StoreError::Away(_)) => tokio::time::sleep(RETRY).await,
+                Ok(_) => return,
+                Err(StoreError::Refused(words)) if !is_of_the_moment(&words) => return,
+                Err(_) => tokio::time::sleep(RETRY).await,
             }
         }
     }
@@ -411,6 +426,11 @@ impl std::fmt::Debug for Locks {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Locks").field("figures", &self.figures()).finish_non_exhaustive()
     }
+}
+
+fn is_of_the_moment(words: &[u8]) -> bool {
+    let first = words.split(|byte| *byte == b' ').next().unwrap_or_default();
+    OF_THE_MOMENT.contains(&first)
 }
 
 /// Hears what is told to this process, for as long as there are locks.

@@ -147,6 +147,27 @@ fn a_lock_whose_owner_was_heard_in_between_is_not_freed() {
     });
 }
 
+/// The script that frees it is refused, as each that writes.
+#[test]
+fn a_lock_whose_client_left_while_the_redis_had_no_memory_is_freed_once_it_has() {
+    let redis = Redis::start();
+    runtime().block_on(async {
+        let node = Node::with(&redis, "one", patient(), on("here")).await;
+        let key = Bytes::from_static(b"sess_full");
+        let mut holder = node.client();
+        assert_eq!(holder.take(DATABASE, &key).await, Ok(1));
+        sign(&node, &mut holder, &key, "here|1").await;
+        node.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+        drop(holder);
+        // It is tried, and refused.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(node.locks.figures().freed, 0);
+        node.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+        until(|| node.locks.figures().freed == 1).await;
+        assert_eq!(node.ask(&["HGET", "sess_full", "lock"]).await, bulk("0"));
+    });
+}
+
 #[test]
 fn a_lock_of_php_elsewhere_is_left_to_phps_own_rule() {
     let redis = Redis::start();
