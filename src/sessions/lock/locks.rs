@@ -428,9 +428,12 @@ impl std::fmt::Debug for Locks {
     }
 }
 
+/// Before Redis 7 the words of a command within a script stand behind those of the script: `ERR Error running script
+/// (...): ... -OOM command not allowed ...`.
 fn is_of_the_moment(words: &[u8]) -> bool {
-    let first = words.split(|byte| *byte == b' ').next().unwrap_or_default();
-    OF_THE_MOMENT.contains(&first)
+    let is_one = |word: &[u8]| OF_THE_MOMENT.contains(&word.strip_prefix(b"-").unwrap_or(word));
+    let mut all = words.split(|byte| *byte == b' ');
+    all.next().is_some_and(is_one) || all.any(|word| word.starts_with(b"-") && is_one(word))
 }
 
 /// Hears what is told to this process, for as long as there are locks.
@@ -460,4 +463,25 @@ async fn listen(locks: Weak<Locks>) {
 fn split_pid(pid: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = pid.iter().rposition(|byte| *byte == b'|')?;
     Some((&pid[..at], &pid[at + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_the_moment_are_known_also_where_a_script_is_named_before_them() {
+        let of_the_moment: [&[u8]; 3] = [
+            b"OOM command not allowed when used memory > 'maxmemory'.",
+            b"LOADING Redis is loading the dataset in memory",
+            b"ERR Error running script (call to f_1): @user_script:12: -OOM command not allowed",
+        ];
+        assert!(of_the_moment.iter().all(|words| is_of_the_moment(words)));
+        let others: [&[u8]; 3] = [
+            b"WRONGTYPE Operation against a key holding the wrong kind of value",
+            b"NOPERM no rights for OOM -X",
+            b"",
+        ];
+        assert!(!others.iter().any(|words| is_of_the_moment(words)));
+    }
 }
