@@ -457,9 +457,9 @@ impl Coherence {
         }
         if finds {
             own.looks.look(view.at, sets, how, self.copies);
-        }
-        if finds && how == Look::Members {
-            self.looks_at_several(view, own);
+            if how == Look::Members {
+                self.looks_at_several(view, own);
+            }
         }
     }
 

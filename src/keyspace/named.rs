@@ -10,15 +10,7 @@ pub(super) fn are_apart(entries: &Dense<Entry>, layout: &[TagSets], sets: &[&[u8
         let tags: Option<Vec<_>> = sets.iter().map(|set| pair.of_set(set)).collect();
         tags.is_some_and(|tags| tags.iter().all(|tag| TagSets::are_of_one(tag, &tags[0])))
     };
-    let Some(first) = smallest(entries, sets) else { return false };
-    let names = |member: &[u8], set: &&[u8]| {
-        members(entries, set).is_some_and(|members| members.contains(member))
-    };
-    layout.iter().any(are_of_one)
-        && !members(entries, first)
-            .into_iter()
-            .flat_map(Dense::iter)
-            .any(|(member, ())| sets.iter().all(|set| names(member, set)))
+    !sets.is_empty() && layout.iter().any(are_of_one) && common(entries, layout, sets).is_empty()
 }
 
 /// The set with the fewest members.

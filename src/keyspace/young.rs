@@ -81,16 +81,11 @@ impl Young {
         (database, sets): (usize, &[&[u8]]),
         now_ms: i64,
     ) -> Vec<Vec<u8>> {
-        self.age(now_ms);
         // One walk, however many they are.
         let cleaned: HashSet<&[u8]> = sets.iter().copied().collect();
-        let those = self.row.iter().filter(|one| {
-            one.database == database
-                && layout
-                    .iter()
-                    .any(|pair| one.may_have(entries, pair, sets, |its| cleaned.contains(its)))
-        });
-        those.map(|one| one.key.clone()).collect()
+        self.of(database, now_ms, |one| {
+            layout.iter().any(|pair| one.may_have(entries, pair, sets, |its| cleaned.contains(its)))
+        })
     }
 
     /// Those of a database that may have all of the tags with these sets.
@@ -101,13 +96,16 @@ impl Young {
         (database, sets): (usize, &[&[u8]]),
         now_ms: i64,
     ) -> Vec<Vec<u8>> {
+        self.of(database, now_ms, |one| {
+            layout.iter().any(|pair| {
+                sets.iter().all(|set| one.may_have(entries, pair, &[*set], |its| its == *set))
+            })
+        })
+    }
+
+    fn of(&mut self, database: usize, now_ms: i64, is_it: impl Fn(&One) -> bool) -> Vec<Vec<u8>> {
         self.age(now_ms);
-        let those = self.row.iter().filter(|one| {
-            one.database == database
-                && layout.iter().any(|pair| {
-                    sets.iter().all(|set| one.may_have(entries, pair, &[*set], |its| its == *set))
-                })
-        });
+        let those = self.row.iter().filter(|one| one.database == database && is_it(one));
         those.map(|one| one.key.clone()).collect()
     }
 
