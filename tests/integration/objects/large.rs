@@ -19,9 +19,8 @@ use crate::support::origin::{Origin, page};
 
 const MIB: u64 = 1 << 20;
 const TAGS: usize = 40;
-/// What a process grows by at its first commands, whatever they keep: a connection's buffers, its threads' caches, what
-/// was thrown away and not freed yet where the machine is busy. Of the 256 MiB that these stand for it is a hundredth.
-const BASE_BYTES: u64 = 4 * MIB;
+/// What a process grows by at its first commands, whatever they keep: a connection's buffers, its threads' caches.
+const BASE_BYTES: u64 = 2 * MIB;
 
 /// As many as a large shop has, where that is asked for.
 fn keys(few: usize) -> usize {
